@@ -1,0 +1,11 @@
+// What each file of bindings/ adds to the module.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace ptshare::bindings {
+
+void bind_kernel(nanobind::module_& module);
+void bind_simulation(nanobind::module_& module);
+
+}  // namespace ptshare::bindings

@@ -1,0 +1,9 @@
+// The extension module: core's kernel for tests and tools, the embedded engine's simulation.
+#include <nanobind/nanobind.h>
+
+#include "bindings/bindings.h"
+
+NB_MODULE(_core, module) {
+    module.doc() = "ptshare's model core and embedded engine";
+    ptshare::bindings::bind_simulation(module);
+}

@@ -1,0 +1,319 @@
+"""The ``ptshare`` command. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from ptshare_plugin import __version__
+from ptshare_plugin.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, UserError, os_reason
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from ptshare_plugin.spec import RunSpec
+
+# No Rich in help and errors: it costs start-up time, and errors are one line each.
+app = typer.Typer(
+    name="ptshare",
+    help="What sharing page tables between processes saves and costs, by simulation.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+ProgramArg = Annotated[str, typer.Argument(
+    metavar="PROGRAM", help="A workload's name, or the path (with a slash) of your own program.")]
+ArgsArg = Annotated[list[str] | None, typer.Argument(
+    metavar="[-- ARGS]...",
+    help="Arguments of the program; {rank}, {procs}, {seed} and {region} are replaced.")]
+EngineOpt = Annotated[str, typer.Option("--engine", help="What executes the program.")]
+ProcsOpt = Annotated[int, typer.Option("--procs", "-n", help="Number of processes.")]
+CoresOpt = Annotated[int | None, typer.Option(
+    "--cores", help="Number of simulated cores, at most 64.  [default: procs, at most 16]")]
+RegionOpt = Annotated[str, typer.Option(
+    "--region", help="Size of the region that a workload's processes share.")]
+PresetOpt = Annotated[str, typer.Option(
+    "--preset", help="Machine: a preset's name or a .toml file; see 'ptshare presets'.")]
+SetOpt = Annotated[list[str] | None, typer.Option(
+    "--set", metavar="KEY=VALUE", help="Change one key of the machine; repeatable.")]
+SeedOpt = Annotated[int, typer.Option("--seed", help="Same seed, same result.")]
+WorkOpt = Annotated[int | None, typer.Option(
+    "--work", help="Amount of work of a workload.  [default: its own, see 'ptshare workloads']")]
+NoShareOpt = Annotated[bool, typer.Option(
+    "--no-share", help="Workloads do not ask for MAP_SHARED_PT.")]
+OutputOpt = Annotated[str | None, typer.Option(
+    "--output", "-o", metavar="DIR", help="Keep everything in this new folder.")]
+ForceOpt = Annotated[bool, typer.Option(
+    "--force", help="Replace the results in DIR once the new ones are whole.")]
+JsonOpt = Annotated[bool, typer.Option(
+    "--json", help="Write JSON and nothing else to standard output.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"ptshare {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(version: Annotated[bool, typer.Option(
+        "--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    pass
+
+
+@app.command()
+def run(
+    program: ProgramArg, args: ArgsArg = None, engine: EngineOpt = "embedded",
+    policy: Annotated[str, typer.Option("--policy", help="Sharing policy.")] = "ptshare",
+    procs: ProcsOpt = 4, cores: CoresOpt = None, region: RegionOpt = "64MiB",
+    preset: PresetOpt = "server", overrides: SetOpt = None, seed: SeedOpt = 1, work: WorkOpt = None,
+    no_share: NoShareOpt = False, output: OutputOpt = None, force: ForceOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Run a program under one policy and print its figures."""
+    from contextlib import nullcontext
+    from pathlib import Path
+
+    from ptshare_plugin import compare, folders, tables
+    from ptshare_plugin.run import execute, write
+
+    (spec,) = _specs(program, args, engine, [policy], procs, cores, region, preset, overrides, seed,
+                     work, no_share)
+    place = folders.whole(Path(output), force) if output is not None else nullcontext()
+    with place as folder:
+        result = execute(spec)
+        if folder is not None:
+            write(result, folder)
+    if as_json:
+        _print_json(result.wide())
+    else:
+        for line in result.output_lines():
+            sys.stdout.write(line + "\n")
+        out = tables.console()
+        out.print()
+        compare.print_header(out, result, [policy])
+        tables.print_sections(out, [policy], [result.wide()], result.has_roi())
+        out.print()
+        out.print(compare.speed(result))
+        _say_where(output)
+    _end(compare.report_failures([result]))
+
+
+@app.command("compare")
+def compare_command(
+    program: ProgramArg, args: ArgsArg = None, engine: EngineOpt = "embedded",
+    policy: Annotated[list[str] | None, typer.Option(
+        "--policy", help="Sharing policies, a,b,... or repeated; changes are against the first."
+        "  [default: private,ptshare]")] = None,
+    procs: ProcsOpt = 4, cores: CoresOpt = None, region: RegionOpt = "64MiB",
+    preset: PresetOpt = "server", overrides: SetOpt = None, seed: SeedOpt = 1, work: WorkOpt = None,
+    no_share: NoShareOpt = False, output: OutputOpt = None, force: ForceOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Run a program under several policies and print the figures side by side."""
+    from contextlib import nullcontext
+    from pathlib import Path
+
+    from ptshare_plugin import compare, folders
+
+    policies = [name.strip() for item in policy or compare.DEFAULT_POLICIES
+                for name in item.split(",")]
+    if len(set(policies)) != len(policies):
+        raise UserError("--policy: a policy is named twice", EXIT_USAGE)
+    specs = _specs(program, args, engine, policies, procs, cores, region, preset, overrides, seed,
+                   work, no_share)
+    place = folders.whole(Path(output), force) if output is not None else nullcontext()
+    with place as folder:
+        runs = compare.compare(specs, folder)
+    if as_json:
+        _print_json({result.spec.policy: result.wide() for result in runs})
+    else:
+        compare.print_comparison(runs)
+        _say_where(output)
+    problems = compare.report_failures(runs)
+    difference = compare.output_differs(runs)
+    _end(problems if problems or difference is None else [difference])
+
+
+@app.command()
+def summary(
+    paths: Annotated[list[str], typer.Argument(
+        metavar="DIR...", help="Run folders, or folders that hold some.")],
+    form: Annotated[str, typer.Option(
+        "--format", help="table, csv, json, parquet or markdown.")] = "table",
+    patterns: Annotated[list[str] | None, typer.Option(
+        "--metrics", metavar="GLOB,...", help="Metrics to show, like 'fault.*,pt.bytes'.")] = None,
+    output: Annotated[str | None, typer.Option(
+        "--output", "-o", metavar="FILE", help="Write to this file.")] = None,
+) -> None:
+    """Put the figures of run folders into one table, a row a run."""
+    from ptshare_plugin.summary import summarise
+
+    globs = [glob.strip() for item in patterns or [] for glob in item.split(",") if glob.strip()]
+    summarise(paths, form, globs, output)
+
+
+@app.command()
+def workloads(as_json: JsonOpt = False) -> None:
+    """List the programs that come with ptshare."""
+    from ptshare_plugin import tables
+    from ptshare_plugin import workloads as installed
+
+    known = [installed.describe(name) for name in installed.names()]
+    if as_json:
+        _print_json({item.name: {"description": item.description, "work": item.work,
+                                 "path": str(item.path)} for item in known})
+        return
+    tables.print_words(tables.console(), ["workload", "default work", "what it does"],
+                       [[item.name, item.work, item.description] for item in known])
+
+
+@app.command()
+def presets(
+    name: Annotated[str | None, typer.Argument(
+        help="A preset's name or a .toml file; all presets side by side without it.")] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """List the keys of the machine with their values, units and meaning."""
+    from ptshare_plugin import config, tables
+    from ptshare_plugin.machine import KEYS, flatten
+
+    chosen = [name] if name is not None else config.preset_names()
+    machines = [flatten(config.load(preset)) for preset in chosen]
+    if as_json:
+        _print_json(dict(zip(chosen, machines, strict=True)))
+        return
+    out = tables.console()
+    for preset in chosen:
+        if description := config.preset_description(preset):
+            out.print(f"{preset}: {description}")
+    out.print()
+    limits = name is not None  # side by side there is no room for them
+    tables.print_words(
+        out, ["key", *chosen, "unit", *(["allowed"] if limits else []), "meaning"],
+        [[key.name, *(config.show(key, machine[key.name]) for machine in machines), key.unit,
+          *([config.describe_limits(key)] if limits else []), key.meaning]
+         for key in KEYS.values()],
+        right=range(1, 1 + len(chosen)))
+
+
+@app.command()
+def doctor(as_json: JsonOpt = False) -> None:
+    """Say which engines this machine has, and what is missing for the others."""
+    from ptshare_plugin import doctor as checks
+    from ptshare_plugin import tables
+
+    findings = checks.examine()
+    if as_json:
+        _print_json({item.name: {"ok": item.ok, "text": item.text} for item in findings})
+    else:
+        tables.print_words(tables.console(), ["", "", ""], [
+            ["ok" if item.ok else "missing", item.name, item.text] for item in findings])
+    if not all(item.ok for item in findings if item.needed):
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def _specs(program: str, args: list[str] | None, engine: str, policies: list[str], procs: int,
+           cores: int | None, region: str, preset: str, overrides: list[str] | None, seed: int,
+           work: int | None, no_share: bool) -> list[RunSpec]:
+    from ptshare_plugin import config, engines, units
+    from ptshare_plugin import program as programs
+    from ptshare_plugin import spec as specs
+    from ptshare_plugin import workloads as installed
+
+    known = [name for name, _ in engines.get(engine).policies()]
+    machine = config.load(preset, overrides or [])
+    try:
+        size = units.parse_size(region)
+    except UserError as error:
+        raise UserError(f"--region: {error}", EXIT_USAGE) from error
+    own = "/" in program
+    workload = None if own else installed.describe(program)
+    loaded = programs.load(program if workload is None else workload.path)
+    made = [specs.RunSpec(
+        program=loaded, workload=workload, args=tuple(args or ()), engine=engine, policy=policy,
+        procs=procs, cores=specs.default_cores(procs) if cores is None else cores, region=size,
+        share=not no_share, seed=seed, work=work, preset=preset, overrides=tuple(overrides or ()),
+        config=machine) for policy in policies]
+    for one in made:
+        specs.check(one, known)
+    return made
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def _say_where(output: str | None) -> None:
+    if output is not None:
+        sys.stdout.write(f"Written to {output}\n")
+
+
+def _end(problems: list[str]) -> None:
+    sys.stdout.flush()
+    if problems:
+        for problem in problems[:-1]:
+            _complain(problem)
+        raise UserError(problems[-1])
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"ptshare: error: {message}\n")
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
+    # As an exception, so that half-written folders are removed.
+    sys.exit(128 + signal.SIGTERM)
+
+
+def main() -> None:
+    """Entry point of the ``ptshare`` command: errors are one line, and the exit code tells."""
+    signal.signal(signal.SIGTERM, _terminated)
+    if os.environ.get("PTSHARE_DEBUG"):
+        sys.exit(app(standalone_mode=False))
+    sys.exit(_guarded())
+
+
+def _guarded() -> int:
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
+        if code == EXIT_INTERRUPTED:  # Typer's answer to Ctrl-C
+            raise KeyboardInterrupt
+        return code if isinstance(code, int) else 0
+    except UserError as error:
+        _complain(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read standard output is gone; the interpreter's own flush must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        _complain(f"{name}{os_reason(error)}")
+        return EXIT_FAILURE
+    except MemoryError:
+        _complain("out of memory on this machine")
+        return EXIT_FAILURE
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the command line, as Typer sees it
+            text = " ".join(str(error.format_message()).split()).rstrip(".")
+            _complain(f"{text}; see 'ptshare --help'")
+            return EXIT_USAGE
+        _complain(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; "
+                  "PTSHARE_DEBUG=1 shows where")
+        return EXIT_FAILURE
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""``ptshare compare``: one program under several policies, side by side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptshare_plugin import tables, units
+from ptshare_plugin.run import Run, execute, write
+from ptshare_plugin.spec import RunSpec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEFAULT_POLICIES = ("private", "ptshare")
+
+
+def compare(specs: Sequence[RunSpec], folder: Path | None) -> list[Run]:
+    """Run ``specs``, one a policy, and write each into its own folder in ``folder``."""
+    runs = [execute(spec) for spec in specs]
+    # After the last run: what writing needs must not count as the simulator's resident memory.
+    if folder is not None:
+        for run in runs:
+            place = folder / run.spec.policy
+            place.mkdir()
+            write(run, place)
+    return runs
+
+
+def output_differs(runs: Sequence[Run]) -> str | None:
+    """Where the program's output differs from that of the first run, in one line; or None.
+
+    None also for a workload that prints the policy's own answers.
+    """
+    first = runs[0]
+    if first.spec.workload is not None and first.spec.workload.output_depends_on_policy:
+        return None
+    for run in runs[1:]:
+        for rank, (one, other) in enumerate(zip(first.ranks, run.ranks, strict=True)):
+            if (one.stdout, one.status) != (other.stdout, other.status):
+                return (f"program output differs: rank {rank} under {first.spec.policy} and "
+                        f"under {run.spec.policy}")
+    return None
+
+
+def print_comparison(runs: Sequence[Run]) -> None:
+    """Print all tables and what they are about to standard output."""
+    out = tables.console()
+    print_header(out, runs[0], [run.spec.policy for run in runs])
+    roi = all(run.has_roi() for run in runs)
+    tables.print_sections(out, [run.spec.policy for run in runs], [run.wide() for run in runs], roi)
+    out.print()
+    if output_differs(runs) is None:
+        out.print(_agreement(runs))
+    for run in runs:
+        out.print(speed(run))
+
+
+def print_header(out: Console, run: Run, policies: Sequence[str]) -> None:
+    """Print what was run and which part of it the figures are about."""
+    spec = run.spec
+    what = f"{spec.program.name}: {spec.procs} processes on {spec.cores} cores"
+    if spec.procs == 1:
+        what = what.replace("processes", "process")
+    if spec.cores == 1:
+        what = what.replace("cores", "core")
+    if spec.workload is not None:
+        what += f", region {units.exact_size(spec.region)}"
+        what += "" if spec.share else ", MAP_SHARED_PT not asked for"
+    out.print(f"{what}, preset {spec.preset}, seed {spec.seed}, engine {spec.engine}")
+    for override in spec.overrides:
+        out.print(f"  with {override}")
+    if len(policies) > 1:
+        out.print(f"Change in per cent against {policies[0]}. Sums over all processes.")
+    else:
+        out.print(f"Policy {policies[0]}. Sums over all processes.")
+    if not run.has_roi():
+        out.print("The program marks no region of interest: all figures are of the whole run.")
+    out.print()
+
+
+def _agreement(runs: Sequence[Run]) -> str:
+    workload = runs[0].spec.workload
+    if workload is not None and workload.output_depends_on_policy:
+        return "Program output is what each policy answers, so it is not compared."
+    count = len(runs[0].output_lines())
+    return f"Program output is equal under all policies ({count} lines)."
+
+
+def speed(run: Run) -> str:
+    """How fast the simulation was, in one line."""
+    count = int(run.values[-1].get("instructions", 0))
+    seconds = run.result.seconds
+    rate = count / seconds / 1e6 if seconds else 0.0
+    return (f"{run.spec.policy}: {count:,} instructions simulated in {seconds:.2f} s "
+            f"({rate:.1f} M/s), {units.short_size(run.result.peak_rss_bytes)} resident")
+
+
+def report_failures(runs: Sequence[Run]) -> list[str]:
+    """Write the standard error of the first rank that failed, and give one line a failing run."""
+    lines = []
+    for run in runs:
+        failures = run.failures()
+        if not failures:
+            continue
+        rank, process = failures[0]
+        for line in process.stderr.decode("utf-8", "backslashreplace").splitlines()[-20:]:
+            sys.stderr.write(f"rank {rank}: {line}\n")
+        others = f" (and {len(failures) - 1} more ranks failed)" if len(failures) > 1 else ""
+        lines.append(f"{run.spec.program.name} under {run.spec.policy}: rank {rank} "
+                     f"{process.how}{others}")
+    return lines

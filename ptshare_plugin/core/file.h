@@ -1,0 +1,46 @@
+// A file and its page cache: the pages that every mapping of the file shares.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "frames.h"
+#include "types.h"
+
+namespace ptshare {
+
+// Pages live in the cache from their first use until the file shrinks or goes; they are never
+// reclaimed. Owned jointly (shared_ptr) by descriptors, directory entries and VMAs.
+class File {
+  public:
+    // `frames` and `contents` must outlive the file.
+    File(std::uint64_t id, std::string name, FrameAllocator& frames, FrameContents& contents);
+    ~File();
+    File(const File&) = delete;
+    File& operator=(const File&) = delete;
+
+    std::uint64_t id() const { return id_; }
+    const std::string& name() const { return name_; }
+    std::uint64_t size() const { return size_; }
+    // Pages that hold any byte of the file: an access beyond them is SIGBUS.
+    std::uint64_t pages() const { return (size_ + kPageSize - 1) >> kPageShift; }
+
+    // Sets the size in bytes; whoever shrinks a file unmaps the cut pages first (Kernel::truncate).
+    void resize(std::uint64_t bytes);
+
+    // The cached page `index`, or Pfn(0).
+    Pfn cached(std::uint64_t index) const { return index < cache_.size() ? cache_[index] : Pfn(0); }
+    // The page `index` (< pages()), brought into the cache if need be.
+    Pfn page(std::uint64_t index);
+
+  private:
+    std::uint64_t id_;
+    std::string name_;
+    std::uint64_t size_ = 0;
+    std::vector<Pfn> cache_;  // index: page of the file; owns one reference to each frame
+    FrameAllocator& frames_;
+    FrameContents& contents_;
+};
+
+}  // namespace ptshare

@@ -1,0 +1,60 @@
+#include "frames.h"
+
+#include <string>
+
+namespace ptshare {
+
+FrameAllocator::FrameAllocator(std::uint64_t memory_bytes) : capacity_(memory_bytes >> kPageShift) {
+    frames_.resize(1);
+    take(Pfn(0), FrameUse::Reserved);
+}
+
+Pfn FrameAllocator::take(Pfn pfn, FrameUse use) {
+    frames_[pfn.value] = Frame{use, 1};
+    ++in_use_[static_cast<unsigned>(use)];
+    return pfn;
+}
+
+void FrameAllocator::out_of_memory() const {
+    throw OutOfMemory("simulated memory of " + std::to_string(capacity_ >> (20 - kPageShift)) +
+                      " MiB is exhausted: raise kernel.memory_bytes");
+}
+
+Pfn FrameAllocator::allocate(FrameUse use) {
+    if (!free_.empty()) {
+        const Pfn pfn = free_.back();
+        free_.pop_back();
+        return take(pfn, use);
+    }
+    if (frames_.size() >= capacity_) out_of_memory();
+    frames_.emplace_back();
+    return take(Pfn(frames_.size() - 1), use);
+}
+
+Pfn FrameAllocator::allocate_huge(FrameUse use) {
+    const std::uint64_t first = (frames_.size() + kEntries - 1) & ~(kEntries - 1);
+    if (first + kEntries > capacity_) out_of_memory();
+    while (frames_.size() < first) {
+        free_.push_back(Pfn(frames_.size()));
+        frames_.emplace_back();
+    }
+    frames_.resize(first + kEntries);
+    for (std::uint64_t i = 0; i < kEntries; ++i) take(Pfn(first + i), use);
+    return Pfn(first);
+}
+
+void FrameAllocator::add_reference(Pfn pfn) {
+    ++frames_[pfn.value].references;
+}
+
+bool FrameAllocator::drop_reference(Pfn pfn) {
+    Frame& frame = frames_[pfn.value];
+    if (frame.references == 0) throw std::logic_error("frame freed twice");
+    if (--frame.references != 0) return false;
+    --in_use_[static_cast<unsigned>(frame.use)];
+    frame.use = FrameUse::Free;
+    free_.push_back(pfn);
+    return true;
+}
+
+}  // namespace ptshare

@@ -1,0 +1,77 @@
+// Simulated physical memory as the kernel hands it out: 4 KiB frames, each with one use.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <stdexcept>
+#include <vector>
+
+#include "types.h"
+
+namespace ptshare {
+
+class File;
+
+enum class FrameUse : std::uint8_t { Free = 0, Table, FilePage, AnonPage, Reserved };
+constexpr unsigned kFrameUses = 5;
+
+// The bytes behind frames. Core decides which frame holds what; whoever runs programs keeps the
+// bytes. The default keeps none, for runs that only count.
+class FrameContents {
+  public:
+    virtual ~FrameContents() = default;
+    virtual void zero(Pfn) {}
+    virtual void copy(Pfn /*to*/, Pfn /*from*/) {}
+    // Fills a frame with page `index` of a file, zeros past its end.
+    virtual void read_file(const File&, std::uint64_t /*index*/, Pfn) {}
+    // A file was cut to `bytes`: what it held beyond reads as zeros from now on, also in `last`, the
+    // cached page that the cut goes through (Pfn(0): none).
+    virtual void cut_file(const File&, std::uint64_t /*bytes*/, Pfn /*last*/) {}
+    // The frame was given back: nothing may be remembered of it.
+    virtual void released(Pfn) {}
+};
+
+// Simulated memory ran out. A run ends with this message; it is no host failure.
+class OutOfMemory : public std::runtime_error {
+  public:
+    using std::runtime_error::runtime_error;
+};
+
+// Frame 0 is reserved, so that Pfn(0) can mean "none". Freed frames are used again, last freed
+// first, so that one seed gives one layout.
+class FrameAllocator {
+  public:
+    explicit FrameAllocator(std::uint64_t memory_bytes);
+
+    // One frame, or 512 contiguous ones that start on a 2 MiB boundary. Throws OutOfMemory.
+    Pfn allocate(FrameUse use);
+    Pfn allocate_huge(FrameUse use);
+
+    // Anonymous pages are shared between mms after fork; other uses have one reference.
+    void add_reference(Pfn pfn);
+    // Drops a reference; true when that was the last and the frame is free again.
+    bool drop_reference(Pfn pfn);
+
+    FrameUse use(Pfn pfn) const { return frames_[pfn.value].use; }
+    std::uint32_t references(Pfn pfn) const { return frames_[pfn.value].references; }
+    std::uint64_t in_use(FrameUse use) const { return in_use_[static_cast<unsigned>(use)]; }
+    // One more than the highest frame number handed out so far.
+    std::uint64_t high_water() const { return frames_.size(); }
+    std::uint64_t capacity() const { return capacity_; }
+
+  private:
+    struct Frame {
+        FrameUse use = FrameUse::Free;
+        std::uint32_t references = 0;  // invariant: 0 exactly when use is Free
+    };
+
+    Pfn take(Pfn pfn, FrameUse use);
+    [[noreturn]] void out_of_memory() const;
+
+    std::uint64_t capacity_;
+    std::vector<Frame> frames_;  // index: frame number
+    std::vector<Pfn> free_;      // freed frames below frames_.size(); last in, first out
+    std::array<std::uint64_t, kFrameUses> in_use_{};  // invariant: equals a count over frames_
+};
+
+}  // namespace ptshare

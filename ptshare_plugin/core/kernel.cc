@@ -1,0 +1,186 @@
+#include "kernel.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ptshare {
+
+Kernel::Kernel(const KernelConfig& config, std::unique_ptr<SharingPolicy> policy,
+               FrameContents& contents)
+    : config_(config),
+      policy_(std::move(policy)),
+      contents_(contents),
+      frames_(config.memory_bytes),
+      tables_(frames_) {
+    zero_page_ = frames_.allocate(FrameUse::Reserved);
+    contents_.zero(zero_page_);
+}
+
+Kernel::~Kernel() = default;
+
+Mm& Kernel::create_mm() {
+    const MmId id(next_mm_++);
+    return *mms_.emplace(id, std::make_unique<Mm>(id, tables_, Owner::Guest, config_.levels))
+                .first->second;
+}
+
+Mm* Kernel::find_mm(MmId id) {
+    const auto it = mms_.find(id);
+    return it == mms_.end() ? nullptr : it->second.get();
+}
+
+std::shared_ptr<File> Kernel::create_file(std::string name) {
+    auto file = std::make_shared<File>(next_file_++, std::move(name), frames_, contents_);
+    files_.push_back(file);
+    return file;
+}
+
+void Kernel::request_flush(FlushRequest request) {
+    for (const FlushTarget& target : request.targets) {
+        if (Mm* mm = find_mm(target.mm)) ++mm->tlb_generation;
+    }
+    effects_.flushes.push_back(std::move(request));
+}
+
+Effects Kernel::take_effects() {
+    Effects taken = std::exchange(effects_, Effects());
+    taken.tables_allocated = tables_.allocated() - seen_allocated_;
+    taken.tables_freed = tables_.freed() - seen_freed_;
+    seen_allocated_ = tables_.allocated();
+    seen_freed_ = tables_.freed();
+    return taken;
+}
+
+std::shared_ptr<HostMm> Kernel::create_host(const Vma& creator) {
+    const MmId id(next_mm_++);
+    Vma vma = creator;
+    vma.flags &= ~kVmSharedPt;
+    vma.host = nullptr;
+    auto host = std::make_shared<HostMm>(id, tables_, config_.levels, vma);
+    host->mm.insert(std::move(vma));
+    hosts_.push_back(host);
+    stats_.peak_hosts = std::max<std::uint64_t>(stats_.peak_hosts, hosts_.size());
+    return host;
+}
+
+void Kernel::destroy_host(HostMm& host) {
+    zap(host.mm, host.start, host.end);
+    host.mm.vmas.clear();
+    host.mm.table.free_tables(VirtAddr(0), task_size());
+    hosts_.erase(std::find_if(hosts_.begin(), hosts_.end(),
+                              [&](const auto& other) { return other.get() == &host; }));
+}
+
+// ---- fork and exit
+
+void Kernel::copy_leaves(Mm& parent, Mm& child, const Vma& vma, bool& withdrew) {
+    parent.table.for_each_leaf(vma.start, vma.end, [&](VirtAddr address, Pte pte, Level) {
+        map_page(child, vma, address, pte.without(Pte::kWrite));  // may run out of memory: first
+        if (frames_.use(pte.pfn()) == FrameUse::AnonPage) frames_.add_reference(pte.pfn());
+        if (pte.writable()) {
+            parent.table.replace(address, pte.without(Pte::kWrite));
+            withdrew = true;
+        }
+        ++effects_.ptes_copied;
+    });
+}
+
+Mm& Kernel::fork(Mm& parent) {
+    Mm& child = create_mm();
+    child.brk_start = parent.brk_start;
+    child.brk = parent.brk;
+    bool withdrew = false;
+    // As dup_mmap: one flush of the whole parent, at the end.
+    const auto flush = [&] {
+        if (withdrew) request_flush({{{parent.id, VirtAddr(0), task_size()}}, false});
+    };
+    try {
+        for (const auto& [start, vma] : parent.vmas) {
+            Vma& copy = child.vmas.emplace(start, vma).first->second;
+            if (vma.host) {
+                policy_->fork(*this, child, copy);
+            } else if (vma.has_anon) {
+                // Only memory with pages of its own: the rest can be faulted in again (the
+                // kernel's vma_needs_copy).
+                copy_leaves(parent, child, vma, withdrew);
+            }
+        }
+    } catch (const OutOfMemory&) {
+        flush();
+        exit(child);
+        throw;
+    }
+    flush();
+    return child;
+}
+
+void Kernel::exit(Mm& mm) {
+    if (--mm.users != 0) return;
+    unmap(mm, VirtAddr(0), task_size());
+    mms_.erase(mm.id);
+}
+
+// ---- Pages and their counters
+
+void Kernel::count_page(Mm& mm, Pfn pfn, std::int64_t change) {
+    const FrameUse use = frames_.use(pfn);
+    const auto add = static_cast<std::uint64_t>(change);  // two's complement: adds or subtracts
+    if (use == FrameUse::FilePage) {
+        mm.rss_file += add;
+        rss_file_ += add;
+        stats_.peak_rss_file = std::max(stats_.peak_rss_file, rss_file_);
+    } else if (use == FrameUse::AnonPage) {
+        mm.rss_anon += add;
+        rss_anon_ += add;
+        stats_.peak_rss_anon = std::max(stats_.peak_rss_anon, rss_anon_);
+    }  // the zero page counts nowhere, as in the kernel
+}
+
+void Kernel::map_page(Mm& mm, const Vma& vma, VirtAddr address, Pte pte) {
+    mm.table.set(address, pte, Level::Pte, vma.share_requested);
+    count_page(mm, pte.pfn(), 1);
+}
+
+void Kernel::drop_page(Mm& mm, Pte pte) {
+    const Pfn pfn = pte.pfn();
+    count_page(mm, pfn, -1);
+    if (frames_.use(pfn) == FrameUse::AnonPage && frames_.drop_reference(pfn)) {
+        contents_.released(pfn);
+    }
+}
+
+std::uint64_t Kernel::zap(Mm& mm, VirtAddr start, VirtAddr end) {
+    std::uint64_t dropped = 0;
+    mm.table.for_each_leaf(start, end, [&](VirtAddr address, Pte pte, Level level) {
+        mm.table.replace(address, Pte(), level);
+        drop_page(mm, pte);
+        ++dropped;
+    });
+    effects_.ptes_changed += dropped;
+    return dropped;
+}
+
+void Kernel::truncate(File& file, std::uint64_t bytes) {
+    const std::uint64_t first_cut = (bytes + kPageSize - 1) >> kPageShift;
+    const auto cut = [&](Mm& mm) {
+        for (const auto& [start, vma] : mm.vmas) {
+            if (vma.file.get() != &file || vma.host) continue;
+            const std::uint64_t keep = first_cut > vma.file_page ? first_cut - vma.file_page : 0;
+            if (keep >= vma.bytes() >> kPageShift) continue;
+            const VirtAddr from = start + (keep << kPageShift);
+            if (zap(mm, from, vma.end) == 0) continue;
+            FlushRequest request{{{mm.id, from, vma.end}}, false};
+            for (const auto& host : hosts_) {
+                if (&host->mm == &mm) request.targets = host->guest_ranges(from, vma.end);
+            }
+            request_flush(std::move(request));
+        }
+    };
+    if (bytes < file.size()) {
+        for (const auto& [id, mm] : mms_) cut(*mm);
+        for (const auto& host : hosts_) cut(host->mm);
+    }
+    file.resize(bytes);
+}
+
+}  // namespace ptshare

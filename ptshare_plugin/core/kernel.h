@@ -1,0 +1,174 @@
+// The operations of the operating system that concern memory. See README.md for how they fit.
+//
+// Kernel knows no clock and no CPU: each operation leaves Effects, which the engine takes, prices
+// and, for flushes, carries out on its TLBs.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "file.h"
+#include "frames.h"
+#include "mm.h"
+#include "policy.h"
+#include "result.h"
+#include "tables.h"
+#include "types.h"
+
+namespace ptshare {
+
+struct KernelConfig {
+    std::uint64_t memory_bytes = 0;
+    unsigned levels = 4;                   // of the page table: 4 or 5
+    std::uint64_t fault_around_bytes = 0;  // a power of two, 4 KiB (off) to 2 MiB
+    bool dirty_tracking = false;  // shared file pages are mapped read-only until written (ext4)
+};
+
+// One flush: all mms whose translations one operation changed. `tables_freed`: walk caches too.
+struct FlushRequest {
+    std::vector<FlushTarget> targets;
+    bool tables_freed = false;
+};
+
+// What operations did since the last take_effects().
+struct Effects {
+    std::uint64_t tables_allocated = 0;
+    std::uint64_t tables_freed = 0;
+    std::uint64_t ptes_changed = 0;  // by mprotect, munmap, madvise, mremap, truncate
+    std::uint64_t ptes_copied = 0;   // by fork and by sharing over existing pages
+    std::vector<FlushRequest> flushes;
+};
+
+// Running figures that no table walk can give.
+struct KernelStats {
+    std::array<std::uint64_t, kRefusals> refusals{};  // index: Refusal
+    std::uint64_t links = 0;                          // guest PMD entries set to a host's
+    std::uint64_t carried_pages = 0;  // PTEs copied into a host when it was made (S5)
+    std::uint64_t peak_hosts = 0;
+    std::uint64_t peak_rss_file = 0;  // pages, summed over mms
+    std::uint64_t peak_rss_anon = 0;
+};
+
+class Kernel {
+  public:
+    // `contents` must outlive the kernel.
+    Kernel(const KernelConfig& config, std::unique_ptr<SharingPolicy> policy,
+           FrameContents& contents);
+    ~Kernel();
+    Kernel(const Kernel&) = delete;
+    Kernel& operator=(const Kernel&) = delete;
+
+    // ---- Address spaces
+
+    Mm& create_mm();
+    // A thread (clone with CLONE_VM) uses the mm too: no table, no guest (S16).
+    void share_mm(Mm& mm) { ++mm.users; }
+    // The child of fork: private pages copy-on-write, shared file PTEs not copied.
+    Mm& fork(Mm& parent);
+    // A task leaves the mm (exit, exec, killing signal); the last one tears it down.
+    void exit(Mm& mm);
+    Mm* find_mm(MmId id);
+
+    std::shared_ptr<File> create_file(std::string name);
+    // Changes a file's size; pages cut off leave every mapping.
+    void truncate(File& file, std::uint64_t bytes);
+
+    // ---- System calls, with Linux's answers
+
+    MapResult mmap(Mm& mm, const MapRequest& request);
+    Errno munmap(Mm& mm, VirtAddr start, std::uint64_t length);
+    Errno mprotect(Mm& mm, VirtAddr start, std::uint64_t length, std::uint64_t prot);
+    MapResult mremap(Mm& mm, VirtAddr old_start, std::uint64_t old_length, std::uint64_t new_length,
+                     std::uint64_t flags, VirtAddr new_start);
+    Errno madvise(Mm& mm, VirtAddr start, std::uint64_t length, int advice);
+    // Moves the end of the heap; returns where it is afterwards.
+    VirtAddr brk(Mm& mm, VirtAddr end);
+
+    // ---- Faults
+
+    FaultResult fault(Mm& mm, VirtAddr address, Access access);
+
+    // ---- For policies
+
+    // Serves a fault in `mm` by its own VMA and table, whatever VM_SHARED_PT says.
+    FaultResult fault_in(Mm& mm, Vma& vma, VirtAddr address, Access access);
+    // Empties the leaves of [start, end) and drops their pages; returns how many there were.
+    std::uint64_t zap(Mm& mm, VirtAddr start, VirtAddr end);
+    // Gives [start, end), all of it mapped, a protection: VMAs and leaves. Returns whether a right
+    // was taken from a present leaf. Error: beyond what the file allows.
+    struct ProtectResult {
+        Errno error = Errno::Ok;
+        bool flush = false;
+    };
+    ProtectResult protect(Mm& mm, VirtAddr start, VirtAddr end, std::uint64_t prot);
+    std::shared_ptr<HostMm> create_host(const Vma& creator);
+    // Ends a host that no guest is attached to: its tables are freed.
+    void destroy_host(HostMm& host);
+    const std::vector<std::shared_ptr<HostMm>>& hosts() const { return hosts_; }
+    void request_flush(FlushRequest request);
+    // Maps a page that another table mapped (S5).
+    void adopt_page(Mm& mm, const Vma& vma, VirtAddr address, Pte pte);
+    void count_link() { ++stats_.links; }
+
+    // ---- For engines and audits
+
+    Effects take_effects();
+    const KernelStats& stats() const { return stats_; }
+    TableStore& tables() { return tables_; }
+    const TableStore& tables() const { return tables_; }
+    const FrameAllocator& frames() const { return frames_; }
+    FrameAllocator& frames() { return frames_; }
+    const std::map<MmId, std::unique_ptr<Mm>>& mms() const { return mms_; }
+    const std::vector<std::weak_ptr<File>>& files() const { return files_; }
+    const KernelConfig& config() const { return config_; }
+    Pfn zero_page() const { return zero_page_; }
+    VirtAddr task_size() const { return VirtAddr(1ULL << 47); }
+    const SharingPolicy& policy() const { return *policy_; }
+
+  private:
+    // Where to map `length` bytes, top-down below the stack; 0 when there is no room.
+    VirtAddr find_area(const Mm& mm, std::uint64_t length, std::uint64_t alignment) const;
+    std::uint64_t vm_flags_of(const MapRequest& request) const;
+    Errno check_unmap(const Mm& mm, VirtAddr start, VirtAddr end) const;
+    // Unmaps what lies in [start, end); the policy has agreed.
+    void unmap(Mm& mm, VirtAddr start, VirtAddr end);
+    // Frees tables around a hole that [start, end) is part of.
+    void free_tables(Mm& mm, VirtAddr start, VirtAddr end);
+    std::vector<CarriedPage> pages_to_carry(const Mm& mm, const MapRequest& request,
+                                            VirtAddr start) const;
+    void copy_leaves(Mm& parent, Mm& child, const Vma& vma, bool& withdrew);
+    Vma* grow_stack(Mm& mm, VirtAddr address);
+
+    Pte leaf_for(const Vma& vma, Pfn pfn, bool writable) const;
+    void map_page(Mm& mm, const Vma& vma, VirtAddr address, Pte pte);
+    void drop_page(Mm& mm, Pte pte);
+    void count_page(Mm& mm, Pfn pfn, std::int64_t change);
+    FaultResult fault_missing(Mm& mm, Vma& vma, VirtAddr address, Access access);
+    FaultResult fault_write_protected(Mm& mm, Vma& vma, VirtAddr address, Pte pte);
+    std::uint64_t fault_around(Mm& mm, const Vma& vma, VirtAddr address);
+    Pfn copy_of(Pfn from);
+
+    KernelConfig config_;
+    std::unique_ptr<SharingPolicy> policy_;
+    FrameContents& contents_;
+    FrameAllocator frames_;
+    TableStore tables_;
+    Pfn zero_page_;  // mapped read-only by reads of untouched anonymous memory; never freed
+    std::map<MmId, std::unique_ptr<Mm>> mms_;
+    std::vector<std::shared_ptr<HostMm>> hosts_;  // in order of creation
+    std::vector<std::weak_ptr<File>> files_;      // all files ever made
+    std::uint64_t next_mm_ = 1;
+    std::uint64_t next_file_ = 1;
+    std::uint64_t rss_file_ = 0;  // sums over mms and hosts, for the peaks
+    std::uint64_t rss_anon_ = 0;
+    std::uint64_t seen_allocated_ = 0;  // table traffic already handed out as effects
+    std::uint64_t seen_freed_ = 0;
+    Effects effects_;
+    KernelStats stats_;
+};
+
+}  // namespace ptshare

@@ -1,0 +1,195 @@
+// Page faults and mprotect: what changes a leaf.
+#include <algorithm>
+
+#include "kernel.h"
+
+namespace ptshare {
+
+namespace {
+
+// RLIMIT_STACK's usual soft limit.
+constexpr std::uint64_t kStackLimit = 8ULL << 20;
+
+}  // namespace
+
+Pte Kernel::leaf_for(const Vma& vma, Pfn pfn, bool writable) const {
+    std::uint64_t bits = Pte::kUser | Pte::kAccessed;
+    bits |= (vma.flags & kVmProtMask) ? Pte::kPresent : Pte::kProtNone;
+    if (writable && vma.has(kVmWrite)) bits |= Pte::kWrite;
+    if (!vma.has(kVmExec)) bits |= Pte::kNoExecute;
+    return Pte::make(pfn, bits);
+}
+
+Pfn Kernel::copy_of(Pfn from) {
+    const Pfn copy = frames_.allocate(FrameUse::AnonPage);
+    if (from == zero_page_) {
+        contents_.zero(copy);
+    } else {
+        contents_.copy(copy, from);
+    }
+    return copy;
+}
+
+void Kernel::adopt_page(Mm& mm, const Vma& vma, VirtAddr address, Pte pte) {
+    const bool writable = !config_.dirty_tracking || pte.dirty();
+    map_page(mm, vma, address, leaf_for(vma, pte.pfn(), writable).with(pte.bits() & Pte::kDirty));
+    ++stats_.carried_pages;
+    ++effects_.ptes_copied;
+}
+
+Vma* Kernel::grow_stack(Mm& mm, VirtAddr address) {
+    const Vma* above = mm.after(address);
+    if (!above || !above->has(kVmGrowsDown) || above->end - address > kStackLimit) return nullptr;
+    Vma grown = *above;
+    mm.vmas.erase(grown.start);
+    grown.start = align_down(address, kPageSize);
+    return &mm.insert(std::move(grown));
+}
+
+FaultResult Kernel::fault(Mm& mm, VirtAddr address, Access access) {
+    Vma* vma = mm.find(address);
+    if (!vma) vma = grow_stack(mm, address);
+    if (!vma) return FaultResult{};
+    FaultResult result = vma->host ? policy_->fault(*this, mm, *vma, address, access)
+                                   : fault_in(mm, *vma, address, access);
+    result.region = vma->share_requested;
+    return result;
+}
+
+FaultResult Kernel::fault_in(Mm& mm, Vma& vma, VirtAddr address, Access access) {
+    if (!vma.permits(access)) return FaultResult{};
+    const VirtAddr page = align_down(address, kPageSize);
+    const auto leaf = mm.table.leaf(page);
+    if (!leaf) return fault_missing(mm, vma, page, access);
+    if (leaf->pte.permits(access)) return FaultResult{FaultKind::Spurious};
+    return fault_write_protected(mm, vma, page, leaf->pte);
+}
+
+FaultResult Kernel::fault_missing(Mm& mm, Vma& vma, VirtAddr address, Access access) {
+    const bool write = access == Access::Write;
+    if (!vma.file) {
+        if (!write) {
+            map_page(mm, vma, address, leaf_for(vma, zero_page_, false));
+            return FaultResult{FaultKind::Anon};
+        }
+        map_page(mm, vma, address, leaf_for(vma, copy_of(zero_page_), true).with(Pte::kDirty));
+        vma.has_anon = true;
+        return FaultResult{FaultKind::Anon};
+    }
+    const std::uint64_t index = vma.file_page_of(address);
+    if (index >= vma.file->pages()) return FaultResult{FaultKind::Bus};
+    if (write && !vma.has(kVmShared)) {
+        const Pfn copy = copy_of(vma.file->page(index));
+        map_page(mm, vma, address, leaf_for(vma, copy, true).with(Pte::kDirty));
+        vma.has_anon = true;
+        return FaultResult{FaultKind::Cow};
+    }
+    FaultResult result{FaultKind::File};
+    if (!write) {
+        result.around = fault_around(mm, vma, address);
+        if (mm.table.leaf(address)) return result;
+    }
+    const bool writable = vma.has(kVmShared) && (write || !config_.dirty_tracking);
+    const Pte pte = leaf_for(vma, vma.file->page(index), writable);
+    map_page(mm, vma, address, write ? pte.with(Pte::kDirty) : pte);
+    return result;
+}
+
+// Maps the pages around a read fault that are in the page cache already; returns how many besides
+// the faulting one. The window is the kernel's (do_fault_around): aligned to its size, cut at the
+// VMA's edges and at the end of the PTE table.
+std::uint64_t Kernel::fault_around(Mm& mm, const Vma& vma, VirtAddr address) {
+    const std::uint64_t window = config_.fault_around_bytes >> kPageShift;
+    if (window <= 1) return 0;
+    const std::uint64_t pte_index = entry_index(address, Level::Pte);
+    const std::uint64_t vma_index = (address - vma.start) >> kPageShift;
+    const std::uint64_t from =
+        std::max(pte_index & ~(window - 1), pte_index - std::min(pte_index, vma_index));
+    const std::uint64_t to =
+        std::min({from + window, kEntries, pte_index + (vma.bytes() >> kPageShift) - vma_index});
+    const VirtAddr table_base = align_down(address, kPmdSize);
+    std::uint64_t mapped = 0;
+    for (std::uint64_t i = from; i < to; ++i) {
+        const VirtAddr at = table_base + (i << kPageShift);
+        const std::uint64_t index = vma.file_page_of(at);
+        if (index >= vma.file->pages()) break;
+        const Pfn pfn = vma.file->cached(index);
+        if (pfn == Pfn(0) || mm.table.leaf(at)) continue;
+        map_page(mm, vma, at, leaf_for(vma, pfn, vma.has(kVmShared) && !config_.dirty_tracking));
+        if (at != address) ++mapped;
+    }
+    return mapped;
+}
+
+FaultResult Kernel::fault_write_protected(Mm& mm, Vma& vma, VirtAddr address, Pte pte) {
+    const Pfn pfn = pte.pfn();
+    const bool reuse = vma.has(kVmShared) ||
+                       (frames_.use(pfn) == FrameUse::AnonPage && frames_.references(pfn) == 1);
+    if (reuse) {
+        mm.table.replace(address, pte.with(Pte::kWrite | Pte::kDirty));
+        return FaultResult{FaultKind::WriteProtect};
+    }
+    const Pfn copy = copy_of(pfn);
+    drop_page(mm, pte);
+    mm.table.replace(address, leaf_for(vma, copy, true).with(Pte::kDirty));
+    count_page(mm, copy, 1);
+    vma.has_anon = true;
+    request_flush({{{mm.id, address, address + kPageSize}}, false});
+    return FaultResult{FaultKind::Cow};
+}
+
+Kernel::ProtectResult Kernel::protect(Mm& mm, VirtAddr start, VirtAddr end, std::uint64_t prot) {
+    ProtectResult result;
+    mm.split(start);
+    mm.split(end);
+    for (VirtAddr at = start; at < end;) {
+        Vma vma = *mm.find(at);
+        at = vma.end;
+        // Rights that VM_MAY* withholds (the MAY bits stand four above the rights).
+        if ((prot & ~(vma.flags >> 4)) & kVmProtMask) {
+            result.error = Errno::Access;
+            return result;
+        }
+        vma.flags = (vma.flags & ~kVmProtMask) | prot;
+        mm.table.for_each_leaf(vma.start, vma.end, [&](VirtAddr page, Pte old, Level level) {
+            // A page may be written at once when nobody has to hear of it: a shared one that needs
+            // no dirty tracking, a private one that belongs to this mm alone.
+            const bool writable = vma.has(kVmShared)
+                                      ? !config_.dirty_tracking || old.dirty()
+                                      : frames_.use(old.pfn()) == FrameUse::AnonPage &&
+                                            frames_.references(old.pfn()) == 1;
+            const Pte changed = leaf_for(vma, old.pfn(), writable).with(old.bits() & Pte::kDirty);
+            if (changed.without(Pte::kAccessed) == old.without(Pte::kAccessed)) return;
+            mm.table.replace(page, changed.with(old.bits() & Pte::kAccessed), level);
+            ++effects_.ptes_changed;
+            result.flush |= old.present();
+        });
+        mm.vmas.erase(vma.start);
+        mm.insert(std::move(vma));
+    }
+    return result;
+}
+
+Errno Kernel::mprotect(Mm& mm, VirtAddr start, std::uint64_t length, std::uint64_t prot) {
+    if (!is_aligned(start.value, kPageSize) || (prot & ~kProtMask)) return Errno::Invalid;
+    if (length == 0) return Errno::Ok;
+    if (length > task_size().value || start > task_size() - length) return Errno::NoMemory;
+    const VirtAddr end = align_up(start + length, kPageSize);
+    for (VirtAddr at = start; at < end;) {
+        Vma* vma = mm.find(at);
+        if (!vma) return Errno::NoMemory;  // as Linux: what lies before the hole is changed
+        const VirtAddr stop = std::min(end, vma->end);
+        if (vma->host) {
+            const Errno error = policy_->protect(*this, mm, *vma, at, stop, prot);
+            if (error != Errno::Ok) return error;
+        } else {
+            const ProtectResult result = protect(mm, at, stop, prot);
+            if (result.flush) request_flush({{{mm.id, at, stop}}, false});
+            if (result.error != Errno::Ok) return result.error;
+        }
+        at = stop;
+    }
+    return Errno::Ok;
+}
+
+}  // namespace ptshare

@@ -1,0 +1,83 @@
+#include "mm.h"
+
+#include <iterator>
+
+namespace ptshare {
+
+namespace {
+
+// Whether two neighbours could have been one mapping. Shared-PT VMAs never merge: each is one range
+// of one host.
+bool mergeable(const Vma& low, const Vma& high) {
+    return low.end == high.start && low.flags == high.flags && low.file == high.file && !low.host &&
+           !high.host && low.share_requested == high.share_requested &&
+           low.has_anon == high.has_anon &&
+           (!low.file || low.file_page_of(low.end) == high.file_page);
+}
+
+}  // namespace
+
+Vma* Mm::find(VirtAddr address) {
+    auto it = vmas.upper_bound(address);
+    if (it == vmas.begin()) return nullptr;
+    Vma& vma = std::prev(it)->second;
+    return address < vma.end ? &vma : nullptr;
+}
+
+const Vma* Mm::before(VirtAddr address) const {
+    auto it = vmas.lower_bound(address);
+    while (it != vmas.begin()) {
+        --it;
+        if (it->second.end <= address) return &it->second;
+    }
+    return nullptr;
+}
+
+const Vma* Mm::after(VirtAddr address) const {
+    const auto it = vmas.lower_bound(address);
+    return it == vmas.end() ? nullptr : &it->second;
+}
+
+bool Mm::overlaps(VirtAddr start, VirtAddr end) const {
+    auto it = vmas.lower_bound(start);
+    if (it != vmas.end() && it->second.start < end) return true;
+    return it != vmas.begin() && std::prev(it)->second.end > start;
+}
+
+void Mm::split(VirtAddr address) {
+    Vma* low = find(address);
+    if (!low || low->start == address) return;
+    Vma high = *low;
+    high.start = address;
+    if (high.file) high.file_page = low->file_page_of(address);
+    low->end = address;
+    vmas.emplace(address, std::move(high));
+}
+
+Vma& Mm::insert(Vma vma) {
+    auto it = vmas.emplace(vma.start, std::move(vma)).first;
+    if (const auto next = std::next(it);
+        next != vmas.end() && mergeable(it->second, next->second)) {
+        it->second.end = next->second.end;
+        vmas.erase(next);
+    }
+    if (it != vmas.begin()) {
+        if (const auto prev = std::prev(it); mergeable(prev->second, it->second)) {
+            prev->second.end = it->second.end;
+            vmas.erase(it);
+            it = prev;
+        }
+    }
+    return it->second;
+}
+
+std::vector<FlushTarget> HostMm::guest_ranges(VirtAddr from, VirtAddr to) const {
+    std::vector<FlushTarget> ranges;
+    ranges.reserve(guests.size());
+    for (const Guest& guest : guests) {
+        ranges.push_back({guest.mm->id, guest.start + (from - start), guest.start + (to - start)});
+    }
+    return ranges;
+}
+
+}  // namespace ptshare

@@ -1,0 +1,95 @@
+// An address space, and the host mm that holds shared page tables.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "tables.h"
+#include "types.h"
+#include "vma.h"
+
+namespace ptshare {
+
+using MmId = Number<struct MmIdTag>;  // 0: none
+
+// The kernel's mm_struct: VMAs, page table, counters.
+class Mm {
+  public:
+    Mm(MmId mm_id, TableStore& store, Owner owner, unsigned levels)
+        : id(mm_id), table(store, owner, levels) {}
+
+    const MmId id;
+    VmaMap vmas;
+    PageTable table;
+
+    // Resident pages mapped by own leaves. Invariants: equal a recount over `table`. Pages behind
+    // linked tables belong to the host's counters.
+    std::uint64_t rss_file = 0;
+    std::uint64_t rss_anon = 0;
+
+    // Heap: [brk_start, brk); both 0 before exec() set them.
+    VirtAddr brk_start;
+    VirtAddr brk;
+
+    // Tasks that use this mm (threads share it); the last one's exit tears it down.
+    unsigned users = 1;
+    // Counts the flushes of this mm, as the kernel's context.tlb_gen: a CPU that last flushed at a
+    // smaller value holds entries that may be stale.
+    std::uint64_t tlb_generation = 1;
+
+    // The VMA that holds `address`, or null.
+    Vma* find(VirtAddr address);
+    // The VMA that ends at or below `address` last / starts at or above `address` first, or null.
+    const Vma* before(VirtAddr address) const;
+    const Vma* after(VirtAddr address) const;
+    bool overlaps(VirtAddr start, VirtAddr end) const;
+    // Cuts the VMA that holds `address` in two there, if one does.
+    void split(VirtAddr address);
+    // Inserts a VMA that overlaps none, and joins it with compatible neighbours.
+    Vma& insert(Vma vma);
+};
+
+// Translations of [start, end) in an mm that must not be used any more.
+struct FlushTarget {
+    MmId mm;
+    VirtAddr start;
+    VirtAddr end;
+};
+
+// One process's part in a host mm.
+struct Guest {
+    Mm* mm = nullptr;  // not owned; a guest detaches before its mm goes
+    VirtAddr start;    // where the guest maps the first address of the host's range
+};
+
+// The RFC's host mm: an mm attached to no process, with one VMA over the shared range (several,
+// after mprotect of a part), whose tables the guests' PMD entries point at. Owned jointly by the
+// kernel's list and the guest VMAs; its tables go when the last guest detaches.
+class HostMm {
+  public:
+    HostMm(MmId mm_id, TableStore& store, unsigned levels, const Vma& creator)
+        : mm(mm_id, store, Owner::Host, levels),
+          start(creator.start),
+          end(creator.end),
+          flags(creator.flags),
+          file(creator.file),
+          file_page(creator.file_page) {}
+
+    Mm mm;
+    const VirtAddr start;  // PMD-aligned, as is end
+    const VirtAddr end;
+    const std::uint64_t flags;  // VMA flags of the creator: what later guests must ask for
+    const std::shared_ptr<File> file;
+    const std::uint64_t file_page;  // page of the file at `start`
+    // Invariant: one entry for each guest VMA whose `host` is this.
+    std::vector<Guest> guests;
+
+    VirtAddr to_host(const Vma& vma, VirtAddr address) const {
+        return start + (address - vma.start);
+    }
+    // Host addresses [from, to) as every guest sees them.
+    std::vector<FlushTarget> guest_ranges(VirtAddr from, VirtAddr to) const;
+};
+
+}  // namespace ptshare

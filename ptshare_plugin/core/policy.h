@@ -1,0 +1,119 @@
+// What a sharing policy decides. One policy is one file in policies/ and registers itself there;
+// the kernel asks it whenever MAP_SHARED_PT is requested and for every VMA with VM_SHARED_PT.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mm.h"
+#include "result.h"
+#include "types.h"
+#include "vma.h"
+
+namespace ptshare {
+
+class Kernel;
+
+struct MapRequest {
+    VirtAddr address;  // hint, or the address with MAP_FIXED
+    std::uint64_t length = 0;
+    std::uint64_t prot = 0;
+    std::uint64_t flags = 0;
+    std::shared_ptr<File> file;  // null: anonymous
+    std::uint64_t offset = 0;    // bytes into the file
+    bool file_readable = true;   // how the descriptor was opened
+    bool file_writable = true;
+};
+
+// Why a request for MAP_SHARED_PT was refused; each reason is counted.
+enum class Refusal : unsigned { Anonymous, Private, Misaligned, Address, Protection, Size };
+constexpr unsigned kRefusals = 6;
+
+struct ShareDecision {
+    Errno error = Errno::Ok;              // not Ok: mmap fails with it and changes nothing
+    Refusal reason = Refusal::Anonymous;  // of the error
+    bool share = false;                   // with Ok: the VMA gets VM_SHARED_PT and is attached
+};
+
+// How a fault ended. The kinds partition the faults.
+enum class FaultKind : unsigned {
+    Link,          // only the guest's PMD entry was missing
+    Host,          // a page was mapped in a host mm (the link, if it was missing too, is included)
+    File,          // a file page was mapped in the process's own table
+    Anon,          // a new anonymous page, or the zero page
+    Cow,           // a private copy was made
+    WriteProtect,  // a present page was made writable
+    Spurious,      // the table already permitted the access
+    Segv,
+    Bus,
+};
+
+struct FaultResult {
+    FaultKind kind = FaultKind::Segv;
+    bool linked = false;       // a guest PMD entry was set to the host's
+    bool region = false;       // in memory for which MAP_SHARED_PT was asked
+    std::uint64_t around = 0;  // further pages mapped by fault-around
+
+    bool fatal() const { return kind == FaultKind::Segv || kind == FaultKind::Bus; }
+};
+
+// A page that was mapped where a shared mapping now comes (S5).
+struct CarriedPage {
+    VirtAddr address;
+    Pte pte;
+};
+
+class SharingPolicy {
+  public:
+    virtual ~SharingPolicy() = default;
+
+    // ---- mmap with MAP_SHARED_PT
+
+    // Where to map when the caller leaves the address to the kernel: an address to prefer (0: none)
+    // and the alignment of any other.
+    struct Placement {
+        VirtAddr preferred;
+        std::uint64_t alignment = kPageSize;
+    };
+    virtual Placement placement(const Kernel& kernel, const MapRequest& request) const;
+    // Judges a request for [start, start + length) whose VMA would have `vm_flags`. Changes
+    // nothing.
+    virtual ShareDecision decide(const Kernel& kernel, const MapRequest& request, VirtAddr start,
+                                 std::uint64_t vm_flags) const;
+
+    // ---- VMAs with VM_SHARED_PT; the defaults are for policies that make none, and throw
+
+    // Attaches a new VMA (inserted, no host yet) to a host mm, an existing one or its own.
+    virtual void attach(Kernel& kernel, Mm& mm, Vma& vma, const std::vector<CarriedPage>& carried);
+    // Whether [start, end) of the VMA may be unmapped.
+    virtual Errno check_unmap(const Vma& vma, VirtAddr start, VirtAddr end) const;
+    virtual Errno check_remap(const Vma& vma) const;
+    // The whole VMA goes: munmap, exec, exit or a signal. Returns whether entries of `mm` were
+    // cleared: the caller flushes them, with whatever else it unmaps.
+    virtual bool detach(Kernel& kernel, Mm& mm, Vma& vma);
+    // `vma` is the child's copy; its host has not heard of the child yet.
+    virtual void fork(Kernel& kernel, Mm& child, Vma& vma);
+    virtual FaultResult fault(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr address, Access access);
+    virtual Errno protect(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr start, VirtAddr end,
+                          std::uint64_t prot);
+    virtual void discard(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr start, VirtAddr end);
+};
+
+struct PolicyInfo {
+    std::string name;
+    std::string description;
+    std::unique_ptr<SharingPolicy> (*make)();
+};
+
+// All registered policies, by name.
+std::vector<PolicyInfo> policies();
+// Throws std::invalid_argument that names the policies there are.
+std::unique_ptr<SharingPolicy> make_policy(const std::string& name);
+
+// A static object of this type in a policy's file registers it.
+struct RegisterPolicy {
+    explicit RegisterPolicy(PolicyInfo info);
+};
+
+}  // namespace ptshare

@@ -1,0 +1,26 @@
+// Error numbers of the system calls that core implements, with Linux's values on x86-64.
+#pragma once
+
+#include "types.h"
+
+namespace ptshare {
+
+enum class Errno : int {
+    Ok = 0,
+    NoMemory = 12,  // ENOMEM
+    Access = 13,    // EACCES
+    Fault = 14,     // EFAULT
+    Exists = 17,    // EEXIST
+    NoDevice = 19,  // ENODEV
+    Invalid = 22,   // EINVAL
+};
+
+// An address, or why there is none.
+struct MapResult {
+    Errno error = Errno::Ok;
+    VirtAddr address;
+
+    bool ok() const { return error == Errno::Ok; }
+};
+
+}  // namespace ptshare

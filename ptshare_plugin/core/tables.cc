@@ -1,0 +1,223 @@
+#include "tables.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace ptshare {
+
+// ---- TableStore
+
+Pte TableStore::read_entry(PhysAddr address) const {
+    return at(pfn_of(address)).entries[(address.value & (kPageSize - 1)) / sizeof(Pte)];
+}
+
+void TableStore::set_entry_bits(PhysAddr address, std::uint64_t bits) {
+    Pte& entry = at(pfn_of(address)).entries[(address.value & (kPageSize - 1)) / sizeof(Pte)];
+    entry = entry.with(bits);
+}
+
+void TableStore::for_each(const std::function<void(Pfn, const TablePage&)>& fn) const {
+    for (std::uint64_t i = 0; i < pages_.size(); ++i) {
+        if (pages_[i]) fn(Pfn(i), *pages_[i]);
+    }
+}
+
+Pfn TableStore::allocate(PageTable& owner, Level level, VirtAddr base, bool region) {
+    const Pfn pfn = frames_.allocate(FrameUse::Table);
+    if (pfn.value >= pages_.size()) pages_.resize(pfn.value + 1);
+    auto page = std::make_unique<TablePage>();
+    page->owner = &owner;
+    page->base = base;
+    page->level = level;
+    pages_[pfn.value] = std::move(page);
+    ++counts_.by_level[index_of(kernel_name(level, owner.levels()))];
+    ++counts_.by_owner[static_cast<unsigned>(owner.owner())];
+    if (region && level == Level::Pte) mark_region(*pages_[pfn.value]);
+    ++allocated_;
+    if (counts_.total() > peak_.total()) peak_ = counts_;
+    return pfn;
+}
+
+void TableStore::free(Pfn pfn) {
+    const TablePage& page = at(pfn);
+    --counts_.by_level[index_of(kernel_name(page.level, page.owner->levels()))];
+    --counts_.by_owner[static_cast<unsigned>(page.owner->owner())];
+    if (page.region) --counts_.region_pte;
+    ++freed_;
+    pages_[pfn.value].reset();
+    frames_.drop_reference(pfn);
+}
+
+void TableStore::mark_region(TablePage& page) {
+    if (page.region) return;
+    page.region = true;
+    ++counts_.region_pte;
+    peak_region_pte_ = std::max(peak_region_pte_, counts_.region_pte);
+}
+
+// ---- PageTable
+
+PageTable::PageTable(TableStore& store, Owner owner, unsigned levels)
+    : store_(store), owner_(owner), levels_(levels), top_(top_level(levels)) {
+    root_ = store_.allocate(*this, top_, VirtAddr(0), false);
+    ++tables_[index_of(top_)];
+}
+
+PageTable::~PageTable() {
+    release_all(root_);
+}
+
+void PageTable::release_all(Pfn pfn) {
+    const TablePage& page = store_.at(pfn);
+    if (page.level != Level::Pte) {
+        for (const Pte entry : page.entries) {
+            if (!entry.present() || entry.large()) continue;
+            if (store_.at(entry.pfn()).owner == this) release_all(entry.pfn());
+        }
+    }
+    --tables_[index_of(page.level)];
+    store_.free(pfn);
+}
+
+Pte PageTable::table_entry(Pfn pfn) {
+    // As the kernel's _PAGE_TABLE: rights are decided in the leaf.
+    return Pte::make(pfn, Pte::kPresent | Pte::kWrite | Pte::kUser | Pte::kAccessed | Pte::kDirty);
+}
+
+VirtAddr PageTable::span_base(VirtAddr address, Level level) const {
+    return level == top_ ? VirtAddr(0) : align_down(address, entry_span(level) << kIndexBits);
+}
+
+void PageTable::write(TablePage& page, std::uint64_t index, Pte entry) {
+    Pte& slot = page.entries[index];
+    if (slot.none() != entry.none()) {
+        page.occupied = static_cast<std::uint16_t>(page.occupied + (entry.none() ? -1 : 1));
+    }
+    slot = entry;
+}
+
+TablePage& PageTable::descend(VirtAddr address, Level level, bool region) {
+    Pfn pfn = root_;
+    for (Level at = top_; at != level; at = below(at)) {
+        TablePage& page = store_.at(pfn);
+        const std::uint64_t index = entry_index(address, at);
+        const Pte entry = page.entries[index];
+        if (entry.none()) {
+            const Level next = below(at);
+            const Pfn table = store_.allocate(*this, next, span_base(address, next), region);
+            ++tables_[index_of(next)];
+            write(page, index, table_entry(table));
+            pfn = table;
+        } else {
+            if (entry.large()) throw std::logic_error("a 2 MiB leaf stands where a table is asked");
+            if (store_.at(entry.pfn()).owner != this) {
+                throw std::logic_error("a guest writes into a linked table");
+            }
+            pfn = entry.pfn();
+        }
+    }
+    return store_.at(pfn);
+}
+
+Pte* PageTable::find(VirtAddr address, Level level, bool own_only) {
+    Pfn pfn = root_;
+    for (Level at = top_;; at = below(at)) {
+        TablePage& page = store_.at(pfn);
+        Pte& entry = page.entries[entry_index(address, at)];
+        if (at == level) return &entry;
+        if (!entry.present() || entry.large()) return nullptr;
+        if (own_only && store_.at(entry.pfn()).owner != this) return nullptr;
+        pfn = entry.pfn();
+    }
+}
+
+std::optional<PageTable::Leaf> PageTable::leaf(VirtAddr address) const {
+    Pfn pfn = root_;
+    for (Level at = top_;; at = below(at)) {
+        const Pte entry = store_.at(pfn).entries[entry_index(address, at)];
+        if (entry.none()) return std::nullopt;
+        if (at == Level::Pte || entry.large()) return Leaf{entry, at};
+        pfn = entry.pfn();
+    }
+}
+
+void PageTable::set(VirtAddr address, Pte leaf, Level level, bool region) {
+    TablePage& page = descend(address, level, region);
+    if (region && level == Level::Pte) store_.mark_region(page);
+    write(page, entry_index(address, level), leaf);
+}
+
+void PageTable::replace(VirtAddr address, Pte leaf, Level level) {
+    write(descend(address, level), entry_index(address, level), leaf);
+}
+
+Pfn PageTable::ensure_pte_table(VirtAddr address, bool region) {
+    TablePage& page = descend(address, Level::Pte, region);
+    if (region) store_.mark_region(page);
+    return find(address, Level::Pmd)->pfn();
+}
+
+void PageTable::link(VirtAddr address, Pfn pte_table) {
+    TablePage& page = descend(address, Level::Pmd);
+    const std::uint64_t index = entry_index(address, Level::Pmd);
+    if (!page.entries[index].none()) throw std::logic_error("a link would bury a table");
+    write(page, index, table_entry(pte_table));
+}
+
+void PageTable::unlink(VirtAddr address) {
+    TablePage& page = descend(address, Level::Pmd);
+    write(page, entry_index(address, Level::Pmd), Pte());
+}
+
+Pfn PageTable::linked(VirtAddr address) const {
+    // find() changes nothing; it is not const because it hands out the entry.
+    const Pte* entry = const_cast<PageTable*>(this)->find(address, Level::Pmd);
+    if (!entry || !entry->present() || entry->large()) return Pfn(0);
+    return store_.at(entry->pfn()).owner == this ? Pfn(0) : entry->pfn();
+}
+
+void PageTable::leaves_below(const TablePage& page, VirtAddr start, VirtAddr end,
+                             const std::function<void(VirtAddr, Pte, Level)>& fn) const {
+    const std::uint64_t span = entry_span(page.level);
+    const std::uint64_t first = start > page.base ? (start - page.base) / span : 0;
+    for (std::uint64_t i = first; i < kEntries; ++i) {
+        const VirtAddr address = page.base + i * span;
+        if (address >= end) break;
+        const Pte entry = page.entries[i];
+        if (entry.none()) continue;
+        if (page.level == Level::Pte || entry.large()) {
+            fn(address, entry, page.level);
+        } else if (const TablePage& next = store_.at(entry.pfn()); next.owner == this) {
+            leaves_below(next, start, end, fn);
+        }
+    }
+}
+
+void PageTable::for_each_leaf(VirtAddr start, VirtAddr end,
+                              const std::function<void(VirtAddr, Pte, Level)>& fn) const {
+    leaves_below(store_.at(root_), start, end, fn);
+}
+
+bool PageTable::free_below(TablePage& page, VirtAddr floor, VirtAddr ceiling) {
+    const std::uint64_t span = entry_span(page.level);
+    if (page.level != Level::Pte) {
+        const std::uint64_t first = floor > page.base ? (floor - page.base) / span : 0;
+        for (std::uint64_t i = first; i < kEntries && page.base + i * span < ceiling; ++i) {
+            const Pte entry = page.entries[i];
+            if (!entry.present() || entry.large()) continue;
+            if (store_.at(entry.pfn()).owner != this) continue;
+            if (!free_below(store_.at(entry.pfn()), floor, ceiling)) continue;
+            --tables_[index_of(below(page.level))];
+            store_.free(entry.pfn());
+            write(page, i, Pte());
+        }
+    }
+    const bool inside = page.base >= floor && page.base + span * kEntries <= ceiling;
+    return page.level != top_ && inside && page.occupied == 0;
+}
+
+void PageTable::free_tables(VirtAddr floor, VirtAddr ceiling) {
+    free_below(store_.at(root_), floor, ceiling);
+}
+
+}  // namespace ptshare

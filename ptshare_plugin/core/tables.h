@@ -1,0 +1,170 @@
+// Page tables in physical frames: the pages themselves (TableStore) and one address space's tree of
+// them (PageTable).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "frames.h"
+#include "physical.h"
+#include "pte.h"
+#include "types.h"
+
+namespace ptshare {
+
+class PageTable;
+
+// Whose tables: a process's own, or those of a host mm.
+enum class Owner : unsigned { Guest = 0, Host = 1 };
+
+// Live table pages, machine-wide.
+struct TableCounts {
+    std::array<std::uint64_t, kLevels> by_level{};  // index: kernel_name of the level
+    std::array<std::uint64_t, 2> by_owner{};        // index: Owner
+    std::uint64_t region_pte = 0;  // PTE tables of memory for which MAP_SHARED_PT was asked
+
+    std::uint64_t total() const { return by_owner[0] + by_owner[1]; }
+    friend bool operator==(const TableCounts& a, const TableCounts& b) {
+        return a.by_level == b.by_level && a.by_owner == b.by_owner && a.region_pte == b.region_pte;
+    }
+};
+
+// One 4 KiB table page.
+struct TablePage {
+    std::array<Pte, kEntries> entries{};
+    PageTable* owner = nullptr;  // the tree that allocated it and will free it; never changes
+    VirtAddr base;               // first address it translates, in its owner's address space
+    Level level = Level::Pte;
+    std::uint16_t occupied = 0;  // invariant: number of entries that are not none()
+    bool region = false;         // counted in TableCounts::region_pte
+};
+
+// All table pages of the machine, by frame. Owns their storage.
+class TableStore final : public TableMemory {
+  public:
+    explicit TableStore(FrameAllocator& frames) : frames_(frames) {}
+
+    Pte read_entry(PhysAddr address) const override;
+    void set_entry_bits(PhysAddr address, std::uint64_t bits) override;
+
+    bool is_table(Pfn pfn) const { return pfn.value < pages_.size() && pages_[pfn.value]; }
+    TablePage& at(Pfn pfn) { return *pages_[pfn.value]; }
+    const TablePage& at(Pfn pfn) const { return *pages_[pfn.value]; }
+
+    const TableCounts& counts() const { return counts_; }
+    // The counts when there were most table pages; the first such moment.
+    const TableCounts& peak() const { return peak_; }
+    // Most region PTE tables alive at one time.
+    std::uint64_t peak_region_pte() const { return peak_region_pte_; }
+    std::uint64_t allocated() const { return allocated_; }
+    std::uint64_t freed() const { return freed_; }
+
+    // Calls fn(pfn, page) for every live table page, in frame order.
+    void for_each(const std::function<void(Pfn, const TablePage&)>& fn) const;
+
+  private:
+    friend class PageTable;
+    Pfn allocate(PageTable& owner, Level level, VirtAddr base, bool region);
+    void free(Pfn pfn);
+    void mark_region(TablePage& page);
+
+    FrameAllocator& frames_;
+    std::vector<std::unique_ptr<TablePage>> pages_;  // index: frame number; null: not a table
+    TableCounts counts_;                             // invariant: equals a recount over pages_
+    TableCounts peak_;
+    std::uint64_t peak_region_pte_ = 0;
+    std::uint64_t allocated_ = 0;
+    std::uint64_t freed_ = 0;
+};
+
+// The table tree of one mm. It owns every table page that it allocated; a table that link() put
+// into it stays its host's.
+class PageTable {
+  public:
+    PageTable(TableStore& store, Owner owner, unsigned levels);
+    ~PageTable();
+    PageTable(const PageTable&) = delete;
+    PageTable& operator=(const PageTable&) = delete;
+
+    Owner owner() const { return owner_; }
+    unsigned levels() const { return levels_; }
+    Level top() const { return top_; }
+    Pfn root() const { return root_; }
+    // Own live table pages at a position.
+    std::uint64_t tables(Level level) const { return tables_[index_of(level)]; }
+
+    // The leaf that translates `address` (through linked tables too): a PTE, or a PMD entry with PS
+    // set. Level says which. None where nothing is mapped.
+    struct Leaf {
+        Pte pte;
+        Level level = Level::Pte;
+
+        // The frame of the 4 KiB page at `address`, also inside a 2 MiB leaf.
+        Pfn frame_of(VirtAddr address) const {
+            if (level == Level::Pte) return pte.pfn();
+            return pte.pfn() + ((address.value & (kPmdSize - 1)) >> kPageShift);
+        }
+    };
+    std::optional<Leaf> leaf(VirtAddr address) const;
+
+    // The entry for `address` at `level`, or null where the tables above it are missing. `own_only`
+    // stops at linked tables.
+    Pte* find(VirtAddr address, Level level, bool own_only = true);
+
+    // Sets a 4 KiB leaf, or with level Pmd a 2 MiB one (the PMD entry must not hold a table),
+    // allocating what is missing above it. `region`: the memory asked for MAP_SHARED_PT.
+    void set(VirtAddr address, Pte leaf, Level level = Level::Pte, bool region = false);
+    // Replaces an occupied leaf by another one, or empties it with Pte().
+    void replace(VirtAddr address, Pte leaf, Level level = Level::Pte);
+
+    // Points the empty PMD entry for `address` at a PTE table of another tree; empties it again.
+    void link(VirtAddr address, Pfn pte_table);
+    void unlink(VirtAddr address);
+    // The table that the PMD entry for `address` points at when another tree owns it, else Pfn(0).
+    Pfn linked(VirtAddr address) const;
+    // The own PTE table for `address`, allocated if need be.
+    Pfn ensure_pte_table(VirtAddr address, bool region);
+
+    // Calls fn(address, leaf, level) for each occupied own leaf that translates a part of
+    // [start, end), in address order. fn may replace() the leaf, not remove tables.
+    void for_each_leaf(VirtAddr start, VirtAddr end,
+                       const std::function<void(VirtAddr, Pte, Level)>& fn) const;
+
+    // Frees own empty tables below the root whose whole span lies in [floor, ceiling).
+    void free_tables(VirtAddr floor, VirtAddr ceiling);
+
+  private:
+    friend class TableStore;
+    static Pte table_entry(Pfn pfn);
+    VirtAddr span_base(VirtAddr address, Level level) const;
+    TablePage& descend(VirtAddr address, Level level, bool region = false);
+    void write(TablePage& page, std::uint64_t index, Pte entry);
+    bool free_below(TablePage& page, VirtAddr floor, VirtAddr ceiling);
+    void release_all(Pfn pfn);
+    void leaves_below(const TablePage& page, VirtAddr start, VirtAddr end,
+                      const std::function<void(VirtAddr, Pte, Level)>& fn) const;
+
+    TableStore& store_;
+    Owner owner_;
+    unsigned levels_;
+    Level top_;
+    Pfn root_;                                     // owned; allocated with the tree, freed with it
+    std::array<std::uint64_t, kLevels> tables_{};  // invariant: own live table pages by level
+};
+
+// Bytes that one entry at `level` translates, and its index in its table.
+constexpr std::uint64_t entry_span(Level level) {
+    return kPageSize << (kIndexBits * index_of(level));
+}
+constexpr std::uint64_t entry_index(VirtAddr address, Level level) {
+    return (address.value >> (kPageShift + kIndexBits * index_of(level))) & (kEntries - 1);
+}
+constexpr Level below(Level level) {
+    return static_cast<Level>(index_of(level) - 1);
+}
+
+}  // namespace ptshare

@@ -1,0 +1,75 @@
+// A virtual memory area: one mapping of one address space.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+
+#include "file.h"
+#include "types.h"
+
+namespace ptshare {
+
+class HostMm;
+
+// Linux's values for protection and mapping flags (uapi/asm-generic/mman*.h).
+constexpr std::uint64_t kProtRead = 1;
+constexpr std::uint64_t kProtWrite = 2;
+constexpr std::uint64_t kProtExec = 4;
+constexpr std::uint64_t kProtMask = kProtRead | kProtWrite | kProtExec;
+
+constexpr std::uint64_t kMapShared = 0x01;
+constexpr std::uint64_t kMapPrivate = 0x02;
+constexpr std::uint64_t kMapSharedValidate = 0x03;
+constexpr std::uint64_t kMapTypeMask = 0x0f;
+constexpr std::uint64_t kMapFixed = 0x10;
+constexpr std::uint64_t kMapAnonymous = 0x20;
+constexpr std::uint64_t kMapGrowsDown = 0x0100;
+constexpr std::uint64_t kMapPopulate = 0x8000;
+constexpr std::uint64_t kMapFixedNoReplace = 0x100000;
+constexpr std::uint64_t kMapSharedPt = 0x200000;  // the flag of the RFC
+
+// VMA flags with the kernel's names (include/linux/mm.h). VM_SHARED_PT needs a bit above 31.
+constexpr std::uint64_t kVmRead = 1ULL << 0;
+constexpr std::uint64_t kVmWrite = 1ULL << 1;
+constexpr std::uint64_t kVmExec = 1ULL << 2;
+constexpr std::uint64_t kVmShared = 1ULL << 3;
+constexpr std::uint64_t kVmMayRead = 1ULL << 4;
+constexpr std::uint64_t kVmMayWrite = 1ULL << 5;
+constexpr std::uint64_t kVmMayExec = 1ULL << 6;
+constexpr std::uint64_t kVmGrowsDown = 1ULL << 8;
+constexpr std::uint64_t kVmSharedPt = 1ULL << 37;
+constexpr std::uint64_t kVmProtMask = kVmRead | kVmWrite | kVmExec;
+static_assert(kVmRead == kProtRead && kVmWrite == kProtWrite && kVmExec == kProtExec,
+              "a protection is the low three VMA flags");
+
+struct Vma {
+    VirtAddr start;  // page-aligned; start < end
+    VirtAddr end;
+    std::uint64_t flags = 0;
+    std::shared_ptr<File> file;   // null: anonymous memory
+    std::uint64_t file_page = 0;  // page of the file at `start`
+    // Set exactly when flags has VM_SHARED_PT: the host that this guest VMA is attached to.
+    std::shared_ptr<HostMm> host;
+    // MAP_SHARED_PT was asked for, whatever the policy answered.
+    bool share_requested = false;
+    // Some page of a private VMA is or was anonymous (the kernel's anon_vma): fork copies its PTEs.
+    bool has_anon = false;
+
+    std::uint64_t bytes() const { return end - start; }
+    bool has(std::uint64_t flag) const { return (flags & flag) != 0; }
+    std::uint64_t file_page_of(VirtAddr address) const {
+        return file_page + ((address - start) >> kPageShift);
+    }
+    // As the kernel's access_error on x86: any right lets a read through.
+    bool permits(Access access) const {
+        return has(access == Access::Read    ? kVmProtMask
+                   : access == Access::Write ? kVmWrite
+                                             : kVmExec);
+    }
+};
+
+// VMAs of one mm by start address. Invariant: they do not overlap.
+using VmaMap = std::map<VirtAddr, Vma>;
+
+}  // namespace ptshare

@@ -1,0 +1,26 @@
+// What kernel work costs, in cycles. Values, units and sources: presets/*.toml.
+#pragma once
+
+#include <cstdint>
+
+#include "core/kernel.h"
+#include "engine/params.h"
+
+namespace ptshare::engine {
+
+struct Costs {
+    explicit Costs(const Params& params);
+
+    std::uint64_t syscall, mmap, munmap, mprotect, fork, exec, exit, switch_to;
+    std::uint64_t pte_update, pte_copy, table_alloc, table_free, flush_page;
+    std::uint64_t fault_entry, fault_file, fault_around, fault_anon, fault_cow;
+    std::uint64_t fault_write_protect, fault_link, fault_host;
+    std::uint64_t shootdown_local, shootdown_first, shootdown_next, shootdown_receive;
+
+    // A fault without the tables it allocated: those are effects.
+    std::uint64_t fault(const FaultResult& result) const;
+    // Tables and entries, without flushes.
+    std::uint64_t effects(const Effects& effects) const;
+};
+
+}  // namespace ptshare::engine

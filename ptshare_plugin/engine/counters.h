@@ -1,0 +1,84 @@
+// What the engine counts for each process. Names are those of ptshare_plugin/metrics.py, where unit
+// and meaning stand; a test holds the two lists equal.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace ptshare::engine {
+
+// X(field, metric name)
+#define PTSHARE_COUNTERS(X)                             \
+    X(instructions, "instructions")                     \
+    X(data_reads, "access.reads")                       \
+    X(data_writes, "access.writes")                     \
+    X(fetches, "access.fetches")                        \
+    X(itlb_accesses, "tlb.itlb.accesses")               \
+    X(itlb_misses, "tlb.itlb.misses")                   \
+    X(dtlb_accesses, "tlb.dtlb.accesses")               \
+    X(dtlb_misses, "tlb.dtlb.misses")                   \
+    X(stlb_accesses, "tlb.stlb.accesses")               \
+    X(stlb_misses, "tlb.stlb.misses")                   \
+    X(walks_data, "walk.data")                          \
+    X(walks_fetch, "walk.fetch")                        \
+    X(walks_faulted, "walk.faulted")                    \
+    X(walks_dirty, "walk.dirty_assists")                \
+    X(walk_cycles, "walk.cycles")                       \
+    X(pwc_pmd_hits, "walk_cache.pmd.hits")              \
+    X(pwc_pud_hits, "walk_cache.pud.hits")              \
+    X(pwc_p4d_hits, "walk_cache.p4d.hits")              \
+    X(pwc_pgd_hits, "walk_cache.pgd.hits")              \
+    X(pwc_misses, "walk_cache.misses")                  \
+    X(l1i_accesses, "cache.l1i.accesses")               \
+    X(l1i_misses, "cache.l1i.misses")                   \
+    X(l1d_accesses, "cache.l1d.accesses")               \
+    X(l1d_misses, "cache.l1d.misses")                   \
+    X(l2_accesses, "cache.l2.accesses")                 \
+    X(l2_misses, "cache.l2.misses")                     \
+    X(llc_accesses, "cache.llc.accesses")               \
+    X(llc_misses, "cache.llc.misses")                   \
+    X(cache_transfers, "cache.transfers")               \
+    X(cache_invalidations, "cache.invalidations")       \
+    X(faults_link, "fault.link")                        \
+    X(faults_host, "fault.host")                        \
+    X(faults_file, "fault.file")                        \
+    X(faults_anon, "fault.anon")                        \
+    X(faults_cow, "fault.cow")                          \
+    X(faults_write_protect, "fault.write_protect")      \
+    X(faults_spurious, "fault.spurious")                \
+    X(faults_segv, "fault.segv")                        \
+    X(faults_bus, "fault.bus")                          \
+    X(fault_around_pages, "fault.around_pages")         \
+    X(region_faults_link, "fault.region.link")          \
+    X(region_faults_page, "fault.region.page")          \
+    X(syscalls, "syscall.count")                        \
+    X(syscalls_unknown, "syscall.unknown")              \
+    X(switches, "sched.switches")                       \
+    X(shootdowns, "shootdown.requests")                 \
+    X(shootdown_ipis, "shootdown.ipis")                 \
+    X(shootdown_received, "shootdown.received")         \
+    X(tlb_flushed_entries, "shootdown.flushed_entries") \
+    X(cycles_base, "cycles.base")                       \
+    X(cycles_fetch, "cycles.fetch")                     \
+    X(cycles_tlb, "cycles.tlb")                         \
+    X(cycles_walk, "cycles.walk")                       \
+    X(cycles_data, "cycles.data")                       \
+    X(cycles_fault, "cycles.fault")                     \
+    X(cycles_syscall, "cycles.syscall")                 \
+    X(cycles_shootdown, "cycles.shootdown")             \
+    X(cycles_switch, "cycles.switch")
+
+// Where a memory read was served; also the column of the PTE-read matrix.
+enum class Served : unsigned { L1 = 0, L2 = 1, Llc = 2, Dram = 3 };
+constexpr unsigned kServedPlaces = 4;
+
+struct Counters {
+#define PTSHARE_FIELD(field, name) std::uint64_t field = 0;
+    PTSHARE_COUNTERS(PTSHARE_FIELD)
+#undef PTSHARE_FIELD
+    // PTE reads of the walker: [level from PTE up to PGD][place], metric
+    // "walk.reads.<level>.<place>".
+    std::array<std::array<std::uint64_t, kServedPlaces>, 5> pte_reads{};
+};
+
+}  // namespace ptshare::engine

@@ -1,0 +1,258 @@
+#include "engine/machine.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+namespace ptshare::engine {
+
+namespace {
+
+constexpr unsigned kFixedPoint = 16;  // fraction bits of base_cpi_ and base_remainder
+// A fault that the kernel served lets the access through at the next try, unless the walk of
+// another page evicted what it had filled; more tries than this are an error of the model.
+constexpr int kMaxTries = 8;
+
+KernelConfig kernel_config(const Params& params) {
+    KernelConfig config;
+    config.memory_bytes = params.count("kernel.memory_bytes");
+    config.levels = static_cast<unsigned>(params.count("mmu.levels"));
+    config.fault_around_bytes = params.count("kernel.fault_around_bytes");
+    config.dirty_tracking = params.flag("kernel.dirty_tracking");
+    return config;
+}
+
+}  // namespace
+
+Machine::Machine(const Params& params, const std::string& policy, unsigned cores,
+                 FrameContents& contents)
+    : costs_(params),
+      kernel_(kernel_config(params), make_policy(policy), contents),
+      hierarchy_(params, cores),
+      base_cpi_(static_cast<std::uint64_t>(params.real("cpu.base_cpi") * (1 << kFixedPoint))),
+      line_bytes_(params.count("cache.line_bytes")),
+      l1i_latency_(params.count("cache.l1i.latency")),
+      l1d_latency_(params.count("cache.l1d.latency")),
+      pcids_(params.count("mmu.pcids")),
+      flush_ceiling_(params.count("kernel.flush_ceiling_pages")) {
+    cores_.resize(cores);
+    for (unsigned i = 0; i < cores; ++i) {
+        cores_[i].id = i;
+        cores_[i].mmu = std::make_unique<Mmu>(params, i, hierarchy_, kernel_.tables());
+        cores_[i].slots.resize(std::max<std::uint64_t>(pcids_, 1));
+    }
+}
+
+void Machine::charge(Core& core, std::uint64_t Counters::*category, std::uint64_t cycles) {
+    core.running->counters.*category += cycles;
+    core.clock += cycles;
+}
+
+// ---- Context switch
+
+void Machine::load_mm(Core& core, const Mm& mm) {
+    core.context.root = mm.table.root();
+    core.last_fetch_line = kNoLine;
+    if (pcids_ == 0) {
+        Core::Slot& slot = core.slots[0];
+        if (slot.mm != mm.id || slot.generation != mm.tlb_generation) core.mmu->flush_all();
+        slot = {mm.id, mm.tlb_generation};
+        core.context.pcid = 0;
+        return;
+    }
+    const auto found = std::find_if(core.slots.begin(), core.slots.end(),
+                                    [&](const Core::Slot& slot) { return slot.mm == mm.id; });
+    if (found != core.slots.end()) {
+        core.slot = static_cast<unsigned>(found - core.slots.begin());
+    } else {
+        core.slot = core.next_slot;
+        core.next_slot = (core.next_slot + 1) % static_cast<unsigned>(core.slots.size());
+    }
+    core.context.pcid = static_cast<std::uint16_t>(core.slot + 1);
+    Core::Slot& slot = core.slots[core.slot];
+    if (slot.mm != mm.id || slot.generation != mm.tlb_generation) {
+        core.mmu->flush_pcid(core.context.pcid);
+        slot = {mm.id, mm.tlb_generation};
+    }
+}
+
+void Machine::switch_to(Core& core, Charged* task) {
+    if (core.running == task) return;
+    core.running = task;
+    if (core.used) {
+        ++task->counters.switches;
+        charge(core, &Counters::cycles_switch, costs_.switch_to);
+    }
+    core.used = true;
+    load_mm(core, *task->mm);
+}
+
+void Machine::reload(Core& core) {
+    load_mm(core, *core.running->mm);
+}
+
+// ---- Accesses
+
+bool Machine::handle_fault(Core& core, VirtAddr address, Access access) {
+    Counters& counters = core.running->counters;
+    const FaultResult result = kernel_.fault(*core.running->mm, address, access);
+    static constexpr std::uint64_t Counters::*kByKind[] = {
+        &Counters::faults_link,     &Counters::faults_host, &Counters::faults_file,
+        &Counters::faults_anon,     &Counters::faults_cow,  &Counters::faults_write_protect,
+        &Counters::faults_spurious, &Counters::faults_segv, &Counters::faults_bus,
+    };
+    ++(counters.*kByKind[static_cast<unsigned>(result.kind)]);
+    counters.fault_around_pages += result.around;
+    if (result.region) {
+        if (result.kind == FaultKind::Link) ++counters.region_faults_link;
+        if (result.kind == FaultKind::Host || result.kind == FaultKind::File ||
+            result.kind == FaultKind::Anon || result.kind == FaultKind::Cow) {
+            ++counters.region_faults_page;
+        }
+    }
+    charge(core, &Counters::cycles_fault, costs_.fault(result));
+    apply_effects(core, &Counters::cycles_fault);
+    if (result.fatal()) fatal_ = {result.kind, address, access};
+    return !result.fatal();
+}
+
+Translation Machine::translate(Core& core, VirtAddr address, Access access) {
+    const Translation result =
+        core.mmu->translate(address, access, core.context, core.running->counters);
+    charge(core, &Counters::cycles_tlb, result.tlb_cycles);
+    charge(core, &Counters::cycles_walk, result.walk_cycles);
+    return result;
+}
+
+bool Machine::make_accessible(Core& core, VirtAddr address, Access access) {
+    for (int tries = 0; tries < kMaxTries; ++tries) {
+        const auto leaf = core.running->mm->table.leaf(address);
+        if (leaf && leaf->pte.permits(access)) return true;
+        if (translate(core, address, access).ok) {
+            throw std::logic_error("a stale translation was used: the page tables forbid it");
+        }
+        if (!handle_fault(core, address, access)) return false;
+    }
+    throw std::logic_error("a page fault repeats without end");
+}
+
+void Machine::cached_access(Core& core, PhysAddr address, AccessKind kind,
+                            std::uint64_t Counters::*category, std::uint64_t hidden) {
+    const std::uint64_t latency =
+        hierarchy_.access(core.id, address, kind, core.running->counters).latency;
+    if (latency > hidden) charge(core, category, latency - hidden);
+}
+
+bool Machine::access(Core& core, VirtAddr address, unsigned size, Access access,
+                     PhysAddr* physical) {
+    for (int tries = 0; tries < kMaxTries; ++tries) {
+        const Translation result = translate(core, address, access);
+        if (!result.ok) {
+            if (!handle_fault(core, address, access)) return false;
+            continue;
+        }
+        const bool write = access == Access::Write;
+        ++(write ? core.running->counters.data_writes : core.running->counters.data_reads);
+        const AccessKind kind = write ? AccessKind::Write : AccessKind::Read;
+        cached_access(core, result.address, kind, &Counters::cycles_data, l1d_latency_);
+        const std::uint64_t last = result.address.value + size - 1;
+        if (result.address.value / line_bytes_ != last / line_bytes_) {
+            cached_access(core, PhysAddr(last), kind, &Counters::cycles_data, l1d_latency_);
+        }
+        if (physical) *physical = result.address;
+        return true;
+    }
+    throw std::logic_error("a page fault repeats without end");
+}
+
+bool Machine::block(Core& core, VirtAddr address, unsigned bytes, unsigned instructions) {
+    core.running->counters.instructions += instructions;
+    core.base_remainder += instructions * base_cpi_;
+    charge(core, &Counters::cycles_base, core.base_remainder >> kFixedPoint);
+    core.base_remainder &= (1 << kFixedPoint) - 1;
+
+    const VirtAddr end = address + bytes;
+    while (address < end) {
+        const VirtAddr page_end = align_down(address, kPageSize) + kPageSize;
+        const VirtAddr stop = std::min(end, page_end);
+        Translation result = translate(core, address, Access::Fetch);
+        for (int tries = 0; !result.ok; ++tries) {
+            if (tries == kMaxTries) throw std::logic_error("a page fault repeats without end");
+            if (!handle_fault(core, address, Access::Fetch)) return false;
+            result = translate(core, address, Access::Fetch);
+        }
+        const std::uint64_t first = result.address.value / line_bytes_;
+        const std::uint64_t last = (result.address.value + (stop - address) - 1) / line_bytes_;
+        for (std::uint64_t line = first; line <= last; ++line) {
+            if (line == core.last_fetch_line) continue;  // still in the fetch buffer
+            core.last_fetch_line = line;
+            ++core.running->counters.fetches;
+            cached_access(core, PhysAddr(line * line_bytes_), AccessKind::Fetch,
+                          &Counters::cycles_fetch, l1i_latency_);
+        }
+        address = stop;
+    }
+    return true;
+}
+
+// ---- What the kernel did
+
+void Machine::charge_syscall(Core& core, std::uint64_t cycles) {
+    charge(core, &Counters::cycles_syscall, cycles);
+    apply_effects(core, &Counters::cycles_syscall);
+}
+
+void Machine::apply_effects(Core& core, std::uint64_t Counters::*category) {
+    const Effects effects = kernel_.take_effects();
+    charge(core, category, costs_.effects(effects));
+    for (const FlushRequest& request : effects.flushes) shoot_down(core, request);
+}
+
+std::uint64_t Machine::flush(Core& core, const FlushTarget& target) {
+    Core::Slot& slot = core.slots[core.slot];
+    const std::uint64_t pages = (target.end - target.start) >> kPageShift;
+    std::uint64_t cycles = costs_.shootdown_local;
+    Counters& counters = core.running->counters;
+    if (pages > flush_ceiling_) {
+        counters.tlb_flushed_entries += core.mmu->flush_pcid(core.context.pcid);
+    } else {
+        counters.tlb_flushed_entries +=
+            core.mmu->flush_range(core.context.pcid, target.start, target.end);
+        cycles += pages * costs_.flush_page;
+    }
+    if (const Mm* mm = kernel_.find_mm(target.mm)) slot.generation = mm->tlb_generation;
+    translations_changed_ = true;
+    return cycles;
+}
+
+// Linux's native_flush_tlb_multi with PCIDs: CPUs that run an affected mm are interrupted; those
+// that only hold entries of one find the newer generation when they load it again.
+void Machine::shoot_down(Core& core, const FlushRequest& request) {
+    std::unordered_map<std::uint64_t, const FlushTarget*> targets;
+    for (const FlushTarget& target : request.targets) targets[target.mm.value] = &target;
+    invalidated_ranges_ += request.targets.size();
+    ++core.running->counters.shootdowns;
+    std::uint64_t interrupted = 0;
+    for (Core& other : cores_) {
+        if (!other.running) continue;
+        const auto hit = targets.find(other.slots[other.slot].mm.value);
+        if (hit == targets.end()) continue;
+        std::uint64_t cycles = flush(other, *hit->second);
+        if (&other != &core) {
+            ++interrupted;
+            ++other.running->counters.shootdown_received;
+            cycles += costs_.shootdown_receive;
+        }
+        charge(other, &Counters::cycles_shootdown, cycles);
+    }
+    if (interrupted == 0) return;
+    core.running->counters.shootdown_ipis += interrupted;
+    charge(core, &Counters::cycles_shootdown,
+           costs_.shootdown_first + (interrupted - 1) * costs_.shootdown_next);
+}
+
+bool Machine::take_translations_changed() {
+    return std::exchange(translations_changed_, false);
+}
+
+}  // namespace ptshare::engine

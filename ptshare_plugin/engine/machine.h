@@ -1,0 +1,125 @@
+// The simulated machine: cores with MMUs and clocks, the cache hierarchy, and the kernel whose work
+// it prices. It knows tasks only as an mm and a set of counters; what runs them is another's work
+// (Simulation executes programs).
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/kernel.h"
+#include "engine/cache.h"
+#include "engine/costs.h"
+#include "engine/counters.h"
+#include "engine/mmu.h"
+#include "engine/params.h"
+
+namespace ptshare::engine {
+
+// Who is charged: the mm whose tables are walked and the counters that grow.
+struct Charged {
+    Mm* mm = nullptr;  // not owned
+    Counters counters;
+};
+
+constexpr std::uint64_t kNoLine = ~0ULL;
+
+// One simulated CPU.
+struct Core {
+    unsigned id = 0;
+    std::unique_ptr<Mmu> mmu;
+    std::uint64_t clock = 0;  // cycles; invariant: idle + what its tasks were charged here
+    std::uint64_t idle = 0;
+    std::uint64_t base_remainder = 0;  // instructions' base cycles, below one cycle, x 2^16
+    Charged* running = nullptr;        // not owned; null when no task is loaded
+    MmuContext context;                // root and PCID of the loaded mm
+
+    // Dynamic address-space ids as Linux keeps them (arch/x86/mm/tlb.c): the PCID of slot i is
+    // i + 1; a slot remembers up to which flush of its mm it is clean.
+    struct Slot {
+        MmId mm;
+        std::uint64_t generation = 0;
+    };
+    std::vector<Slot> slots;
+    unsigned next_slot = 0;
+    unsigned slot = 0;  // of the loaded mm
+    bool used = false;  // some task was loaded before: loading another is a switch
+    std::uint64_t last_fetch_line = kNoLine;
+};
+
+class Machine {
+  public:
+    // Throws std::invalid_argument for parameters that make no machine.
+    Machine(const Params& params, const std::string& policy, unsigned cores,
+            FrameContents& contents);
+
+    Kernel& kernel() { return kernel_; }
+    const Kernel& kernel() const { return kernel_; }
+    Core& core(unsigned id) { return cores_[id]; }
+    const Core& core(unsigned id) const { return cores_[id]; }
+    unsigned cores() const { return static_cast<unsigned>(cores_.size()); }
+    const Costs& costs() const { return costs_; }
+
+    // Loads a task on a core (a context switch when another was loaded).
+    void switch_to(Core& core, Charged* task);
+    // The loaded task's mm is another one now (exec).
+    void reload(Core& core);
+
+    // One load, store or fetch by the loaded task, all inside one page: translation, faults, caches
+    // and their time. False: the fault was fatal, last_fault() tells. `physical` (optional)
+    // receives where the access went.
+    bool access(Core& core, VirtAddr address, unsigned size, Access access,
+                PhysAddr* physical = nullptr);
+    // A basic block of the loaded task: base cycles for its instructions, fetch of its lines.
+    bool block(Core& core, VirtAddr address, unsigned bytes, unsigned instructions);
+    // Brings the tables of the loaded mm to permit an access, as the faulting first attempt of an
+    // instruction does. Returns false when fatal.
+    bool make_accessible(Core& core, VirtAddr address, Access access);
+
+    struct Fatal {
+        FaultKind kind = FaultKind::Segv;
+        VirtAddr address;
+        Access access = Access::Read;
+    };
+    const Fatal& last_fault() const { return fatal_; }
+
+    // Charges kernel work of a system call: `cycles`, and what the kernel's effects cost.
+    void charge_syscall(Core& core, std::uint64_t cycles);
+
+    // True once after translations of the mm loaded on some core changed: whoever caches
+    // translations outside the model must drop them.
+    bool take_translations_changed();
+
+    std::uint64_t invalidated_ranges() const { return invalidated_ranges_; }
+    Hierarchy& hierarchy() { return hierarchy_; }
+
+  private:
+    bool handle_fault(Core& core, VirtAddr address, Access access);
+    void apply_effects(Core& core, std::uint64_t Counters::*category);
+    void shoot_down(Core& core, const FlushRequest& request);
+    std::uint64_t flush(Core& core, const FlushTarget& target);
+    void load_mm(Core& core, const Mm& mm);
+    Translation translate(Core& core, VirtAddr address, Access access);
+    void charge(Core& core, std::uint64_t Counters::*category, std::uint64_t cycles);
+    void cached_access(Core& core, PhysAddr address, AccessKind kind,
+                       std::uint64_t Counters::*category, std::uint64_t hidden);
+
+    Costs costs_;
+    Kernel kernel_;
+    Hierarchy hierarchy_;
+    std::vector<Core> cores_;
+    std::uint64_t base_cpi_;  // x 2^16
+    std::uint64_t line_bytes_;
+    std::uint64_t l1i_latency_;  // an L1 hit is part of base CPI: only what exceeds it is charged
+    std::uint64_t l1d_latency_;
+    std::uint64_t pcids_;
+    std::uint64_t flush_ceiling_;  // pages
+    bool translations_changed_ = false;
+    std::uint64_t invalidated_ranges_ = 0;
+    Fatal fatal_;
+};
+
+}  // namespace ptshare::engine

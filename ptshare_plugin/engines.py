@@ -1,0 +1,229 @@
+"""Engines: what executes a program and counts. One protocol, one registry."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ptshare_plugin.errors import EXIT_USAGE, UserError, nearest
+
+if TYPE_CHECKING:
+    from ptshare_plugin.spec import RunSpec
+
+Progress = Callable[[int, int], None]
+"""Called now and then with the instructions and cycles simulated so far."""
+
+# Instructions between two looks at signals and progress. Fixed, so that it cannot differ between
+# two runs; tens of milliseconds.
+_STEP = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessResult:
+    """How one process ended: ``exit`` its code, ``signal`` the one that killed it, or 0.
+
+    :param note: why, for a fatal signal: ``write to 0x... at ip 0x...``.
+    """
+
+    pid: int
+    exit: int
+    signal: int
+    stdout: bytes
+    stderr: bytes
+    note: str
+
+    @property
+    def status(self) -> int:
+        """Exit code, or minus the signal number, as Python's subprocess has it."""
+        return -self.signal if self.signal else self.exit
+
+    @property
+    def how(self) -> str:
+        """How it ended, in words."""
+        if not self.signal:
+            return f"exited with status {self.exit}"
+        try:
+            name = signal.Signals(self.signal).name
+        except ValueError:
+            name = f"signal {self.signal}"
+        return f"was killed by {name}" + (f" ({self.note})" if self.note else "")
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What an engine hands back.
+
+    :param processes: in rank order; processes that these forked follow.
+    :param statistics: process index (or -1: machine, or sum), raw metric name, value.
+    :param versions: of what the engine used.
+    """
+
+    processes: list[ProcessResult]
+    statistics: list[tuple[int, str, int | float]]
+    seconds: float
+    peak_rss_bytes: int
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """Runs a program under a policy."""
+
+    name: str
+    description: str
+
+    def missing(self) -> str | None:
+        """What this machine lacks to use it, in one line; None when nothing."""
+
+    def policies(self) -> list[tuple[str, str]]:
+        """Sharing policies that it knows: name and one-line description."""
+
+    def run(self, spec: RunSpec, progress: Progress) -> RunResult:
+        """Run ``spec`` to its end. A UserError when the engine itself fails."""
+
+
+class EmbeddedEngine:
+    """Core and the MMU model under Unicorn, in this process."""
+
+    name = "embedded"
+    description = "core and MMU model, programs executed by Unicorn"
+
+    def missing(self) -> str | None:
+        """One of: the extension module, the Unicorn package, its shared library."""
+        if importlib.util.find_spec("ptshare_plugin._core") is None:
+            return "the extension module ptshare_plugin._core is not built: run 'pip install -e .'"
+        try:
+            unicorn_library()
+        except UserError as error:
+            return str(error)
+        return None
+
+    def policies(self) -> list[tuple[str, str]]:
+        """Policies compiled into core."""
+        _require_core()
+        from ptshare_plugin import _core
+
+        return _core.policies()
+
+    def run(self, spec: RunSpec, progress: Progress) -> RunResult:
+        """Run ``spec`` in this process."""
+        _require_core()
+        from ptshare_plugin import _core
+
+        program = spec.program
+        _reset_peak_rss()
+        start = time.perf_counter()
+        try:
+            simulation = _core.Simulation(spec.parameters(), spec.policy, spec.cores, spec.seed,
+                                          str(unicorn_library()))
+            index = simulation.add_program(
+                program.name, program.image,
+                [(s.vaddr, s.offset, s.file_size, s.memory_size, s.prot) for s in program.segments],
+                program.entry, program.phdr, program.phentsize, program.phnum)
+            for rank in range(spec.procs):
+                simulation.add_process(index, spec.argv(rank), spec.env(rank))
+            while not simulation.step(_STEP):
+                progress(simulation.instructions, simulation.cycles)
+            processes = [ProcessResult(*result) for result in simulation.results()]
+            statistics = simulation.statistics()
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"engine embedded: {error}") from error
+        except MemoryError as error:
+            raise UserError("engine embedded: out of memory on this machine") from error
+        return RunResult(
+            processes=processes,
+            statistics=statistics,
+            seconds=time.perf_counter() - start,
+            peak_rss_bytes=_peak_rss(),
+            versions={"unicorn": importlib.metadata.version("unicorn")},
+        )
+
+
+class _LaterEngine:
+    """An engine that this version does not have; named so that ``doctor`` can say so."""
+
+    def __init__(self, name: str, description: str, look: Callable[[], str]) -> None:
+        self.name = name
+        self.description = description
+        self._look = look
+
+    def missing(self) -> str | None:
+        return f"not in this version of ptshare{self._look()}"
+
+    def policies(self) -> list[tuple[str, str]]:
+        return []
+
+    def run(self, spec: RunSpec, progress: Progress) -> RunResult:
+        raise UserError(f"engine {self.name}: {self.missing()}")
+
+
+def _find_gem5() -> str:
+    place = shutil.which("gem5.opt")
+    return f" (gem5.opt found: {place})" if place else " (no gem5.opt on PATH either)"
+
+
+_ENGINES: tuple[Engine, ...] = (
+    EmbeddedEngine(),
+    _LaterEngine("gem5", "gem5's syscall emulation with core as a plugin", _find_gem5),
+    _LaterEngine("linux", "real processes on this machine's kernel", lambda: ""),
+)
+
+
+def all_engines() -> tuple[Engine, ...]:
+    """Every engine, whether this machine has it or not."""
+    return _ENGINES
+
+
+def get(name: str) -> Engine:
+    """Engine called ``name``, ready to use; a UserError says what it lacks."""
+    engines = {engine.name: engine for engine in _ENGINES}
+    if name not in engines:
+        raise UserError(f"--engine: unknown engine {name}{nearest(name, engines)}; there are "
+                        f"{', '.join(engines)}", EXIT_USAGE)
+    lack = engines[name].missing()
+    if lack is not None:
+        raise UserError(f"engine {name}: {lack}")
+    return engines[name]
+
+
+def unicorn_library() -> Path:
+    """Unicorn's shared library, from the installed ``unicorn`` package without importing it.
+
+    The library is GPL-2.0: C++ opens it at run time only.
+    """
+    spec = importlib.util.find_spec("unicorn")
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        found = sorted(Path(place, "lib").glob("libunicorn.so*"))
+        if found:
+            return found[0]
+    lack = "has no lib/libunicorn.so" if spec else "is not installed"
+    raise UserError(f"the Python package unicorn {lack}: run 'pip install unicorn'")
+
+
+def _require_core() -> None:
+    try:
+        import ptshare_plugin._core  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"ptshare is not built: {error}; run 'pip install -e .'") from error
+
+
+def _reset_peak_rss() -> None:
+    # Linux: writing 5 starts VmHWM anew, so that the second run of a compare has its own peak.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_rss() -> int:
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

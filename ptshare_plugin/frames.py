@@ -1,0 +1,153 @@
+"""Run folders as pandas frames: tidy (a row a value) and wide (a row a run)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptshare_plugin import metrics
+from ptshare_plugin.errors import UserError, os_reason
+from ptshare_plugin.folders import is_run
+from ptshare_plugin.run import COLUMNS, RUN_JSON, SCHEMA, STATS, identity_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One run folder: what ``run.json`` says, and the tidy frame. ``name``: as the user gave it."""
+
+    name: str
+    record: dict[str, Any]
+    tidy: pd.DataFrame
+
+
+def find(path: str | os.PathLike[str]) -> list[Path]:
+    """Run folders at or below ``path``, sorted; hidden folders (half-written ones) left out."""
+    root = Path(path)
+    if not root.exists():
+        raise UserError(f"{path}: no such folder")
+    if not root.is_dir():
+        raise UserError(f"{path}: not a folder")
+    if _looks_like_run(root):
+        return [root]
+    found = []
+    for place, folders, _ in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in list(folders):
+            if _looks_like_run(Path(place, name)):
+                found.append(Path(place, name))
+                folders.remove(name)
+    if not found:
+        raise UserError(f"{path}: no run folder here ({RUN_JSON} is missing) nor below")
+    return found
+
+
+def _looks_like_run(folder: Path) -> bool:
+    # A folder that lost one of the two is damaged, not absent: reading it says so.
+    return is_run(folder) or (folder / STATS).is_file()
+
+
+def read(folder: Path) -> Loaded:
+    """Content of one run folder; a UserError names the folder and file that cannot be used."""
+    record = _record(folder)
+    return Loaded(name=str(folder), record=record, tidy=_tidy(folder, record))
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    path = folder / RUN_JSON
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing; the run folder is not whole") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {os_reason(error)}") from error
+    except ValueError as error:  # also UnicodeDecodeError
+        raise UserError(f"{path}: damaged: not JSON") from error
+    if not isinstance(record, dict) or "schema" not in record:
+        raise UserError(f"{path}: damaged: not the record of a run")
+    if record["schema"] != SCHEMA:
+        raise UserError(f"{path}: written in format {record['schema']}, this ptshare reads "
+                        f"{SCHEMA}; use the version that wrote it")
+    try:
+        identity_columns(record)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged: {error} is missing or wrong") from error
+    return record
+
+
+def _tidy(folder: Path, record: dict[str, Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    path = folder / STATS
+    try:
+        frame = pd.read_parquet(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing; the run folder is not whole") from error
+    except Exception as error:  # pyarrow raises many kinds on damaged files
+        raise UserError(f"{path}: damaged or not readable as Parquet") from error
+    if tuple(frame.columns) != COLUMNS or frame.empty:
+        raise UserError(f"{path}: damaged: columns are not {', '.join(COLUMNS)}")
+    if set(frame["run"].unique()) != {record["run"]}:
+        raise UserError(f"{path}: belongs to another run than {RUN_JSON} beside it")
+    for column in ("run", "engine", "policy", "component", "metric", "unit"):
+        frame[column] = frame[column].astype("category")
+    return frame
+
+
+def load_tidy(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Tidy frame of all runs at or below ``path``.
+
+    ``run`` becomes the folder's path below ``path``, or its name when ``path`` is itself a run:
+    repeats of one run have one id, but each its folder.
+    """
+    import pandas as pd
+
+    frames = []
+    for folder in find(path):
+        frame = read(folder).tidy
+        below = str(folder.relative_to(path))
+        frame["run"] = folder.resolve().name if below == "." else below
+        frames.append(frame)
+    if len(frames) == 1:
+        return frames[0]
+    whole = pd.concat(frames, ignore_index=True)
+    for column in ("run", "engine", "policy", "component", "metric", "unit"):
+        whole[column] = whole[column].astype("category")
+    return whole
+
+
+def wide(runs: Sequence[Loaded], patterns: Sequence[str] = ()) -> pd.DataFrame:
+    """A row a run: what was run, then metrics for all processes in the vocabulary's order.
+
+    :param patterns: globs of metric names; all metrics without them.
+    """
+    import pandas as pd
+
+    rows = []
+    for run in runs:
+        whole = run.tidy[run.tidy["process"] == metrics.ALL]
+        row = identity_columns(run.record)
+        row["run"] = run.name
+        row.update(zip(whole["metric"], whole["value"], strict=True))
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    fixed = list(identity_columns(runs[0].record))
+    present = [name for name in metrics.registry() if name in frame.columns]
+    if patterns:
+        present = metrics.select(patterns, present)
+    for name in present:
+        if metrics.get(name).whole:
+            frame[name] = _whole_numbers(frame[name])
+    return frame[fixed + present]
+
+
+def _whole_numbers(column: pd.Series[float]) -> pd.Series[float]:
+    # Parquet holds floats; counts read better as integers, with a gap where a run has none.
+    exact = bool((column.dropna() % 1 == 0).all())
+    return column.astype("Int64") if exact else column

@@ -1,0 +1,203 @@
+"""Execute a run and keep what came of it, in memory or in a run folder."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ptshare_plugin import __version__, engines, metrics, progress
+from ptshare_plugin.engines import ProcessResult, RunResult
+from ptshare_plugin.errors import UserError
+from ptshare_plugin.metrics import ALL
+from ptshare_plugin.spec import RunSpec, check
+
+SCHEMA = 1
+"""Version of a run folder's files; readers refuse others."""
+
+RUN_JSON, STATS, OUTPUT = "run.json", "stats.parquet", "output.txt"
+COLUMNS = ("run", "engine", "policy", "process", "component", "metric", "value", "unit")
+
+Number = int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run.
+
+    :param values: metrics, derived ones included, for each process index and for ``ALL``.
+    """
+
+    spec: RunSpec
+    result: RunResult
+    started: str
+    values: Mapping[int, Mapping[str, Number]]
+
+    @property
+    def ranks(self) -> list[ProcessResult]:
+        """The processes that were asked for, without those that they forked."""
+        return self.result.processes[: self.spec.procs]
+
+    def output_lines(self) -> list[str]:
+        """Lines of standard output, in rank order."""
+        return [line for rank in self.ranks for line in _text(rank.stdout)]
+
+    def failures(self) -> list[tuple[int, ProcessResult]]:
+        """Ranks that did not end as they should."""
+        return [(rank, process) for rank, process in enumerate(self.ranks)
+                if process.status != 0
+                and not (process.signal == 9 and self.spec.kill_is_expected(rank))]
+
+    def has_roi(self) -> bool:
+        """Whether the program marked a region of interest."""
+        return self.values[ALL].get("roi.instructions", 0) > 0
+
+    def wide(self) -> dict[str, Any]:
+        """One row: what was run, every metric for all processes, and how the program ended."""
+        row = identity_columns(self.record())
+        row.update(in_order(self.values[ALL]))
+        row["program.output"] = self.output_lines()
+        row["program.exit"] = [rank.status for rank in self.ranks]
+        return row
+
+    def record(self) -> dict[str, Any]:
+        """Content of ``run.json``."""
+        return {
+            "schema": SCHEMA,
+            "run": self.spec.run_id(),
+            "command": sys.argv,
+            "started": self.started,
+            "seconds": self.result.seconds,
+            "versions": {"ptshare": __version__, "python": platform.python_version(),
+                         **self.result.versions},
+            "program_path": self.spec.program.path,
+            "preset": self.spec.preset,
+            "overrides": list(self.spec.overrides),
+            **self.spec.identity(),
+            "processes": [
+                {"pid": process.pid, "status": process.status, "note": process.note}
+                for process in self.result.processes],
+        }
+
+
+def execute(spec: RunSpec) -> Run:
+    """Run ``spec`` to its end, with progress on stderr."""
+    engine = engines.get(spec.engine)
+    check(spec, [name for name, _ in engine.policies()])
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    with progress.show(f"{spec.program.name}, {spec.policy}") as report:
+        result = engine.run(spec, report)
+    return Run(spec=spec, result=result, started=started, values=collect(result))
+
+
+def collect(result: RunResult) -> dict[int, dict[str, Number]]:
+    """All metrics by process index, ``ALL`` last: sums, derived and ``host.*`` ones added."""
+    known = metrics.registry()
+    processes: dict[int, dict[str, Number]] = {}
+    whole: dict[str, Number] = {}
+    for index, name, value in result.statistics:
+        if name not in known:
+            raise UserError(f"the engine counts {name}, which the vocabulary does not know; "
+                            "ptshare's parts are of different versions: install it again")
+        (whole if index == ALL else processes.setdefault(index, {}))[name] = value
+    for values in processes.values():
+        for name in values:
+            if known[name].scope != "process":
+                raise UserError(f"the engine gives {name} for one process; install ptshare again")
+    sums: dict[str, Number] = {}
+    for values in processes.values():
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0) + value
+    # An engine that also gives a sum may know of processes that it does not list one by one.
+    everything = metrics.with_derived(metrics.with_derived({**sums, **whole}, "process"), "machine")
+    everything.update(_host(result, everything))
+    collected = {index: metrics.with_derived(values, "process")
+                 for index, values in sorted(processes.items())}
+    collected[ALL] = everything
+    return collected
+
+
+def _host(result: RunResult, values: Mapping[str, Number]) -> dict[str, Number]:
+    found: dict[str, Number] = {"host.seconds": result.seconds,
+                                "host.peak_rss_bytes": result.peak_rss_bytes}
+    if result.seconds > 0:
+        found["host.instructions_per_second"] = values.get("instructions", 0) / result.seconds
+        found["host.accesses_per_second"] = values.get("access.data", 0) / result.seconds
+    return found
+
+
+def in_order(values: Mapping[str, Number]) -> dict[str, Number]:
+    """``values`` in the order of the vocabulary."""
+    return {name: values[name] for name in metrics.registry() if name in values}
+
+
+def identity_columns(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of the wide frame that say what was run, from the content of a ``run.json``."""
+    return {
+        "run": record["run"],
+        "engine": record["engine"],
+        "policy": record["policy"],
+        "program": record["program"]["name"],
+        "args": " ".join(record["args"]),
+        "procs": record["procs"],
+        "cores": record["cores"],
+        "region_bytes": record["region_bytes"],
+        "share": record["share"],
+        "seed": record["seed"],
+        "work": record["work"],
+        "preset": record["preset"],
+    }
+
+
+def write(run: Run, folder: Path) -> None:
+    """Write the three files of a run folder into ``folder``, which is there and empty."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    known = metrics.registry()
+    record = run.record()
+    process: list[int] = []
+    metric: list[str] = []
+    value: list[float] = []
+    for index, values in run.values.items():
+        ordered = in_order(values)
+        process += [index] * len(ordered)
+        metric += ordered.keys()
+        value += (float(number) for number in ordered.values())
+    count = len(metric)
+
+    def words(items: list[str]) -> Any:
+        # Words repeat in every row: dictionaries keep a thousand processes small.
+        return pa.array(items, pa.string()).dictionary_encode()
+
+    table = pa.table({
+        "run": words([record["run"]] * count),
+        "engine": words([run.spec.engine] * count),
+        "policy": words([run.spec.policy] * count),
+        "process": pa.array(process, pa.int32()),
+        "component": words([known[name].component for name in metric]),
+        "metric": words(metric),
+        "value": pa.array(value, pa.float64()),
+        "unit": words([known[name].unit for name in metric]),
+    })
+    pq.write_table(table, folder / STATS)
+    (folder / OUTPUT).write_text(output_text(run), encoding="utf-8")
+    (folder / RUN_JSON).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def output_text(run: Run) -> str:
+    """Every line that the processes wrote, each marked with its process, in rank order."""
+    lines = []
+    for index, process in enumerate(run.result.processes):
+        lines += [f"{index}: {line}" for line in _text(process.stdout)]
+        lines += [f"{index} stderr: {line}" for line in _text(process.stderr)]
+    return "".join(line + "\n" for line in lines)
+
+
+def _text(data: bytes) -> list[str]:
+    return data.decode("utf-8", "backslashreplace").splitlines()

@@ -1,0 +1,137 @@
+"""What is to be run: one program, some processes, one policy, one machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ptshare_plugin import workloads
+from ptshare_plugin.errors import EXIT_USAGE, UserError, nearest
+from ptshare_plugin.machine import Machine, Value, flatten
+from ptshare_plugin.program import Program
+from ptshare_plugin.units import PAGE_BYTES, PMD_BYTES, exact_size
+
+MAX_CORES = 64
+MAX_PROCS = 32768
+_DEFAULT_MAX_CORES = 16
+
+# The policy that answers EINVAL to a misaligned MAP_SHARED_PT request (S2); others fall back.
+_STRICT_POLICIES = frozenset({"ptshare"})
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One run, whole: equal specs on one version give equal statistics.
+
+    :param workload: None for a user's own program, which gets ``args`` and nothing else.
+    :param region: bytes of the shared region that a workload maps.
+    :param share: whether a workload asks for MAP_SHARED_PT.
+    :param work: amount of work of a workload; None for its own default.
+    :param preset: what ``config`` was made from, with ``overrides``; for the record.
+    """
+
+    program: Program
+    workload: workloads.Workload | None
+    args: tuple[str, ...]
+    engine: str
+    policy: str
+    procs: int
+    cores: int
+    region: int
+    share: bool
+    seed: int
+    work: int | None
+    preset: str
+    overrides: tuple[str, ...]
+    config: Machine
+
+    def argv(self, rank: int) -> list[str]:
+        """Command line of process ``rank``."""
+        own = [self._replaced(arg, rank) for arg in self.args]
+        if self.workload is None:
+            return [self.program.name, *own]
+        given = workloads.arguments(region=self.region, share=self.share, rank=rank,
+                                    procs=self.procs, seed=self.seed, work=self.work)
+        return [self.program.name, *given, *own]
+
+    def env(self, rank: int) -> list[str]:
+        """Environment of process ``rank``: nothing of the host's, so that runs repeat."""
+        return [f"PTSHARE_RANK={rank}", f"PTSHARE_PROCS={self.procs}"]
+
+    def _replaced(self, arg: str, rank: int) -> str:
+        for name, value in (("rank", rank), ("procs", self.procs), ("seed", self.seed),
+                            ("region", self.region)):
+            arg = arg.replace("{" + name + "}", str(value))
+        return arg
+
+    def parameters(self) -> dict[str, Value]:
+        """Flat machine configuration, as engines and ``run.json`` take it."""
+        return flatten(self.config)
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the result, ready for JSON."""
+        return {
+            "engine": self.engine,
+            "policy": self.policy,
+            "program": {"name": self.program.name, "sha256": self.program.sha256,
+                        "workload": self.workload is not None},
+            "args": list(self.args),
+            "procs": self.procs,
+            "cores": self.cores,
+            "region_bytes": self.region,
+            "share": self.share,
+            "seed": self.seed,
+            "work": self.work,
+            "config": self.parameters(),
+        }
+
+    def run_id(self) -> str:
+        """Twelve hex digits of the hash of ``identity()``."""
+        text = json.dumps(self.identity(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def kill_is_expected(self, rank: int) -> bool:
+        """Whether ``rank`` is meant to end by a SIGKILL that it sends itself."""
+        return (self.workload is not None and self.workload.expected_kill
+                and rank == self.procs - 1)
+
+
+def default_cores(procs: int) -> int:
+    """As many cores as processes, 16 at most."""
+    return min(procs, _DEFAULT_MAX_CORES)
+
+
+def check(spec: RunSpec, policies: list[str]) -> None:
+    """Refuse what no engine could run; a UserError names the option."""
+    if not 1 <= spec.procs <= MAX_PROCS:
+        raise _usage(f"--procs {spec.procs}: must be 1 to {MAX_PROCS}")
+    if not 1 <= spec.cores <= MAX_CORES:
+        raise _usage(f"--cores {spec.cores}: must be 1 to {MAX_CORES}")
+    if not 0 <= spec.seed < 1 << 64:
+        raise _usage(f"--seed {spec.seed}: must be 0 to 2^64 - 1")
+    if spec.work is not None and not 1 <= spec.work < 1 << 63:
+        raise _usage(f"--work {spec.work}: must be at least 1")
+    if spec.policy not in policies:
+        raise _usage(f"--policy: unknown policy {spec.policy}{nearest(spec.policy, policies)};"
+                     f" there are {', '.join(policies)}")
+    if spec.workload is None:
+        if spec.work is not None:
+            raise _usage("--work is for workloads; give your own program its arguments after --")
+        return
+    size = exact_size(spec.region)
+    if spec.region < PAGE_BYTES or spec.region % PAGE_BYTES:
+        raise _usage(f"--region {size}: must be a multiple of the page size, 4KiB")
+    if spec.share and spec.policy in _STRICT_POLICIES and spec.region % PMD_BYTES:
+        above = exact_size((spec.region // PMD_BYTES + 1) * PMD_BYTES)
+        raise _usage(f"--region {size}: MAP_SHARED_PT needs a multiple of 2MiB, the size that one "
+                     f"PMD entry maps, like {above}")
+    memory = spec.config.kernel.memory_bytes
+    if spec.region >= memory:
+        raise _usage(f"--region {size} does not fit into simulated memory, kernel.memory_bytes = "
+                     f"{exact_size(memory)}; set more with --set kernel.memory_bytes=...")
+
+
+def _usage(message: str) -> UserError:
+    return UserError(message, EXIT_USAGE)

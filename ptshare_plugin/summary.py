@@ -1,0 +1,115 @@
+"""``ptshare summary``: run folders as one table, for people and for other programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptshare_plugin import frames, metrics, tables, units
+from ptshare_plugin.errors import EXIT_USAGE, UserError, os_reason
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMATS = ("table", "csv", "json", "parquet", "markdown")
+
+# What a reader sees first; the other formats hold every metric.
+KEY_METRICS = (
+    "pt.bytes", "pt.region.pte_tables", "fault.total", "fault.link", "tlb.dtlb.misses",
+    "walk.count", "walk.cycles", "cycles.total", "cycles.per_instruction",
+)
+_KEY_COLUMNS = ("run", "program", "policy", "procs", "region_bytes")
+
+
+def summarise(paths: Sequence[str], form: str, patterns: Sequence[str],
+              output: str | None) -> None:
+    """Print, or write to ``output``, the wide frame of all runs at or below ``paths``.
+
+    :param form: one of ``FORMATS``.
+    :param patterns: globs of metric names.
+    """
+    if form not in FORMATS:
+        raise UserError(f"--format {form}: must be one of {', '.join(FORMATS)}", EXIT_USAGE)
+    if form == "parquet" and output is None:
+        raise UserError("--format parquet needs -o FILE", EXIT_USAGE)
+    for_people = form in ("table", "markdown")
+    metrics.select(patterns)  # a wrong name is refused before thousands of folders are read
+    folders = [folder for path in paths for folder in frames.find(path)]
+    frame = frames.wide([frames.read(folder) for folder in folders],
+                        patterns or (KEY_METRICS if for_people else ()))
+    if for_people:
+        shown = [name for name in frame.columns if name in metrics.registry()]
+        frame = frame[[*_KEY_COLUMNS, *(shown if patterns else
+                                        sorted(shown, key=KEY_METRICS.index))]]
+    if output is None:
+        _print(frame, form)
+    else:
+        _write(frame, form, Path(output))
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON holds them: what does not exist is null, whole numbers are whole."""
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{str(name): _plain(value) for name, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def _print(frame: pd.DataFrame, form: str) -> None:
+    if form == "table":
+        heading, lines = _cells(frame)
+        tables.print_blocks(tables.console(), heading, lines, fixed=1)
+    else:
+        sys.stdout.write(_text(frame, form))
+
+
+def _text(frame: pd.DataFrame, form: str) -> str:
+    if form == "csv":
+        return str(frame.to_csv(index=False))
+    if form == "json":
+        return json.dumps(records(frame), indent=1) + "\n"
+    heading, lines = _cells(frame)
+    rows = [heading, ["---", *["---:"] * (len(heading) - 1)], *lines]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n"
+                   for row in rows)
+
+
+def _cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    known = metrics.registry()
+    heading = ["region" if name == "region_bytes" else str(name) for name in frame.columns]
+    lines = []
+    for row in records(frame):
+        line = []
+        for name, value in row.items():
+            if name == "region_bytes":
+                line.append(units.exact_size(int(value)))
+            elif name in known:
+                line.append(units.short_value(value, known[name].unit))
+            else:
+                line.append("-" if value is None else str(value))
+        lines.append(line)
+    return heading, lines
+
+
+def _write(frame: pd.DataFrame, form: str, path: Path) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        if form == "parquet":
+            frame.to_parquet(partial, index=False)
+        elif form == "table":
+            heading, lines = _cells(frame)
+            with partial.open("w", encoding="utf-8") as file:
+                tables.print_blocks(tables.console(file), heading, lines, fixed=1)
+        else:
+            partial.write_text(_text(frame, form), encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"-o {path}: cannot be written: {os_reason(error)}") from error
+    finally:
+        partial.unlink(missing_ok=True)

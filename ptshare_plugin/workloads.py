@@ -1,0 +1,91 @@
+"""The programs that come with ptshare, built from ``se_workloads/`` and installed with it."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptshare_plugin import program
+from ptshare_plugin.errors import UserError, nearest
+
+FILE_PATH = "/ptshare/region"
+"""The file that all ranks map, inside the simulated machine."""
+
+REGION_ADDRESS = 0x1000_0000_0000
+"""Where all ranks map it (16 TiB): aligned to any level, far from program and stack."""
+
+DEFAULT_REGION = 64 * 1024 * 1024
+
+# What the binaries' .ptshare.about cannot say.
+_KILLS_ITSELF = frozenset({"churn"})
+_OUTPUT_DEPENDS_ON_POLICY = frozenset({"misuse"})
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One workload.
+
+    :param work: default amount of work and its unit, as the binary states it.
+    :param expected_kill: its last rank ends by a SIGKILL that it sends itself (S11).
+    :param output_depends_on_policy: it prints what the policy answers, so outputs may differ.
+    """
+
+    name: str
+    path: Path
+    description: str
+    work: str
+    expected_kill: bool
+    output_depends_on_policy: bool
+
+
+def folder() -> Path:
+    """Where the binaries are: ``workloads`` beside the extension module."""
+    spec = importlib.util.find_spec("ptshare_plugin._core")
+    if spec is None or spec.origin is None:
+        raise UserError("ptshare is not built: ptshare_plugin._core is missing; "
+                        "run 'pip install -e .' in its folder")
+    return Path(spec.origin).parent / "workloads"
+
+
+def names() -> list[str]:
+    """Names of the installed workloads."""
+    place = folder()
+    found = sorted(item.name for item in place.glob("*") if item.is_file())
+    if not found:
+        raise UserError(f"no workload in {place}: install ptshare again with 'pip install -e .'")
+    return found
+
+
+def path(name: str) -> Path:
+    """Binary of workload ``name``; a UserError that names the nearest one when there is none."""
+    known = names()
+    if name not in known:
+        raise UserError(f"unknown workload {name}{nearest(name, known)}; there are "
+                        f"{', '.join(known)}. A program of your own is given as a path: ./{name}")
+    return folder() / name
+
+
+@functools.cache
+def describe(name: str) -> Workload:
+    """Everything known about workload ``name``."""
+    binary = path(name)
+    _, description, work = program.about(binary)
+    return Workload(
+        name=name,
+        path=binary,
+        description=description,
+        work=work,
+        expected_kill=name in _KILLS_ITSELF,
+        output_depends_on_policy=name in _OUTPUT_DEPENDS_ON_POLICY,
+    )
+
+
+def arguments(*, region: int, share: bool, rank: int, procs: int, seed: int,
+              work: int | None) -> list[str]:
+    """Command line of one rank, without the program's name and the user's extra arguments."""
+    args = ["--file", FILE_PATH, "--size", str(region), "--addr", hex(REGION_ADDRESS),
+            "--share", str(int(share)), "--rank", str(rank), "--count", str(procs),
+            "--seed", str(seed)]
+    return args if work is None else [*args, "--work", str(work)]

@@ -1,0 +1,66 @@
+// churn: ranks attach, touch and leave in varied order; the last rank is killed.
+//
+// In each round the ranks take their turns in an order drawn from the seed: in its turn a rank maps
+// the region, or unmaps it. All keep it mapped between the two halves of a round and verify what
+// the others wrote. At the end the last rank leaves the barrier and kills itself with the region
+// mapped; alone it lives.
+#include "runtime/runtime.h"
+
+WORKLOAD("churn", "ranks attach, touch and leave in varied order, the last one is killed",
+         "3 rounds");
+const u64 default_work = 3;
+static u64 touched = 256;
+const struct Extra extras[] = {{"--pages", &touched, 1, 1UL << 34}, {0}};
+
+// The turn of this rank: a permutation of the ranks, another one for each round and half.
+static u64 my_turn(u64 round, u64 half) {
+    const u64 shift = datum(round, half) % options.count;
+    const u64 turn = (options.rank + shift) % options.count;
+    return half ? options.count - 1 - turn : turn;
+}
+
+void run(void) {
+    setup();
+    const u64 pages = touched < pages_of_region() ? touched : pages_of_region();
+    const u64 stride = pages_of_region() / pages;
+    barrier();
+    mark_begin();
+    u64 checksum = 0;
+    for (u64 round = 0; round < options.work; ++round) {
+        const u64 attach = my_turn(round, 0);
+        for (u64 turn = 0; turn < options.count; ++turn) {
+            if (turn == attach) {
+                map_region();
+                for (u64 i = options.rank; i < pages; i += options.count) {
+                    *word_at(i * stride * PAGE_SIZE) = datum(i, round);
+                }
+            }
+            barrier();
+        }
+        for (u64 i = 0; i < pages; ++i) {
+            const u64 got = *word_at(i * stride * PAGE_SIZE);
+            expect("page", i * stride, got, datum(i, round));
+            checksum = mix(checksum ^ got);
+        }
+        const int last = round + 1 == options.work;
+        if (last && options.count > 1 && options.rank == options.count - 1) break;
+        const u64 leave = my_turn(round, 1);
+        for (u64 turn = 0; turn < options.count; ++turn) {
+            // In the last round the last rank takes no part: its turn passes.
+            if (turn == leave) unmap_region();
+            if (!last) barrier();
+        }
+    }
+    mark_end();
+    put_number("pages", pages);
+    put_number("rounds", options.work);
+    put_hex("checksum", checksum);
+    if (options.count > 1 && options.rank == options.count - 1) {
+        finish();
+        leave_barrier();
+        sys_kill(sys_getpid(), SIGKILL);
+        fail("SIGKILL had no effect");
+    }
+    // Whoever lives goes on after the death of one.
+    barrier();
+}

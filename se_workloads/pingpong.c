@@ -1,0 +1,38 @@
+// pingpong: ranks write in turn, all others read and verify.
+//
+// In turn t, rank t % count writes a word of each page of its window; all meet; everyone checks all
+// of them; all meet again.
+#include "runtime/runtime.h"
+
+WORKLOAD("pingpong", "ranks write in turn, the others read and verify", "8 turns");
+const u64 default_work = 8;
+static u64 window = 64;
+const struct Extra extras[] = {{"--pages", &window, 1, 1UL << 34}, {0}};
+
+void run(void) {
+    setup();
+    map_region();
+    const u64 pages = window < pages_of_region() ? window : pages_of_region();
+    barrier();
+    mark_begin();
+    u64 checksum = 0;
+    for (u64 turn = 0; turn < options.work; ++turn) {
+        const u64 offset = 8 * (turn % (PAGE_SIZE / 8));
+        if (turn % options.count == options.rank) {
+            for (u64 page = 0; page < pages; ++page) {
+                *word_at(page * PAGE_SIZE + offset) = datum(page, turn);
+            }
+        }
+        barrier();
+        for (u64 page = 0; page < pages; ++page) {
+            const u64 got = *word_at(page * PAGE_SIZE + offset);
+            expect("page", page, got, datum(page, turn));
+            checksum = mix(checksum ^ got);
+        }
+        barrier();
+    }
+    mark_end();
+    put_number("pages", pages);
+    put_number("turns", options.work);
+    put_hex("checksum", checksum);
+}

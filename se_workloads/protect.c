@@ -1,0 +1,57 @@
+// protect: one rank changes the protection of the region between rounds.
+//
+// In odd rounds rank 0 makes every second 64 KiB piece read-only and all ranks read; before even
+// rounds it gives the right to write back, and every rank writes its pages. With private tables the
+// call acts on rank 0 alone, with shared tables on all: the data is the same. What the read-only
+// pieces refuse is tested by a system call that stores there: EFAULT, where a store would be fatal.
+#include "runtime/runtime.h"
+
+WORKLOAD("protect", "one rank flips the protection of the region between rounds", "4 rounds");
+const u64 default_work = 4;
+static u64 piece = 65536;
+const struct Extra extras[] = {{"--piece", &piece, PAGE_SIZE, 1UL << 40}, {0}};
+
+static void set_protection(int prot) {
+    for (u64 at = 0; at < options.size; at += 2 * piece) {
+        const u64 length = options.size - at < piece ? options.size - at : piece;
+        const long error = sys_mprotect(options.addr + at, length, prot);
+        if (error < 0) fail(errno_name(error));
+    }
+}
+
+void run(void) {
+    piece -= piece % PAGE_SIZE;
+    setup();
+    map_region();
+    const u64 pages = pages_of_region();
+    barrier();
+    mark_begin();
+    u64 checksum = 0;
+    for (u64 round = 0; round < options.work; ++round) {
+        const int writing = round % 2 == 0;
+        if (writing) {
+            for (u64 page = options.rank; page < pages; page += options.count) {
+                *word_at(page * PAGE_SIZE) = datum(page, round);
+            }
+        } else if (options.rank == 0) {
+            set_protection(PROT_READ);
+            // Reads 8 bytes of the file into the region: the store must be refused.
+            const long stored = sys_read(region_fd, options.addr, 8);
+            if (stored != -14)
+                fail_with("a store into a read-only page was not EFAULT", (u64)stored);
+        }
+        barrier();
+        for (u64 page = 0; page < pages; ++page) {
+            const u64 got = *word_at(page * PAGE_SIZE);
+            expect("page", page, got, datum(page, round - !writing));
+            checksum = mix(checksum ^ got);
+        }
+        barrier();
+        if (!writing && options.rank == 0) set_protection(PROT_READ | PROT_WRITE);
+        barrier();
+    }
+    mark_end();
+    put_number("pages", pages);
+    put_number("rounds", options.work);
+    put_hex("checksum", checksum);
+}

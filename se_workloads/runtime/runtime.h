@@ -1,0 +1,131 @@
+// What the workloads stand on: no C library, so that nothing but the program itself is measured.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef uint64_t u64;
+typedef uint32_t u32;
+
+#define PAGE_SIZE 4096UL
+#define PMD_SIZE (2UL << 20)
+
+// ---- Linux's numbers (asm-generic/mman*.h, fcntl.h, errno-base.h)
+
+#define PROT_NONE 0
+#define PROT_READ 1
+#define PROT_WRITE 2
+#define MAP_SHARED 0x01
+#define MAP_PRIVATE 0x02
+#define MAP_FIXED 0x10
+#define MAP_ANONYMOUS 0x20
+#define MAP_SHARED_PT 0x200000
+#define MREMAP_MAYMOVE 1
+#define O_RDONLY 0
+#define O_RDWR 2
+#define O_CREAT 0100
+#define SIGKILL 9
+
+// ---- Description, read from the ELF file: "name\0what it does\0default work and its unit\0"
+
+#define WORKLOAD(name, description, work)                                        \
+    __attribute__((section(".ptshare.about"), used)) static const char about[] = \
+        name "\0" description "\0" work;                                         \
+    const char* const workload_name = name
+
+extern const char* const workload_name;
+
+// ---- Arguments
+
+struct Options {
+    const char* file;  // of the shared region; the barrier's page is in file + ".sync"
+    u64 size;          // bytes
+    u64 addr;          // where the region is mapped
+    u64 share;         // 1: ask for MAP_SHARED_PT
+    u64 rank;
+    u64 count;
+    u64 seed;
+    u64 work;
+};
+extern struct Options options;
+
+// An argument of one workload alone: "--name value", a whole number from `least` to `most`.
+struct Extra {
+    const char* name;
+    u64* value;
+    u64 least;
+    u64 most;
+};
+// Each workload defines these: its default amount of work, and its own arguments up to a null name.
+extern const u64 default_work;
+extern const struct Extra extras[];
+
+// ---- System calls: the result, or a negative errno
+
+long sys_mmap(u64 addr, u64 length, int prot, int flags, int fd, u64 offset);
+long sys_munmap(u64 addr, u64 length);
+long sys_mprotect(u64 addr, u64 length, int prot);
+long sys_mremap(u64 addr, u64 old_length, u64 new_length, int flags);
+long sys_open(const char* path, int flags);
+long sys_close(int fd);
+long sys_ftruncate(int fd, u64 size);
+long sys_read(int fd, u64 buffer, u64 n);
+long sys_write(int fd, u64 buffer, u64 n);
+long sys_getpid(void);
+long sys_kill(long pid, int signal);
+__attribute__((noreturn)) void sys_exit(int code);
+const char* errno_name(long result);  // "ok", "EINVAL", ...
+
+// ---- Region, barrier, marks
+
+extern int region_fd;
+
+// Opens the region's file and the barrier's page, and sets their sizes.
+void setup(void);
+// Maps the whole region where the options say. Ends the program when that fails.
+void map_region(void);
+void unmap_region(void);
+static inline volatile u64* word_at(u64 byte) {
+    return (volatile u64*)(options.addr + byte);  // byte: offset into the region, a multiple of 8
+}
+static inline u64 pages_of_region(void) {
+    return options.size / PAGE_SIZE;
+}
+
+// Waits for all ranks that take part.
+void barrier(void);
+// This rank takes no part in barriers any more.
+void leave_barrier(void);
+
+// Region of interest: a system call that Linux does not know, so it does no harm there.
+void mark_begin(void);
+void mark_end(void);
+
+// ---- Data
+
+// splitmix64 (Steele, Lea, Flood 2014): mixes well and needs no state.
+static inline u64 mix(u64 x) {
+    x += 0x9e3779b97f4a7c15UL;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9UL;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebUL;
+    return x ^ (x >> 31);
+}
+// What a place of the region holds: a function of the seed, the place and the round.
+static inline u64 datum(u64 place, u64 round) {
+    return mix(options.seed ^ mix(place ^ mix(round)));
+}
+
+// Ends the program unless `got` is what it should be.
+void expect(const char* what, u64 place, u64 got, u64 want);
+__attribute__((noreturn)) void fail(const char* what);
+__attribute__((noreturn)) void fail_with(const char* what, u64 number);
+
+// ---- The result line, built up and written in one system call
+
+void put_text(const char* text);
+void put_number(const char* name, u64 value);  // " name=value"
+void put_hex(const char* name, u64 value);
+void finish(void);  // writes "<workload>: ok rank=R of=N ...\n"
+
+// The work itself; each workload defines it. Returns when the result line is complete.
+void run(void);

@@ -1,0 +1,98 @@
+// zipf: pages are chosen as a database's buffer cache sees them, few of them very often.
+//
+// Page of rank k (from 1) has a probability proportional to 1 / (k + theta'): the continuous
+// inversion k = N^u, u uniform in [0, 1), gives P(k <= x) = log x / log N, that is Zipf's law with
+// exponent 1. 2^x is computed by a table of fractions, in integers. Ranks are scattered over the
+// region by a bijection, so that hot pages are no neighbours.
+#include "runtime/runtime.h"
+
+WORKLOAD("zipf", "visits pages as a database's buffer cache does, few of them very often",
+         "50000 visits");
+const u64 default_work = 50000;
+static u64 writes = 10;
+const struct Extra extras[] = {{"--writes", &writes, 0, 100}, {0}};
+
+#define FRACTION_BITS 10
+static u32 powers[1 << FRACTION_BITS];  // 2^(i / 1024) in 1.31 fixed point, less one half
+
+// Square root of a 2.62 fixed-point product, by bits.
+static u64 square_root(u64 x) {
+    u64 root = 0;
+    for (u64 bit = 1UL << 31; bit; bit >>= 1) {
+        if ((root | bit) * (root | bit) <= x) root |= bit;
+    }
+    return root;
+}
+
+// powers[i] = 2^(i/1024) * 2^31, built from the ten square roots of two.
+static void fill_powers(void) {
+    const u64 one = 1UL << 31;
+    u64 roots[FRACTION_BITS];
+    u64 root = one * 2 - 1;  // just below two
+    for (int i = 0; i < FRACTION_BITS; ++i) {
+        root = square_root(root << 31);
+        roots[i] = root;
+    }
+    for (u64 i = 0; i < 1 << FRACTION_BITS; ++i) {
+        u64 value = one;
+        for (int bit = 0; bit < FRACTION_BITS; ++bit) {
+            if (i & (1UL << (FRACTION_BITS - 1 - bit))) value = (value * roots[bit]) >> 31;
+        }
+        powers[i] = (u32)value;
+    }
+}
+
+// log2(n) in 16.16 fixed point: whole bits, then one bit after another by squaring.
+static u64 log2_fixed(u64 n) {
+    u64 whole = 63 - (u64)__builtin_clzl(n);
+    u64 x = whole >= 31 ? n >> (whole - 31) : n << (31 - whole);
+    u64 result = whole << 16;
+    for (u64 bit = 1UL << 15; bit; bit >>= 1) {
+        x = (x * x) >> 31;
+        if (x >> 32) {
+            x >>= 1;
+            result |= bit;
+        }
+    }
+    return result;
+}
+
+void run(void) {
+    setup();
+    fill_powers();
+    map_region();
+    const u64 pages = pages_of_region();
+    const u64 log_pages = log2_fixed(pages);
+    u64 state = mix(options.seed ^ mix(options.rank + 1)) | 1;
+    const u64 slot = 8 * (1 + options.rank % 511);  // ranks write apart, up to 511 of them
+    barrier();
+    mark_begin();
+    u64 checksum = 0, written = 0, hottest = 0;
+    for (u64 i = 0; i < options.work; ++i) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        const u64 exponent = ((state >> 32) * log_pages) >> 32;  // 16.16
+        const u64 fraction = (exponent >> (16 - FRACTION_BITS)) & ((1 << FRACTION_BITS) - 1);
+        u64 rank = ((u64)powers[fraction] << (exponent >> 16)) >> 31;  // from 1
+        if (rank > pages) rank = pages;
+        // An odd multiplier is a bijection of the pages only for powers of two; elsewhere two ranks
+        // may meet in one page, which only adds their probabilities.
+        const u64 page = (rank * 0x9e3779b97f4a7c15UL >> 16) % pages;
+        hottest += rank == 1;
+        const u64 value = datum(page, slot);
+        volatile u64* word = word_at(page * PAGE_SIZE + slot);
+        const u64 got = *word;
+        if (got != 0) expect("page", page, got, value);
+        if ((state & 0xffff) * 100 < writes << 16) {
+            *word = value;
+            ++written;
+        }
+        checksum = mix(checksum ^ page);
+    }
+    mark_end();
+    put_number("visits", options.work);
+    put_number("writes", written);
+    put_number("hottest", hottest);
+    put_hex("checksum", checksum);
+}
