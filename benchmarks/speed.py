@@ -106,10 +106,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="rounds of each case")
     parser.add_argument("--procs", type=int, default=1000, help="processes of the memory run")
     options = parser.parse_args()
-    print(f"{platform.machine()}, {platform.system()} {platform.release()}, Python "
-          f"{platform.python_version()}; medians of {options.repeats} rounds.\n")
-    print("| workload | instructions | accesses | simulated instructions | modelled accesses "
-          "| slower than native | cachegrind slower than native | spread |")
+    print(
+        f"{platform.machine()}, {platform.system()} {platform.release()}, Python "
+        f"{platform.python_version()}; medians of {options.repeats} rounds.\n"
+    )
+    print(
+        "| workload | instructions | accesses | simulated instructions | modelled accesses "
+        "| slower than native | cachegrind slower than native | spread |"
+    )
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         for case in CASES:
@@ -120,8 +124,11 @@ def main() -> None:
         row = simulated(
             "scan", f"--procs={options.procs}", "--region=16MiB", "--work=1", f"--policy={policy}"
         )
-        print(f"| {options.procs} | {policy} | {row['host.peak_rss_bytes'] / MIB:.0f} MiB "
-              f"| {row['instructions'] / 1e6:.0f} M | {row['host.seconds']:.0f} s |", flush=True)
+        print(
+            f"| {options.procs} | {policy} | {row['host.peak_rss_bytes'] / MIB:.0f} MiB "
+            f"| {row['instructions'] / 1e6:.0f} M | {row['host.seconds']:.0f} s |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

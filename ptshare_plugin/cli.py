@@ -26,32 +26,60 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ProgramArg = Annotated[str, typer.Argument(
-    metavar="PROGRAM", help="A workload's name, or the path (with a slash) of your own program.")]
-ArgsArg = Annotated[list[str] | None, typer.Argument(
-    metavar="[-- ARGS]...",
-    help="Arguments of the program; {rank}, {procs}, {seed} and {region} are replaced.")]
+ProgramArg = Annotated[
+    str,
+    typer.Argument(
+        metavar="PROGRAM", help="A workload's name, or the path (with a slash) of your own program."
+    ),
+]
+ArgsArg = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[-- ARGS]...",
+        help="Arguments of the program; {rank}, {procs}, {seed} and {region} are replaced.",
+    ),
+]
 EngineOpt = Annotated[str, typer.Option("--engine", help="What executes the program.")]
 ProcsOpt = Annotated[int, typer.Option("--procs", "-n", help="Number of processes.")]
-CoresOpt = Annotated[int | None, typer.Option(
-    "--cores", help="Number of simulated cores, at most 64.  [default: procs, at most 16]")]
-RegionOpt = Annotated[str, typer.Option(
-    "--region", help="Size of the region that a workload's processes share.")]
-PresetOpt = Annotated[str, typer.Option(
-    "--preset", help="Machine: a preset's name or a .toml file; see 'ptshare presets'.")]
-SetOpt = Annotated[list[str] | None, typer.Option(
-    "--set", metavar="KEY=VALUE", help="Change one key of the machine; repeatable.")]
+CoresOpt = Annotated[
+    int | None,
+    typer.Option(
+        "--cores", help="Number of simulated cores, at most 64.  [default: procs, at most 16]"
+    ),
+]
+RegionOpt = Annotated[
+    str, typer.Option("--region", help="Size of the region that a workload's processes share.")
+]
+PresetOpt = Annotated[
+    str,
+    typer.Option(
+        "--preset", help="Machine: a preset's name or a .toml file; see 'ptshare presets'."
+    ),
+]
+SetOpt = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the machine; repeatable."),
+]
 SeedOpt = Annotated[int, typer.Option("--seed", help="Same seed, same result.")]
-WorkOpt = Annotated[int | None, typer.Option(
-    "--work", help="Amount of work of a workload.  [default: its own, see 'ptshare workloads']")]
-NoShareOpt = Annotated[bool, typer.Option(
-    "--no-share", help="Workloads do not ask for MAP_SHARED_PT.")]
-OutputOpt = Annotated[str | None, typer.Option(
-    "--output", "-o", metavar="DIR", help="Keep everything in this new folder.")]
-ForceOpt = Annotated[bool, typer.Option(
-    "--force", help="Replace the results in DIR once the new ones are whole.")]
-JsonOpt = Annotated[bool, typer.Option(
-    "--json", help="Write JSON and nothing else to standard output.")]
+WorkOpt = Annotated[
+    int | None,
+    typer.Option(
+        "--work", help="Amount of work of a workload.  [default: its own, see 'ptshare workloads']"
+    ),
+]
+NoShareOpt = Annotated[
+    bool, typer.Option("--no-share", help="Workloads do not ask for MAP_SHARED_PT.")
+]
+OutputOpt = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="DIR", help="Keep everything in this new folder."),
+]
+ForceOpt = Annotated[
+    bool, typer.Option("--force", help="Replace the results in DIR once the new ones are whole.")
+]
+JsonOpt = Annotated[
+    bool, typer.Option("--json", help="Write JSON and nothing else to standard output.")
+]
 
 
 def _version(wanted: bool) -> None:
@@ -61,18 +89,30 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _top(version: Annotated[bool, typer.Option(
-        "--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     pass
 
 
 @app.command()
 def run(
-    program: ProgramArg, args: ArgsArg = None, engine: EngineOpt = "embedded",
+    program: ProgramArg,
+    args: ArgsArg = None,
+    engine: EngineOpt = "embedded",
     policy: Annotated[str, typer.Option("--policy", help="Sharing policy.")] = "ptshare",
-    procs: ProcsOpt = 4, cores: CoresOpt = None, region: RegionOpt = "64MiB",
-    preset: PresetOpt = "server", overrides: SetOpt = None, seed: SeedOpt = 1, work: WorkOpt = None,
-    no_share: NoShareOpt = False, output: OutputOpt = None, force: ForceOpt = False,
+    procs: ProcsOpt = 4,
+    cores: CoresOpt = None,
+    region: RegionOpt = "64MiB",
+    preset: PresetOpt = "server",
+    overrides: SetOpt = None,
+    seed: SeedOpt = 1,
+    work: WorkOpt = None,
+    no_share: NoShareOpt = False,
+    output: OutputOpt = None,
+    force: ForceOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Run a program under one policy and print its figures."""
@@ -82,8 +122,20 @@ def run(
     from ptshare_plugin import compare, folders, tables
     from ptshare_plugin.run import execute, write
 
-    (spec,) = _specs(program, args, engine, [policy], procs, cores, region, preset, overrides, seed,
-                     work, no_share)
+    (spec,) = _specs(
+        program,
+        args,
+        engine,
+        [policy],
+        procs,
+        cores,
+        region,
+        preset,
+        overrides,
+        seed,
+        work,
+        no_share,
+    )
     place = folders.whole(Path(output), force) if output is not None else nullcontext()
     with place as folder:
         result = execute(spec)
@@ -106,13 +158,27 @@ def run(
 
 @app.command("compare")
 def compare_command(
-    program: ProgramArg, args: ArgsArg = None, engine: EngineOpt = "embedded",
-    policy: Annotated[list[str] | None, typer.Option(
-        "--policy", help="Sharing policies, a,b,... or repeated; changes are against the first."
-        "  [default: private,ptshare]")] = None,
-    procs: ProcsOpt = 4, cores: CoresOpt = None, region: RegionOpt = "64MiB",
-    preset: PresetOpt = "server", overrides: SetOpt = None, seed: SeedOpt = 1, work: WorkOpt = None,
-    no_share: NoShareOpt = False, output: OutputOpt = None, force: ForceOpt = False,
+    program: ProgramArg,
+    args: ArgsArg = None,
+    engine: EngineOpt = "embedded",
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--policy",
+            help="Sharing policies, a,b,... or repeated; changes are against the first."
+            "  [default: private,ptshare]",
+        ),
+    ] = None,
+    procs: ProcsOpt = 4,
+    cores: CoresOpt = None,
+    region: RegionOpt = "64MiB",
+    preset: PresetOpt = "server",
+    overrides: SetOpt = None,
+    seed: SeedOpt = 1,
+    work: WorkOpt = None,
+    no_share: NoShareOpt = False,
+    output: OutputOpt = None,
+    force: ForceOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Run a program under several policies and print the figures side by side."""
@@ -121,12 +187,25 @@ def compare_command(
 
     from ptshare_plugin import compare, folders
 
-    policies = [name.strip() for item in policy or compare.DEFAULT_POLICIES
-                for name in item.split(",")]
+    policies = [
+        name.strip() for item in policy or compare.DEFAULT_POLICIES for name in item.split(",")
+    ]
     if len(set(policies)) != len(policies):
         raise UserError("--policy: a policy is named twice", EXIT_USAGE)
-    specs = _specs(program, args, engine, policies, procs, cores, region, preset, overrides, seed,
-                   work, no_share)
+    specs = _specs(
+        program,
+        args,
+        engine,
+        policies,
+        procs,
+        cores,
+        region,
+        preset,
+        overrides,
+        seed,
+        work,
+        no_share,
+    )
     place = folders.whole(Path(output), force) if output is not None else nullcontext()
     with place as folder:
         runs = compare.compare(specs, folder)
@@ -142,14 +221,21 @@ def compare_command(
 
 @app.command()
 def summary(
-    paths: Annotated[list[str], typer.Argument(
-        metavar="DIR...", help="Run folders, or folders that hold some.")],
-    form: Annotated[str, typer.Option(
-        "--format", help="table, csv, json, parquet or markdown.")] = "table",
-    patterns: Annotated[list[str] | None, typer.Option(
-        "--metrics", metavar="GLOB,...", help="Metrics to show, like 'fault.*,pt.bytes'.")] = None,
-    output: Annotated[str | None, typer.Option(
-        "--output", "-o", metavar="FILE", help="Write to this file.")] = None,
+    paths: Annotated[
+        list[str], typer.Argument(metavar="DIR...", help="Run folders, or folders that hold some.")
+    ],
+    form: Annotated[
+        str, typer.Option("--format", help="table, csv, json, parquet or markdown.")
+    ] = "table",
+    patterns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metrics", metavar="GLOB,...", help="Metrics to show, like 'fault.*,pt.bytes'."
+        ),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file.")
+    ] = None,
 ) -> None:
     """Put the figures of run folders into one table, a row a run."""
     from ptshare_plugin.summary import summarise
@@ -166,17 +252,32 @@ def workloads(as_json: JsonOpt = False) -> None:
 
     known = [installed.describe(name) for name in installed.names()]
     if as_json:
-        _print_json({item.name: {"description": item.description, "work": item.work,
-                                 "path": str(item.path)} for item in known})
+        _print_json(
+            {
+                item.name: {
+                    "description": item.description,
+                    "work": item.work,
+                    "path": str(item.path),
+                }
+                for item in known
+            }
+        )
         return
-    tables.print_words(tables.console(), ["workload", "default work", "what it does"],
-                       [[item.name, item.work, item.description] for item in known])
+    tables.print_words(
+        tables.console(),
+        ["workload", "default work", "what it does"],
+        [[item.name, item.work, item.description] for item in known],
+    )
 
 
 @app.command()
 def presets(
-    name: Annotated[str | None, typer.Argument(
-        help="A preset's name or a .toml file; all presets side by side without it.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="A preset's name or a .toml file; all presets side by side without it."
+        ),
+    ] = None,
     as_json: JsonOpt = False,
 ) -> None:
     """List the keys of the machine with their values, units and meaning."""
@@ -195,11 +296,20 @@ def presets(
     out.print()
     limits = name is not None  # side by side there is no room for them
     tables.print_words(
-        out, ["key", *chosen, "unit", *(["allowed"] if limits else []), "meaning"],
-        [[key.name, *(config.show(key, machine[key.name]) for machine in machines), key.unit,
-          *([config.describe_limits(key)] if limits else []), key.meaning]
-         for key in KEYS.values()],
-        right=range(1, 1 + len(chosen)))
+        out,
+        ["key", *chosen, "unit", *(["allowed"] if limits else []), "meaning"],
+        [
+            [
+                key.name,
+                *(config.show(key, machine[key.name]) for machine in machines),
+                key.unit,
+                *([config.describe_limits(key)] if limits else []),
+                key.meaning,
+            ]
+            for key in KEYS.values()
+        ],
+        right=range(1, 1 + len(chosen)),
+    )
 
 
 @app.command()
@@ -212,15 +322,29 @@ def doctor(as_json: JsonOpt = False) -> None:
     if as_json:
         _print_json({item.name: {"ok": item.ok, "text": item.text} for item in findings})
     else:
-        tables.print_words(tables.console(), ["", "", ""], [
-            ["ok" if item.ok else "missing", item.name, item.text] for item in findings])
+        tables.print_words(
+            tables.console(),
+            ["", "", ""],
+            [["ok" if item.ok else "missing", item.name, item.text] for item in findings],
+        )
     if not all(item.ok for item in findings if item.needed):
         raise typer.Exit(EXIT_FAILURE)
 
 
-def _specs(program: str, args: list[str] | None, engine: str, policies: list[str], procs: int,
-           cores: int | None, region: str, preset: str, overrides: list[str] | None, seed: int,
-           work: int | None, no_share: bool) -> list[RunSpec]:
+def _specs(
+    program: str,
+    args: list[str] | None,
+    engine: str,
+    policies: list[str],
+    procs: int,
+    cores: int | None,
+    region: str,
+    preset: str,
+    overrides: list[str] | None,
+    seed: int,
+    work: int | None,
+    no_share: bool,
+) -> list[RunSpec]:
     from ptshare_plugin import config, engines, units
     from ptshare_plugin import program as programs
     from ptshare_plugin import spec as specs
@@ -235,11 +359,25 @@ def _specs(program: str, args: list[str] | None, engine: str, policies: list[str
     own = "/" in program
     workload = None if own else installed.describe(program)
     loaded = programs.load(program if workload is None else workload.path)
-    made = [specs.RunSpec(
-        program=loaded, workload=workload, args=tuple(args or ()), engine=engine, policy=policy,
-        procs=procs, cores=specs.default_cores(procs) if cores is None else cores, region=size,
-        share=not no_share, seed=seed, work=work, preset=preset, overrides=tuple(overrides or ()),
-        config=machine) for policy in policies]
+    made = [
+        specs.RunSpec(
+            program=loaded,
+            workload=workload,
+            args=tuple(args or ()),
+            engine=engine,
+            policy=policy,
+            procs=procs,
+            cores=specs.default_cores(procs) if cores is None else cores,
+            region=size,
+            share=not no_share,
+            seed=seed,
+            work=work,
+            preset=preset,
+            overrides=tuple(overrides or ()),
+            config=machine,
+        )
+        for policy in policies
+    ]
     for one in made:
         specs.check(one, known)
     return made
@@ -310,8 +448,10 @@ def _guarded() -> int:
             text = " ".join(str(error.format_message()).split()).rstrip(".")
             _complain(f"{text}; see 'ptshare --help'")
             return EXIT_USAGE
-        _complain(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; "
-                  "PTSHARE_DEBUG=1 shows where")
+        _complain(
+            f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; "
+            "PTSHARE_DEBUG=1 shows where"
+        )
         return EXIT_FAILURE
 
 

@@ -40,8 +40,10 @@ def output_differs(runs: Sequence[Run]) -> str | None:
     for run in runs[1:]:
         for rank, (one, other) in enumerate(zip(first.ranks, run.ranks, strict=True)):
             if (one.stdout, one.status) != (other.stdout, other.status):
-                return (f"program output differs: rank {rank} under {first.spec.policy} and "
-                        f"under {run.spec.policy}")
+                return (
+                    f"program output differs: rank {rank} under {first.spec.policy} and "
+                    f"under {run.spec.policy}"
+                )
     return None
 
 
@@ -94,8 +96,10 @@ def speed(run: Run) -> str:
     count = int(run.values[-1].get("instructions", 0))
     seconds = run.result.seconds
     rate = count / seconds / 1e6 if seconds else 0.0
-    return (f"{run.spec.policy}: {count:,} instructions simulated in {seconds:.2f} s "
-            f"({rate:.1f} M/s), {units.short_size(run.result.peak_rss_bytes)} resident")
+    return (
+        f"{run.spec.policy}: {count:,} instructions simulated in {seconds:.2f} s "
+        f"({rate:.1f} M/s), {units.short_size(run.result.peak_rss_bytes)} resident"
+    )
 
 
 def report_failures(runs: Sequence[Run]) -> list[str]:
@@ -109,6 +113,7 @@ def report_failures(runs: Sequence[Run]) -> list[str]:
         for line in process.stderr.decode("utf-8", "backslashreplace").splitlines()[-20:]:
             sys.stderr.write(f"rank {rank}: {line}\n")
         others = f" (and {len(failures) - 1} more ranks failed)" if len(failures) > 1 else ""
-        lines.append(f"{run.spec.program.name} under {run.spec.policy}: rank {rank} "
-                     f"{process.how}{others}")
+        lines.append(
+            f"{run.spec.program.name} under {run.spec.policy}: rank {rank} {process.how}{others}"
+        )
     return lines

@@ -40,8 +40,10 @@ def load(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = ()) -> Machine
     values = _resolve(path, ())
     missing = [name for name in KEYS if name not in values]
     if missing:
-        raise UserError(f"preset {path}: {missing[0]} is missing ({len(missing)} keys are): "
-                        f'add it, or start from base = "{DEFAULT_PRESET}"')
+        raise UserError(
+            f"preset {path}: {missing[0]} is missing ({len(missing)} keys are): "
+            f'add it, or start from base = "{DEFAULT_PRESET}"'
+        )
     for text in overrides:
         name, equals, value = text.partition("=")
         name = name.strip()
@@ -55,8 +57,9 @@ def load(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = ()) -> Machine
 
 def from_flat(values: Mapping[str, Any]) -> Machine:
     """Machine from the dotted dict of a ``run.json``; refuses unknown, missing and wrong ones."""
-    checked = {name: _from_toml(_known(name, "configuration"), value)
-               for name, value in values.items()}
+    checked = {
+        name: _from_toml(_known(name, "configuration"), value) for name, value in values.items()
+    }
     for name in KEYS:
         if name not in checked:
             raise UserError(f"configuration: {name} is missing")
@@ -94,8 +97,9 @@ def _show(key: Key, value: Value) -> str:
 
 def _known(name: str, where: str) -> Key:
     if name not in KEYS:
-        raise UserError(f"{where}: unknown key {name}{nearest(name, KEYS)};"
-                        " 'ptshare presets' lists the keys")
+        raise UserError(
+            f"{where}: unknown key {name}{nearest(name, KEYS)}; 'ptshare presets' lists the keys"
+        )
     return KEYS[name]
 
 
@@ -104,8 +108,10 @@ def _preset_path(preset: str, relative_to: Path | None) -> Path:
         path = Path(preset)
         return path if relative_to is None or path.is_absolute() else relative_to.parent / path
     if preset not in preset_names():
-        raise UserError(f"unknown preset {preset}{nearest(preset, preset_names())}; there are "
-                        f"{', '.join(preset_names())}, or give the path of a .toml file")
+        raise UserError(
+            f"unknown preset {preset}{nearest(preset, preset_names())}; there are "
+            f"{', '.join(preset_names())}, or give the path of a .toml file"
+        )
     return _FOLDER / f"{preset}.toml"
 
 
@@ -168,8 +174,9 @@ def _from_text(key: Key, text: str, where: str = "--set") -> Value:
         try:
             return _limited(key, parse_size(text), where)
         except UserError as error:
-            raise UserError(f"{where}: {key.name}: {error}"
-                            if key.name not in str(error) else str(error)) from error
+            raise UserError(
+                f"{where}: {key.name}: {error}" if key.name not in str(error) else str(error)
+            ) from error
     try:
         value: Value = int(text) if key.type is int else float(text)
     except ValueError as error:
@@ -181,7 +188,8 @@ def _kind(key: Key) -> str:
     if key.unit == "bytes":
         return "a size, like 2MiB"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}[
-        key.type]
+        key.type
+    ]
 
 
 def _limited(key: Key, value: Value, where: str) -> Value:
@@ -193,8 +201,9 @@ def _limited(key: Key, value: Value, where: str) -> Value:
     if key.power_of_two and isinstance(value, int):
         wrong = wrong or value & (value - 1) != 0
     if wrong:
-        raise UserError(f"{where}: {key.name} is {_show(key, value)},"
-                        f" but must be {describe_limits(key)}")
+        raise UserError(
+            f"{where}: {key.name} is {_show(key, value)}, but must be {describe_limits(key)}"
+        )
     return value
 
 
@@ -205,15 +214,18 @@ def check(machine: Machine) -> None:
         cache = getattr(machine.cache, level)
         unit = cache.ways * machine.cache.line_bytes
         if cache.bytes % unit:
-            raise UserError(f"cache.{level}.bytes is {exact_size(cache.bytes)}, but must be a "
-                            f"multiple of ways x line_bytes = {exact_size(unit)}")
+            raise UserError(
+                f"cache.{level}.bytes is {exact_size(cache.bytes)}, but must be a "
+                f"multiple of ways x line_bytes = {exact_size(unit)}"
+            )
         _power_of_two_sets(f"cache.{level}", cache.bytes // unit)
     for tlb, suffix in (("itlb", ""), ("itlb", "_2m"), ("dtlb", ""), ("dtlb", "_2m"), ("stlb", "")):
         _array(flat, f"mmu.{tlb}.entries{suffix}", f"mmu.{tlb}.ways{suffix}")
     for level in ("pmd", "pud", "p4d", "pgd"):
         _array(flat, f"mmu.walk_cache.{level}_entries", "mmu.walk_cache.ways")
-    _ascending(flat, "cache.l1d.latency", "cache.l2.latency", "cache.llc.latency",
-               "cache.dram_latency")
+    _ascending(
+        flat, "cache.l1d.latency", "cache.l2.latency", "cache.llc.latency", "cache.dram_latency"
+    )
     _ascending(flat, "cache.l1i.latency", "cache.l2.latency")
     if machine.kernel.memory_bytes % PAGE_BYTES:
         raise UserError("kernel.memory_bytes must be a multiple of 4KiB")
@@ -224,15 +236,19 @@ def _array(flat: Mapping[str, Value], entries_name: str, ways_name: str) -> None
     if entries == 0 or ways == 0:
         return
     if entries % ways:
-        raise UserError(f"{entries_name} is {entries}, but must be a multiple of "
-                        f"{ways_name} = {ways} (0: fully associative)")
+        raise UserError(
+            f"{entries_name} is {entries}, but must be a multiple of "
+            f"{ways_name} = {ways} (0: fully associative)"
+        )
     _power_of_two_sets(entries_name, entries // ways)
 
 
 def _power_of_two_sets(name: str, sets: int) -> None:
     if sets & (sets - 1):
-        raise UserError(f"{name}: that makes {sets} sets, but the number of sets must be a "
-                        "power of two: change the size or the ways")
+        raise UserError(
+            f"{name}: that makes {sets} sets, but the number of sets must be a "
+            "power of two: change the size or the ways"
+        )
 
 
 def _ascending(flat: Mapping[str, Value], *names: str) -> None:

@@ -22,20 +22,32 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything; nothing is changed and nothing is started."""
-    findings = [Finding("ptshare", True, True, f"{__version__}, Python "
-                        f"{platform.python_version()} at {sys.executable}")]
+    findings = [
+        Finding(
+            "ptshare",
+            True,
+            True,
+            f"{__version__}, Python {platform.python_version()} at {sys.executable}",
+        )
+    ]
     for engine in engines.all_engines():
         lack = engine.missing()
         text = engine.description if lack is None else lack
-        findings.append(Finding(f"engine {engine.name}", lack is None,
-                                engine.name == "embedded", text))
+        findings.append(
+            Finding(f"engine {engine.name}", lack is None, engine.name == "embedded", text)
+        )
     try:
         names = workloads.names()
         findings.append(Finding("workloads", True, True, ", ".join(names)))
     except UserError as error:
         findings.append(Finding("workloads", False, True, str(error)))
     machine = f"{platform.system()} {platform.machine()}"
-    findings.append(Finding("machine", machine == "Linux x86_64", True,
-                            machine if machine == "Linux x86_64"
-                            else f"{machine}; ptshare is for Linux x86_64"))
+    findings.append(
+        Finding(
+            "machine",
+            machine == "Linux x86_64",
+            True,
+            machine if machine == "Linux x86_64" else f"{machine}; ptshare is for Linux x86_64",
+        )
+    )
     return findings

@@ -122,12 +122,18 @@ class EmbeddedEngine:
         _reset_peak_rss()
         start = time.perf_counter()
         try:
-            simulation = _core.Simulation(spec.parameters(), spec.policy, spec.cores, spec.seed,
-                                          str(unicorn_library()))
+            simulation = _core.Simulation(
+                spec.parameters(), spec.policy, spec.cores, spec.seed, str(unicorn_library())
+            )
             index = simulation.add_program(
-                program.name, program.image,
+                program.name,
+                program.image,
                 [(s.vaddr, s.offset, s.file_size, s.memory_size, s.prot) for s in program.segments],
-                program.entry, program.phdr, program.phentsize, program.phnum)
+                program.entry,
+                program.phdr,
+                program.phentsize,
+                program.phnum,
+            )
             for rank in range(spec.procs):
                 simulation.add_process(index, spec.argv(rank), spec.env(rank))
             while not simulation.step(_STEP):
@@ -186,8 +192,11 @@ def get(name: str) -> Engine:
     """Engine called ``name``, ready to use; a UserError says what it lacks."""
     engines = {engine.name: engine for engine in _ENGINES}
     if name not in engines:
-        raise UserError(f"--engine: unknown engine {name}{nearest(name, engines)}; there are "
-                        f"{', '.join(engines)}", EXIT_USAGE)
+        raise UserError(
+            f"--engine: unknown engine {name}{nearest(name, engines)}; there are "
+            f"{', '.join(engines)}",
+            EXIT_USAGE,
+        )
     lack = engines[name].missing()
     if lack is not None:
         raise UserError(f"engine {name}: {lack}")

@@ -61,8 +61,10 @@ def _refuse(target: Path, force: bool) -> None:
     if not force:
         raise UserError(f"-o {target}: is not empty; choose another folder, or --force to replace")
     if not is_run(target) and not all(is_run(entry) for entry in entries):
-        raise UserError(f"-o {target}: holds something else than results of ptshare, so --force "
-                        "does not replace it")
+        raise UserError(
+            f"-o {target}: holds something else than results of ptshare, so --force "
+            "does not replace it"
+        )
 
 
 def _replace(partial: Path, target: Path) -> None:

@@ -72,8 +72,10 @@ def _record(folder: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or "schema" not in record:
         raise UserError(f"{path}: damaged: not the record of a run")
     if record["schema"] != SCHEMA:
-        raise UserError(f"{path}: written in format {record['schema']}, this ptshare reads "
-                        f"{SCHEMA}; use the version that wrote it")
+        raise UserError(
+            f"{path}: written in format {record['schema']}, this ptshare reads "
+            f"{SCHEMA}; use the version that wrote it"
+        )
     try:
         identity_columns(record)
     except (KeyError, TypeError) as error:

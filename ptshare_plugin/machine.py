@@ -33,8 +33,9 @@ class Key:
     power_of_two: bool = False
 
 
-def _key(unit: str, meaning: str, low: float | None = None, high: float | None = None,
-         **more: Any) -> Any:
+def _key(
+    unit: str, meaning: str, low: float | None = None, high: float | None = None, **more: Any
+) -> Any:
     return field(metadata={"unit": unit, "meaning": meaning, "low": low, "high": high, **more})
 
 
@@ -56,7 +57,8 @@ class Cpu:
 
     frequency_mhz: int = _key("MHz", "Clock frequency; turns cycles into seconds", 1, 100_000)
     base_cpi: float = _key(
-        "cycles/instr", "Cycles of an instruction whose accesses hit the L1 caches", 0.0, 1000.0)
+        "cycles/instr", "Cycles of an instruction whose accesses hit the L1 caches", 0.0, 1000.0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,8 @@ class Cache:
     l2: CacheLevel = field()
     llc: CacheLevel = field()
     transfer_latency: int = _cycles(
-        "Whole time of an access served by another core's modified line")
+        "Whole time of an access served by another core's modified line"
+    )
     dram_latency: int = _cycles("Whole time of an access served by memory")
 
 
@@ -126,7 +129,8 @@ class Mmu:
 
     levels: int = _key("levels", "Page-table levels: 4, or 5 with a P4D", choices=(4, 5))
     pcids: int = _key(
-        "ids", "Address-space ids a CPU keeps tagged; 0: no PCID, flush at each switch", 0, 4095)
+        "ids", "Address-space ids a CPU keeps tagged; 0: no PCID, flush at each switch", 0, 4095
+    )
     itlb: Tlb = field()
     dtlb: Tlb = field()
     stlb: Stlb = field()
@@ -139,12 +143,18 @@ class Kernel:
     """Settings of the operating system that change what it does, not what it costs."""
 
     fault_around_bytes: int = _key(
-        "bytes", "Window of pages in the page cache that one file fault maps",
-        4 * KIB, 2 * MIB, power_of_two=True)
+        "bytes",
+        "Window of pages in the page cache that one file fault maps",
+        4 * KIB,
+        2 * MIB,
+        power_of_two=True,
+    )
     flush_ceiling_pages: int = _key(
-        "pages", "Pages flushed one by one; more flush the whole TLB", 0, 1 << 20)
+        "pages", "Pages flushed one by one; more flush the whole TLB", 0, 1 << 20
+    )
     dirty_tracking: bool = _key(
-        "", "Shared file pages start read-only; a write faults (ext4: true, tmpfs: false)")
+        "", "Shared file pages start read-only; a write faults (ext4: true, tmpfs: false)"
+    )
     memory_bytes: int = _key("bytes", "Simulated physical memory", 16 * MIB, 1 << 46)
 
 
@@ -153,9 +163,11 @@ class Sched:
     """How cores are interleaved and shared."""
 
     slice_instructions: int = _key(
-        "instr", "Instructions of a core before the next core is simulated", 1, 10**9)
+        "instr", "Instructions of a core before the next core is simulated", 1, 10**9
+    )
     quantum_cycles: int = _key(
-        "cycles", "Time slice when processes outnumber cores", 1000, MAX_CYCLES)
+        "cycles", "Time slice when processes outnumber cores", 1000, MAX_CYCLES
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,13 +56,19 @@ def _machine_aggregation(name: str, meaning: str) -> str:
 def registry() -> dict[str, Metric]:
     """All metrics by name, ``roi.`` ones included, in the order of the documentation."""
     metrics = [Metric(*row, scope="process", aggregation="sum") for row in vocabulary.PROCESS]
-    metrics += [Metric(*row[:4], scope="process", aggregation="formula", formula=row[4])
-                for row in vocabulary.DERIVED]
+    metrics += [
+        Metric(*row[:4], scope="process", aggregation="formula", formula=row[4])
+        for row in vocabulary.DERIVED
+    ]
     metrics += [_inside_roi(metric) for metric in metrics]
-    metrics += [Metric(*row, scope="machine", aggregation=_machine_aggregation(row[0], row[3]))
-                for row in vocabulary.MACHINE]
-    metrics += [Metric(*row[:4], scope="machine", aggregation="formula", formula=row[4])
-                for row in vocabulary.DERIVED_MACHINE]
+    metrics += [
+        Metric(*row, scope="machine", aggregation=_machine_aggregation(row[0], row[3]))
+        for row in vocabulary.MACHINE
+    ]
+    metrics += [
+        Metric(*row[:4], scope="machine", aggregation="formula", formula=row[4])
+        for row in vocabulary.DERIVED_MACHINE
+    ]
     metrics += [Metric(*row, scope="host", aggregation="machine") for row in vocabulary.HOST]
     return {metric.name: metric for metric in metrics}
 
@@ -87,8 +93,9 @@ def get(name: str) -> Metric:
     try:
         return registry()[name]
     except KeyError:
-        raise UserError(f"unknown metric {name}{nearest(name, registry())};"
-                        " docs/metrics.md lists them") from None
+        raise UserError(
+            f"unknown metric {name}{nearest(name, registry())}; docs/metrics.md lists them"
+        ) from None
 
 
 def select(patterns: Iterable[str], known: Iterable[str] | None = None) -> list[str]:
@@ -101,16 +108,27 @@ def select(patterns: Iterable[str], known: Iterable[str] | None = None) -> list[
     for pattern in patterns:
         found = fnmatch.filter(names, pattern)
         if not found and not fnmatch.filter(registry(), pattern):
-            raise UserError(f"--metrics: no metric matches {pattern}"
-                            f"{nearest(pattern, registry())}; docs/metrics.md lists them")
+            raise UserError(
+                f"--metrics: no metric matches {pattern}"
+                f"{nearest(pattern, registry())}; docs/metrics.md lists them"
+            )
         wanted.update(found)
     return [name for name in names if name in wanted]
 
 
 # Formulas ---------------------------------------------------------------------------------------
 
-_ALLOWED = (ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Constant, ast.Name, ast.Attribute,
-            ast.Load)
+_ALLOWED = (
+    ast.BinOp,
+    ast.Add,
+    ast.Sub,
+    ast.Mult,
+    ast.Div,
+    ast.Constant,
+    ast.Name,
+    ast.Attribute,
+    ast.Load,
+)
 
 
 def _metric_name(node: ast.expr) -> str | None:
@@ -168,8 +186,11 @@ def evaluate(formula: str, values: Mapping[str, Number]) -> Number | None:
 @functools.cache
 def _ordered_formulas(scope: str) -> tuple[tuple[str, str], ...]:
     # A formula may use derived metrics: each comes after those that it uses.
-    derived = {name: metric.formula for name, metric in registry().items()
-               if metric.formula is not None and metric.scope == scope}
+    derived = {
+        name: metric.formula
+        for name, metric in registry().items()
+        if metric.formula is not None and metric.scope == scope
+    }
     done: dict[str, str] = {}
 
     def add(name: str) -> None:
@@ -196,12 +217,18 @@ def with_derived(values: Mapping[str, Number], scope: str) -> dict[str, Number]:
 # Documentation ----------------------------------------------------------------------------------
 
 _SECTIONS = (
-    ("Counted for each process", "process",
-     "One value for each process and one for all together. Each also exists as `roi.NAME`: the "
-     "same inside the program's region-of-interest marks only."),
+    (
+        "Counted for each process",
+        "process",
+        "One value for each process and one for all together. Each also exists as `roi.NAME`: the "
+        "same inside the program's region-of-interest marks only.",
+    ),
     ("Of the machine", "machine", "One value a run."),
-    ("Of the simulator", "host",
-     "The only figures that differ when a run is repeated with the same seed."),
+    (
+        "Of the simulator",
+        "host",
+        "The only figures that differ when a run is repeated with the same seed.",
+    ),
 )
 
 
@@ -216,14 +243,23 @@ def document() -> str:
         "for all processes is its formula over the sums.",
     ]
     for title, scope, text in _SECTIONS:
-        lines += ["", f"## {title}", "", text, "",
-                  "| metric | unit | component | for all | meaning |", "|---|---|---|---|---|"]
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            text,
+            "",
+            "| metric | unit | component | for all | meaning |",
+            "|---|---|---|---|---|",
+        ]
         for metric in registry().values():
             if metric.scope != scope or metric.name.startswith(ROI):
                 continue
             aggregation = f"`{metric.formula}`" if metric.formula else metric.aggregation
-            lines.append(f"| `{metric.name}` | {metric.unit} | {metric.component} | "
-                         f"{aggregation} | {metric.meaning} |")
+            lines.append(
+                f"| `{metric.name}` | {metric.unit} | {metric.component} | "
+                f"{aggregation} | {metric.meaning} |"
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -86,8 +86,10 @@ def about(path: str | os.PathLike[str]) -> tuple[str, str, str]:
         name, description, work = data.split(b"\0")[:3]
         return name.decode(), description.decode(), work.decode()
     except Exception as error:  # pyelftools raises many kinds on broken files
-        raise UserError(f"{where}: no workload of ptshare: section {ABOUT_SECTION} does not hold "
-                        "name, description and work") from error
+        raise UserError(
+            f"{where}: no workload of ptshare: section {ABOUT_SECTION} does not hold "
+            "name, description and work"
+        ) from error
 
 
 def read_image(path: str | os.PathLike[str]) -> bytes:
@@ -144,23 +146,37 @@ def _check_kind(elf: Any, where: str) -> None:
 def _segments(elf: Any, file_size: int, where: str) -> tuple[Segment, ...]:
     end = elf["e_phoff"] + elf["e_phnum"] * elf["e_phentsize"]
     if elf["e_phnum"] and elf["e_phentsize"] != _PHDR_BYTES:
-        raise UserError(f"{where}: broken ELF file: program headers of {elf['e_phentsize']} bytes, "
-                        f"not {_PHDR_BYTES}")
+        raise UserError(
+            f"{where}: broken ELF file: program headers of {elf['e_phentsize']} bytes, "
+            f"not {_PHDR_BYTES}"
+        )
     if end > file_size:
-        raise UserError(f"{where}: truncated ELF file: program headers end at byte {end} of "
-                        f"{file_size}")
+        raise UserError(
+            f"{where}: truncated ELF file: program headers end at byte {end} of {file_size}"
+        )
     try:
         headers = [segment.header for segment in elf.iter_segments()]
-        dynamic = any(tag.entry.d_tag == "DT_NEEDED" for segment in elf.iter_segments()
-                      if segment.header.p_type == "PT_DYNAMIC" for tag in segment.iter_tags())
+        dynamic = any(
+            tag.entry.d_tag == "DT_NEEDED"
+            for segment in elf.iter_segments()
+            if segment.header.p_type == "PT_DYNAMIC"
+            for tag in segment.iter_tags()
+        )
     except Exception as error:  # pyelftools raises many kinds on broken files
         raise UserError(f"{where}: broken ELF file: program headers cannot be read") from error
     if dynamic or any(header.p_type == "PT_INTERP" for header in headers):
         raise UserError(f"{where}: dynamically linked; {_HOW_TO_LINK}")
     found = [
-        Segment(vaddr=header.p_vaddr, offset=header.p_offset, file_size=header.p_filesz,
-                memory_size=header.p_memsz, prot=_prot(header.p_flags))
-        for header in headers if header.p_type == "PT_LOAD" and header.p_memsz > 0]
+        Segment(
+            vaddr=header.p_vaddr,
+            offset=header.p_offset,
+            file_size=header.p_filesz,
+            memory_size=header.p_memsz,
+            prot=_prot(header.p_flags),
+        )
+        for header in headers
+        if header.p_type == "PT_LOAD" and header.p_memsz > 0
+    ]
     if not found:
         raise UserError(f"{where}: broken ELF file: no loadable segment")
     for segment in found:
@@ -168,11 +184,14 @@ def _segments(elf: Any, file_size: int, where: str) -> tuple[Segment, ...]:
     found.sort(key=lambda segment: segment.vaddr)
     for i in range(1, len(found)):
         if found[i - 1].vaddr + found[i - 1].memory_size > found[i].vaddr:
-            raise UserError(f"{where}: broken ELF file: segments at {found[i - 1].vaddr:#x} and "
-                            f"{found[i].vaddr:#x} overlap")
+            raise UserError(
+                f"{where}: broken ELF file: segments at {found[i - 1].vaddr:#x} and "
+                f"{found[i].vaddr:#x} overlap"
+            )
     if sum(segment.memory_size for segment in found) > _MOST_MEMORY:
-        raise UserError(f"{where}: broken ELF file: segments of more than "
-                        f"{exact_size(_MOST_MEMORY)}")
+        raise UserError(
+            f"{where}: broken ELF file: segments of more than {exact_size(_MOST_MEMORY)}"
+        )
     return tuple(found)
 
 
@@ -184,13 +203,17 @@ def _prot(flags: int) -> int:
 def _check_segment(segment: Segment, file_size: int, where: str) -> None:
     name = f"{where}: broken ELF file: segment at {segment.vaddr:#x}"
     if segment.offset + segment.file_size > file_size:
-        raise UserError(f"{where}: truncated ELF file: segment at {segment.vaddr:#x} ends at byte "
-                        f"{segment.offset + segment.file_size} of {file_size}")
+        raise UserError(
+            f"{where}: truncated ELF file: segment at {segment.vaddr:#x} ends at byte "
+            f"{segment.offset + segment.file_size} of {file_size}"
+        )
     if segment.file_size > segment.memory_size:
         raise UserError(f"{name} is larger in the file than in memory")
     if segment.vaddr < _LOWEST or segment.vaddr + segment.memory_size > _HIGHEST:
-        raise UserError(f"{name} with {segment.memory_size:#x} bytes lies outside the addresses "
-                        f"{_LOWEST:#x} to {_HIGHEST:#x} of a program")
+        raise UserError(
+            f"{name} with {segment.memory_size:#x} bytes lies outside the addresses "
+            f"{_LOWEST:#x} to {_HIGHEST:#x} of a program"
+        )
     if segment.memory_size > _MOST_MEMORY:
         raise UserError(f"{name} is absurdly large: {segment.memory_size:#x} bytes")
     if (segment.vaddr - segment.offset) % PAGE_BYTES:

@@ -28,8 +28,10 @@ def show(label: str) -> Iterator[Progress]:
             return
         last, shown = now, True
         rate = instructions / (now - start) / 1e6
-        text = (f"{label}: {instructions / 1e6:,.1f} M instructions, {cycles / 1e6:,.1f} M cycles, "
-                f"{rate:.1f} M instructions/s, {now - start:.0f} s")
+        text = (
+            f"{label}: {instructions / 1e6:,.1f} M instructions, {cycles / 1e6:,.1f} M cycles, "
+            f"{rate:.1f} M instructions/s, {now - start:.0f} s"
+        )
         if terminal:
             # Cut to 79 columns, so that a narrow terminal does not wrap and scroll.
             sys.stderr.write("\r\x1b[K" + text[:79])

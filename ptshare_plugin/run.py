@@ -49,9 +49,12 @@ class Run:
 
     def failures(self) -> list[tuple[int, ProcessResult]]:
         """Ranks that did not end as they should."""
-        return [(rank, process) for rank, process in enumerate(self.ranks)
-                if process.status != 0
-                and not (process.signal == 9 and self.spec.kill_is_expected(rank))]
+        return [
+            (rank, process)
+            for rank, process in enumerate(self.ranks)
+            if process.status != 0
+            and not (process.signal == 9 and self.spec.kill_is_expected(rank))
+        ]
 
     def has_roi(self) -> bool:
         """Whether the program marked a region of interest."""
@@ -73,15 +76,19 @@ class Run:
             "command": sys.argv,
             "started": self.started,
             "seconds": self.result.seconds,
-            "versions": {"ptshare": __version__, "python": platform.python_version(),
-                         **self.result.versions},
+            "versions": {
+                "ptshare": __version__,
+                "python": platform.python_version(),
+                **self.result.versions,
+            },
             "program_path": self.spec.program.path,
             "preset": self.spec.preset,
             "overrides": list(self.spec.overrides),
             **self.spec.identity(),
             "processes": [
                 {"pid": process.pid, "status": process.status, "note": process.note}
-                for process in self.result.processes],
+                for process in self.result.processes
+            ],
         }
 
 
@@ -102,8 +109,10 @@ def collect(result: RunResult) -> dict[int, dict[str, Number]]:
     whole: dict[str, Number] = {}
     for index, name, value in result.statistics:
         if name not in known:
-            raise UserError(f"the engine counts {name}, which the vocabulary does not know; "
-                            "ptshare's parts are of different versions: install it again")
+            raise UserError(
+                f"the engine counts {name}, which the vocabulary does not know; "
+                "ptshare's parts are of different versions: install it again"
+            )
         (whole if index == ALL else processes.setdefault(index, {}))[name] = value
     for values in processes.values():
         for name in values:
@@ -116,15 +125,19 @@ def collect(result: RunResult) -> dict[int, dict[str, Number]]:
     # An engine that also gives a sum may know of processes that it does not list one by one.
     everything = metrics.with_derived(metrics.with_derived({**sums, **whole}, "process"), "machine")
     everything.update(_host(result, everything))
-    collected = {index: metrics.with_derived(values, "process")
-                 for index, values in sorted(processes.items())}
+    collected = {
+        index: metrics.with_derived(values, "process")
+        for index, values in sorted(processes.items())
+    }
     collected[ALL] = everything
     return collected
 
 
 def _host(result: RunResult, values: Mapping[str, Number]) -> dict[str, Number]:
-    found: dict[str, Number] = {"host.seconds": result.seconds,
-                                "host.peak_rss_bytes": result.peak_rss_bytes}
+    found: dict[str, Number] = {
+        "host.seconds": result.seconds,
+        "host.peak_rss_bytes": result.peak_rss_bytes,
+    }
     if result.seconds > 0:
         found["host.instructions_per_second"] = values.get("instructions", 0) / result.seconds
         found["host.accesses_per_second"] = values.get("access.data", 0) / result.seconds
@@ -175,16 +188,18 @@ def write(run: Run, folder: Path) -> None:
         # Words repeat in every row: dictionaries keep a thousand processes small.
         return pa.array(items, pa.string()).dictionary_encode()
 
-    table = pa.table({
-        "run": words([record["run"]] * count),
-        "engine": words([run.spec.engine] * count),
-        "policy": words([run.spec.policy] * count),
-        "process": pa.array(process, pa.int32()),
-        "component": words([known[name].component for name in metric]),
-        "metric": words(metric),
-        "value": pa.array(value, pa.float64()),
-        "unit": words([known[name].unit for name in metric]),
-    })
+    table = pa.table(
+        {
+            "run": words([record["run"]] * count),
+            "engine": words([run.spec.engine] * count),
+            "policy": words([run.spec.policy] * count),
+            "process": pa.array(process, pa.int32()),
+            "component": words([known[name].component for name in metric]),
+            "metric": words(metric),
+            "value": pa.array(value, pa.float64()),
+            "unit": words([known[name].unit for name in metric]),
+        }
+    )
     pq.write_table(table, folder / STATS)
     (folder / OUTPUT).write_text(output_text(run), encoding="utf-8")
     (folder / RUN_JSON).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -52,8 +52,14 @@ class RunSpec:
         own = [self._replaced(arg, rank) for arg in self.args]
         if self.workload is None:
             return [self.program.name, *own]
-        given = workloads.arguments(region=self.region, share=self.share, rank=rank,
-                                    procs=self.procs, seed=self.seed, work=self.work)
+        given = workloads.arguments(
+            region=self.region,
+            share=self.share,
+            rank=rank,
+            procs=self.procs,
+            seed=self.seed,
+            work=self.work,
+        )
         return [self.program.name, *given, *own]
 
     def env(self, rank: int) -> list[str]:
@@ -61,8 +67,12 @@ class RunSpec:
         return [f"PTSHARE_RANK={rank}", f"PTSHARE_PROCS={self.procs}"]
 
     def _replaced(self, arg: str, rank: int) -> str:
-        for name, value in (("rank", rank), ("procs", self.procs), ("seed", self.seed),
-                            ("region", self.region)):
+        for name, value in (
+            ("rank", rank),
+            ("procs", self.procs),
+            ("seed", self.seed),
+            ("region", self.region),
+        ):
             arg = arg.replace("{" + name + "}", str(value))
         return arg
 
@@ -75,8 +85,11 @@ class RunSpec:
         return {
             "engine": self.engine,
             "policy": self.policy,
-            "program": {"name": self.program.name, "sha256": self.program.sha256,
-                        "workload": self.workload is not None},
+            "program": {
+                "name": self.program.name,
+                "sha256": self.program.sha256,
+                "workload": self.workload is not None,
+            },
             "args": list(self.args),
             "procs": self.procs,
             "cores": self.cores,
@@ -94,8 +107,7 @@ class RunSpec:
 
     def kill_is_expected(self, rank: int) -> bool:
         """Whether ``rank`` is meant to end by a SIGKILL that it sends itself."""
-        return (self.workload is not None and self.workload.expected_kill
-                and rank == self.procs - 1)
+        return self.workload is not None and self.workload.expected_kill and rank == self.procs - 1
 
 
 def default_cores(procs: int) -> int:
@@ -114,8 +126,10 @@ def check(spec: RunSpec, policies: list[str]) -> None:
     if spec.work is not None and not 1 <= spec.work < 1 << 63:
         raise _usage(f"--work {spec.work}: must be at least 1")
     if spec.policy not in policies:
-        raise _usage(f"--policy: unknown policy {spec.policy}{nearest(spec.policy, policies)};"
-                     f" there are {', '.join(policies)}")
+        raise _usage(
+            f"--policy: unknown policy {spec.policy}{nearest(spec.policy, policies)};"
+            f" there are {', '.join(policies)}"
+        )
     if spec.workload is None:
         if spec.work is not None:
             raise _usage("--work is for workloads; give your own program its arguments after --")
@@ -125,12 +139,16 @@ def check(spec: RunSpec, policies: list[str]) -> None:
         raise _usage(f"--region {size}: must be a multiple of the page size, 4KiB")
     if spec.share and spec.policy in _STRICT_POLICIES and spec.region % PMD_BYTES:
         above = exact_size((spec.region // PMD_BYTES + 1) * PMD_BYTES)
-        raise _usage(f"--region {size}: MAP_SHARED_PT needs a multiple of 2MiB, the size that one "
-                     f"PMD entry maps, like {above}")
+        raise _usage(
+            f"--region {size}: MAP_SHARED_PT needs a multiple of 2MiB, the size that one "
+            f"PMD entry maps, like {above}"
+        )
     memory = spec.config.kernel.memory_bytes
     if spec.region >= memory:
-        raise _usage(f"--region {size} does not fit into simulated memory, kernel.memory_bytes = "
-                     f"{exact_size(memory)}; set more with --set kernel.memory_bytes=...")
+        raise _usage(
+            f"--region {size} does not fit into simulated memory, kernel.memory_bytes = "
+            f"{exact_size(memory)}; set more with --set kernel.memory_bytes=..."
+        )
 
 
 def _usage(message: str) -> UserError:

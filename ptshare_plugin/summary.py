@@ -19,14 +19,20 @@ FORMATS = ("table", "csv", "json", "parquet", "markdown")
 
 # What a reader sees first; the other formats hold every metric.
 KEY_METRICS = (
-    "pt.bytes", "pt.region.pte_tables", "fault.total", "fault.link", "tlb.dtlb.misses",
-    "walk.count", "walk.cycles", "cycles.total", "cycles.per_instruction",
+    "pt.bytes",
+    "pt.region.pte_tables",
+    "fault.total",
+    "fault.link",
+    "tlb.dtlb.misses",
+    "walk.count",
+    "walk.cycles",
+    "cycles.total",
+    "cycles.per_instruction",
 )
 _KEY_COLUMNS = ("run", "program", "policy", "procs", "region_bytes")
 
 
-def summarise(paths: Sequence[str], form: str, patterns: Sequence[str],
-              output: str | None) -> None:
+def summarise(paths: Sequence[str], form: str, patterns: Sequence[str], output: str | None) -> None:
     """Print, or write to ``output``, the wide frame of all runs at or below ``paths``.
 
     :param form: one of ``FORMATS``.
@@ -39,12 +45,14 @@ def summarise(paths: Sequence[str], form: str, patterns: Sequence[str],
     for_people = form in ("table", "markdown")
     metrics.select(patterns)  # a wrong name is refused before thousands of folders are read
     folders = [folder for path in paths for folder in frames.find(path)]
-    frame = frames.wide([frames.read(folder) for folder in folders],
-                        patterns or (KEY_METRICS if for_people else ()))
+    frame = frames.wide(
+        [frames.read(folder) for folder in folders], patterns or (KEY_METRICS if for_people else ())
+    )
     if for_people:
         shown = [name for name in frame.columns if name in metrics.registry()]
-        frame = frame[[*_KEY_COLUMNS, *(shown if patterns else
-                                        sorted(shown, key=KEY_METRICS.index))]]
+        frame = frame[
+            [*_KEY_COLUMNS, *(shown if patterns else sorted(shown, key=KEY_METRICS.index))]
+        ]
     if output is None:
         _print(frame, form)
     else:
@@ -76,8 +84,9 @@ def _text(frame: pd.DataFrame, form: str) -> str:
         return json.dumps(records(frame), indent=1) + "\n"
     heading, lines = _cells(frame)
     rows = [heading, ["---", *["---:"] * (len(heading) - 1)], *lines]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n"
-                   for row in rows)
+    return "".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows
+    )
 
 
 def _cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

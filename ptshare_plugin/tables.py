@@ -19,26 +19,70 @@ WHOLE_RUN, REGION = "whole run", "region of interest"
 # Title, whether it is shown for the region of interest where the program marks one, metrics that
 # are always shown, metrics that are shown unless they are 0 in every run.
 SECTIONS: list[tuple[str, bool, tuple[str, ...], tuple[str, ...]]] = [
-    ("Page-table memory at its peak", False,
-     ("pt.bytes", "pt.bytes.guest", "pt.bytes.host"),
-     (*(f"pt.tables.{level}" for level in PTE_LEVELS), "pt.region.pte_tables", "pt.region.bytes",
-      "pt.host_mms", "pt.end.bytes", "share.refused")),
-    ("Page faults", False,
-     ("fault.total",),
-     (*(f"fault.{kind}" for kind in MINOR_FAULTS), "fault.segv", "fault.bus",
-      "fault.around_pages")),
-    ("TLB accesses and misses", True,
-     ("tlb.dtlb.accesses", "tlb.dtlb.misses", "tlb.dtlb.miss_rate"),
-     ("tlb.itlb.accesses", "tlb.itlb.misses", "tlb.stlb.accesses", "tlb.stlb.misses",
-      "tlb.stlb.miss_rate", "shootdown.requests", "shootdown.ipis", "shootdown.flushed_entries")),
-    ("Page walks", True,
-     ("walk.count", "walk.cycles", "walk.cycles_per_walk"),
-     ("walk.data", "walk.fetch", "walk.faulted", "walk.dirty_assists", "walk.reads",
-      "walk.reads_per_walk")),
-    ("Entries read by walks: level, and where served", True, (),
-     tuple(f"walk.reads.{level}.{place}" for level in PTE_LEVELS for place in PLACES)),
-    ("Cycles and where they went", True,
-     ("cycles.total",), (*(f"cycles.{part}" for part in CYCLE_STACK), "cycles.per_instruction")),
+    (
+        "Page-table memory at its peak",
+        False,
+        ("pt.bytes", "pt.bytes.guest", "pt.bytes.host"),
+        (
+            *(f"pt.tables.{level}" for level in PTE_LEVELS),
+            "pt.region.pte_tables",
+            "pt.region.bytes",
+            "pt.host_mms",
+            "pt.end.bytes",
+            "share.refused",
+        ),
+    ),
+    (
+        "Page faults",
+        False,
+        ("fault.total",),
+        (
+            *(f"fault.{kind}" for kind in MINOR_FAULTS),
+            "fault.segv",
+            "fault.bus",
+            "fault.around_pages",
+        ),
+    ),
+    (
+        "TLB accesses and misses",
+        True,
+        ("tlb.dtlb.accesses", "tlb.dtlb.misses", "tlb.dtlb.miss_rate"),
+        (
+            "tlb.itlb.accesses",
+            "tlb.itlb.misses",
+            "tlb.stlb.accesses",
+            "tlb.stlb.misses",
+            "tlb.stlb.miss_rate",
+            "shootdown.requests",
+            "shootdown.ipis",
+            "shootdown.flushed_entries",
+        ),
+    ),
+    (
+        "Page walks",
+        True,
+        ("walk.count", "walk.cycles", "walk.cycles_per_walk"),
+        (
+            "walk.data",
+            "walk.fetch",
+            "walk.faulted",
+            "walk.dirty_assists",
+            "walk.reads",
+            "walk.reads_per_walk",
+        ),
+    ),
+    (
+        "Entries read by walks: level, and where served",
+        True,
+        (),
+        tuple(f"walk.reads.{level}.{place}" for level in PTE_LEVELS for place in PLACES),
+    ),
+    (
+        "Cycles and where they went",
+        True,
+        ("cycles.total",),
+        (*(f"cycles.{part}" for part in CYCLE_STACK), "cycles.per_instruction"),
+    ),
 ]
 
 
@@ -54,8 +98,9 @@ def console(file: Any = None) -> Console:
     return Console(file=target, width=width, highlight=False, markup=False, emoji=False)
 
 
-def print_sections(out: Console, names: Sequence[str], rows: Sequence[Mapping[str, Any]],
-                   roi: bool) -> None:
+def print_sections(
+    out: Console, names: Sequence[str], rows: Sequence[Mapping[str, Any]], roi: bool
+) -> None:
     """Print every section, a column a run; from the second run on with the change to the first.
 
     :param names: column headings.
@@ -65,10 +110,14 @@ def print_sections(out: Console, names: Sequence[str], rows: Sequence[Mapping[st
     from rich.table import Table
     from rich.text import Text
 
-    blocks = [(title, region and roi, _lines(always, sometimes, rows, region and roi))
-              for title, region, always, sometimes in SECTIONS]
-    widths = [max(len(line[i]) for _, _, lines in blocks for line in [*lines, _heading(names)])
-              for i in range(len(_heading(names)))]
+    blocks = [
+        (title, region and roi, _lines(always, sometimes, rows, region and roi))
+        for title, region, always, sometimes in SECTIONS
+    ]
+    widths = [
+        max(len(line[i]) for _, _, lines in blocks for line in [*lines, _heading(names)])
+        for i in range(len(_heading(names)))
+    ]
     heading = _heading(names)
     for number, (title, region, lines) in enumerate(blocks):
         if not lines:
@@ -77,11 +126,17 @@ def print_sections(out: Console, names: Sequence[str], rows: Sequence[Mapping[st
             out.print()
         scope = REGION if region else WHOLE_RUN
         out.print(Text.assemble((title, "bold"), (f" ({scope})", "dim")))
-        table = Table(box=None, pad_edge=False, show_header=number == 0, header_style="dim",
-                      padding=(0, 2, 0, 0))
+        table = Table(
+            box=None,
+            pad_edge=False,
+            show_header=number == 0,
+            header_style="dim",
+            padding=(0, 2, 0, 0),
+        )
         # The first column gives way on a narrow terminal; figures stay whole.
-        table.add_column(heading[0], width=min(widths[0], max(12, _room(out.width, widths))),
-                         overflow="fold")
+        table.add_column(
+            heading[0], width=min(widths[0], max(12, _room(out.width, widths))), overflow="fold"
+        )
         for text, width in zip(heading[1:], widths[1:], strict=True):
             table.add_column(text, justify="right", width=width, no_wrap=True)
         for line in lines:
@@ -100,8 +155,12 @@ def _heading(names: Sequence[str]) -> list[str]:
     return heading
 
 
-def _lines(always: tuple[str, ...], sometimes: tuple[str, ...], rows: Sequence[Mapping[str, Any]],
-           region: bool) -> list[list[str]]:
+def _lines(
+    always: tuple[str, ...],
+    sometimes: tuple[str, ...],
+    rows: Sequence[Mapping[str, Any]],
+    region: bool,
+) -> list[list[str]]:
     lines = []
     for name in (*always, *sometimes):
         key = ROI + name if region else name
@@ -116,8 +175,9 @@ def _lines(always: tuple[str, ...], sometimes: tuple[str, ...], rows: Sequence[M
     return lines
 
 
-def print_blocks(out: Console, heading: Sequence[str], lines: Sequence[Sequence[str]],
-                 fixed: int) -> None:
+def print_blocks(
+    out: Console, heading: Sequence[str], lines: Sequence[Sequence[str]], fixed: int
+) -> None:
     """Print a table in as many blocks, one below the other, as the width needs.
 
     :param fixed: number of leading columns that every block repeats.
@@ -125,8 +185,10 @@ def print_blocks(out: Console, heading: Sequence[str], lines: Sequence[Sequence[
     from rich.table import Table
 
     headings = [_folded(text) for text in heading]
-    widths = [max([*(len(part) for part in headings[i].split("\n")),
-                   *(len(line[i]) for line in lines)]) for i in range(len(heading))]
+    widths = [
+        max([*(len(part) for part in headings[i].split("\n")), *(len(line[i]) for line in lines)])
+        for i in range(len(heading))
+    ]
     room = out.width - sum(width + 2 for width in widths[:fixed])
     blocks: list[list[int]] = [[]]
     for i in range(fixed, len(heading)):
@@ -138,8 +200,13 @@ def print_blocks(out: Console, heading: Sequence[str], lines: Sequence[Sequence[
             out.print()
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         for i in [*range(fixed), *block]:
-            table.add_column(headings[i], justify="left" if i < fixed else "right",
-                             no_wrap=i >= fixed, overflow="fold", vertical="bottom")
+            table.add_column(
+                headings[i],
+                justify="left" if i < fixed else "right",
+                no_wrap=i >= fixed,
+                overflow="fold",
+                vertical="bottom",
+            )
         for line in lines:
             table.add_row(*(line[i] for i in [*range(fixed), *block]))
         out.print(table)
@@ -150,19 +217,26 @@ def _folded(name: str) -> str:
     return name.replace(".", "\n.") if "." in name else name
 
 
-def print_words(out: Console, heading: Sequence[str], lines: Sequence[Sequence[str]],
-                right: Sequence[int] = ()) -> None:
+def print_words(
+    out: Console, heading: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[int] = ()
+) -> None:
     """Print a table whose last columns hold sentences, which fold to the width.
 
     :param right: columns aligned to the right.
     """
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0),
-                  show_header=any(heading))
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        padding=(0, 2, 0, 0),
+        show_header=any(heading),
+    )
     for i, text in enumerate(heading):
-        table.add_column(text, justify="right" if i in right else "left", overflow="fold",
-                         no_wrap=i == 0)
+        table.add_column(
+            text, justify="right" if i in right else "left", overflow="fold", no_wrap=i == 0
+        )
     for line in lines:
         table.add_row(*line)
     out.print(table)

@@ -48,8 +48,12 @@ PROCESS: list[Row] = [
     ("cache.transfers", "count", "llc", "Lines fetched from another core's cache"),
     ("cache.invalidations", "count", "llc", "Copies in other cores that writes invalidated"),
     ("fault.link", "count", "kernel", "Faults that only set a guest's PMD entry to a host's table"),
-    ("fault.host", "count", "kernel",
-     "Faults that mapped a file page in a host mm (and set the PMD entry, if need be)"),
+    (
+        "fault.host",
+        "count",
+        "kernel",
+        "Faults that mapped a file page in a host mm (and set the PMD entry, if need be)",
+    ),
     ("fault.file", "count", "kernel", "Faults that mapped a file page in the process's own table"),
     ("fault.anon", "count", "kernel", "Faults that mapped a new anonymous page"),
     ("fault.cow", "count", "kernel", "Faults that copied a page on write"),
@@ -67,9 +71,16 @@ PROCESS: list[Row] = [
     ("shootdown.ipis", "count", "kernel", "Interrupts sent to other CPUs for them"),
     ("shootdown.received", "count", "kernel", "Such interrupts that stopped this process"),
     ("shootdown.flushed_entries", "count", "kernel", "TLB entries that its flushes removed"),
-    *((f"walk.reads.{level}.{place}", "count", "walker",
-       f"{level.upper()} entries read by walks and served by {PLACE_NAMES[place]}")
-      for level in PTE_LEVELS for place in PLACES),
+    *(
+        (
+            f"walk.reads.{level}.{place}",
+            "count",
+            "walker",
+            f"{level.upper()} entries read by walks and served by {PLACE_NAMES[place]}",
+        )
+        for level in PTE_LEVELS
+        for place in PLACES
+    ),
     ("cycles.base", "cycles", "core", "Instructions at the base CPI, L1 hits included"),
     ("cycles.fetch", "cycles", "core", "Instruction fetches beyond L1 hits"),
     ("cycles.tlb", "cycles", "core", "Second-level TLB look-ups"),
@@ -84,13 +95,19 @@ PROCESS: list[Row] = [
 # The same, for the machine as a whole. None of these has a roi. twin.
 MACHINE: list[Row] = [
     ("pt.bytes", "bytes", "page_tables", "Page-table pages in use at their peak, in bytes"),
-    *((f"pt.tables.{level}", "tables", "page_tables", f"{level.upper()} tables at that peak")
-      for level in PTE_LEVELS),
+    *(
+        (f"pt.tables.{level}", "tables", "page_tables", f"{level.upper()} tables at that peak")
+        for level in PTE_LEVELS
+    ),
     ("pt.bytes.guest", "bytes", "page_tables", "Owned by processes at that peak"),
     ("pt.bytes.host", "bytes", "page_tables", "Owned by host mms at that peak"),
     ("pt.end.bytes", "bytes", "page_tables", "Left when the last process is gone; must be 0"),
-    ("pt.region.pte_tables", "tables", "page_tables",
-     "Peak of PTE tables that map memory for which MAP_SHARED_PT was asked"),
+    (
+        "pt.region.pte_tables",
+        "tables",
+        "page_tables",
+        "Peak of PTE tables that map memory for which MAP_SHARED_PT was asked",
+    ),
     ("pt.region.bytes", "bytes", "page_tables", "The same in bytes"),
     ("pt.tables.allocated", "tables", "page_tables", "Page-table pages allocated in the whole run"),
     ("pt.tables.freed", "tables", "page_tables", "Page-table pages freed in the whole run"),
@@ -101,8 +118,10 @@ MACHINE: list[Row] = [
     ("frames.end", "pages", "memory", "Frames in use at the end beside the page cache; must be 0"),
     ("share.links", "count", "kernel", "Guest PMD entries set to a host's table"),
     ("share.carried_pages", "pages", "kernel", "Existing PTEs copied into a host mm when made"),
-    *((f"share.refused.{reason}", "count", "kernel", f"MAP_SHARED_PT requests refused: {reason}")
-      for reason in REFUSALS),
+    *(
+        (f"share.refused.{reason}", "count", "kernel", f"MAP_SHARED_PT requests refused: {reason}")
+        for reason in REFUSALS
+    ),
     ("shootdown.invalidated_ranges", "count", "kernel", "Ranges that had to leave the TLBs"),
     ("cycles.idle", "cycles", "core", "Cores without a process to run, added over cores"),
     ("cycles.makespan", "cycles", "core", "Clock of the core that finished last"),
@@ -124,33 +143,95 @@ def _sum(prefix: str, parts: tuple[str, ...]) -> str:
 # name, unit, component, meaning, formula over other names. A quotient by zero does not exist.
 DERIVED: list[tuple[str, str, str, str, str]] = [
     ("access.data", "count", "core", "Data accesses", "access.reads + access.writes"),
-    *((f"tlb.{tlb}.miss_rate", "ratio", tlb, "Share of look-ups that missed",
-       f"tlb.{tlb}.misses / tlb.{tlb}.accesses") for tlb in ("itlb", "dtlb", "stlb")),
+    *(
+        (
+            f"tlb.{tlb}.miss_rate",
+            "ratio",
+            tlb,
+            "Share of look-ups that missed",
+            f"tlb.{tlb}.misses / tlb.{tlb}.accesses",
+        )
+        for tlb in ("itlb", "dtlb", "stlb")
+    ),
     ("walk.count", "count", "walker", "Page walks", "walk.data + walk.fetch"),
     ("walk.cycles_per_walk", "cycles", "walker", "Mean time of a walk", "walk.cycles / walk.count"),
-    *((f"walk.reads.{level}", "count", "walker", f"{level.upper()} entries read by walks",
-       _sum(f"walk.reads.{level}", PLACES)) for level in PTE_LEVELS),
-    *((f"walk.reads.{place}", "count", "walker", f"Walk reads served by {PLACE_NAMES[place]}",
-       " + ".join(f"walk.reads.{level}.{place}" for level in PTE_LEVELS)) for place in PLACES),
+    *(
+        (
+            f"walk.reads.{level}",
+            "count",
+            "walker",
+            f"{level.upper()} entries read by walks",
+            _sum(f"walk.reads.{level}", PLACES),
+        )
+        for level in PTE_LEVELS
+    ),
+    *(
+        (
+            f"walk.reads.{place}",
+            "count",
+            "walker",
+            f"Walk reads served by {PLACE_NAMES[place]}",
+            " + ".join(f"walk.reads.{level}.{place}" for level in PTE_LEVELS),
+        )
+        for place in PLACES
+    ),
     ("walk.reads", "count", "walker", "Entries read by walks", _sum("walk.reads", PTE_LEVELS)),
     ("walk.reads_per_walk", "count", "walker", "Mean entries read", "walk.reads / walk.count"),
-    ("walk.per_1000_instructions", "count", "walker", "Page walks for 1,000 instructions",
-     "1000 * walk.count / instructions"),
-    *((f"cache.{cache}.miss_rate", "ratio", cache, "Share of accesses not served there",
-       f"cache.{cache}.misses / cache.{cache}.accesses") for cache in ("l1i", "l1d", "l2", "llc")),
-    ("fault.minor", "count", "kernel", "Faults that a process survives without input or output",
-     _sum("fault", MINOR_FAULTS)),
+    (
+        "walk.per_1000_instructions",
+        "count",
+        "walker",
+        "Page walks for 1,000 instructions",
+        "1000 * walk.count / instructions",
+    ),
+    *(
+        (
+            f"cache.{cache}.miss_rate",
+            "ratio",
+            cache,
+            "Share of accesses not served there",
+            f"cache.{cache}.misses / cache.{cache}.accesses",
+        )
+        for cache in ("l1i", "l1d", "l2", "llc")
+    ),
+    (
+        "fault.minor",
+        "count",
+        "kernel",
+        "Faults that a process survives without input or output",
+        _sum("fault", MINOR_FAULTS),
+    ),
     ("fault.total", "count", "kernel", "Page faults", "fault.minor + fault.segv + fault.bus"),
-    ("cycles.total", "cycles", "core", "Time of processes: the sum of the stack",
-     _sum("cycles", CYCLE_STACK)),
-    ("cycles.per_instruction", "cycles", "core", "CPI, kernel time included",
-     "cycles.total / instructions"),
+    (
+        "cycles.total",
+        "cycles",
+        "core",
+        "Time of processes: the sum of the stack",
+        _sum("cycles", CYCLE_STACK),
+    ),
+    (
+        "cycles.per_instruction",
+        "cycles",
+        "core",
+        "CPI, kernel time included",
+        "cycles.total / instructions",
+    ),
 ]
 
 # The same over metrics of the machine.
 DERIVED_MACHINE: list[tuple[str, str, str, str, str]] = [
-    ("pt.tables", "tables", "page_tables", "Page-table pages at the peak",
-     _sum("pt.tables", PTE_LEVELS)),
-    ("share.refused", "count", "kernel", "MAP_SHARED_PT requests refused",
-     _sum("share.refused", REFUSALS)),
+    (
+        "pt.tables",
+        "tables",
+        "page_tables",
+        "Page-table pages at the peak",
+        _sum("pt.tables", PTE_LEVELS),
+    ),
+    (
+        "share.refused",
+        "count",
+        "kernel",
+        "MAP_SHARED_PT requests refused",
+        _sum("share.refused", REFUSALS),
+    ),
 ]

@@ -44,8 +44,10 @@ def folder() -> Path:
     """Where the binaries are: ``workloads`` beside the extension module."""
     spec = importlib.util.find_spec("ptshare_plugin._core")
     if spec is None or spec.origin is None:
-        raise UserError("ptshare is not built: ptshare_plugin._core is missing; "
-                        "run 'pip install -e .' in its folder")
+        raise UserError(
+            "ptshare is not built: ptshare_plugin._core is missing; "
+            "run 'pip install -e .' in its folder"
+        )
     return Path(spec.origin).parent / "workloads"
 
 
@@ -62,8 +64,10 @@ def path(name: str) -> Path:
     """Binary of workload ``name``; a UserError that names the nearest one when there is none."""
     known = names()
     if name not in known:
-        raise UserError(f"unknown workload {name}{nearest(name, known)}; there are "
-                        f"{', '.join(known)}. A program of your own is given as a path: ./{name}")
+        raise UserError(
+            f"unknown workload {name}{nearest(name, known)}; there are "
+            f"{', '.join(known)}. A program of your own is given as a path: ./{name}"
+        )
     return folder() / name
 
 
@@ -82,10 +86,24 @@ def describe(name: str) -> Workload:
     )
 
 
-def arguments(*, region: int, share: bool, rank: int, procs: int, seed: int,
-              work: int | None) -> list[str]:
+def arguments(
+    *, region: int, share: bool, rank: int, procs: int, seed: int, work: int | None
+) -> list[str]:
     """Command line of one rank, without the program's name and the user's extra arguments."""
-    args = ["--file", FILE_PATH, "--size", str(region), "--addr", hex(REGION_ADDRESS),
-            "--share", str(int(share)), "--rank", str(rank), "--count", str(procs),
-            "--seed", str(seed)]
+    args = [
+        "--file",
+        FILE_PATH,
+        "--size",
+        str(region),
+        "--addr",
+        hex(REGION_ADDRESS),
+        "--share",
+        str(int(share)),
+        "--rank",
+        str(rank),
+        "--count",
+        str(procs),
+        "--seed",
+        str(seed),
+    ]
     return args if work is None else [*args, "--work", str(work)]

@@ -51,8 +51,8 @@ void run(void) {
         map_region();
         *word_at(0) = 1;
         try_map("other_address", apart, options.size, READ_WRITE, fixed, fd, 0);
-        try_map("other_length", apart, PMD_SIZE, READ_WRITE, fixed, fd, 0);
-        try_map("less_protection", apart, options.size, PROT_READ, fixed, fd, 0);
+        try_map("other_length", base, PMD_SIZE, READ_WRITE, fixed, fd, 0);
+        try_map("less_protection", base, options.size, PROT_READ, fixed, fd, 0);
         report("unmap_part", sys_munmap(base, PMD_SIZE));
         report("unmap_odd", sys_munmap(base + 1, PMD_SIZE));
         report("remap", sys_mremap(base, options.size, 2 * options.size, MREMAP_MAYMOVE));

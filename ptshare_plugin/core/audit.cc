@@ -72,6 +72,9 @@ class Auditor {
         expect(reached_.insert(pfn).second, "table frame ", pfn.value, " is reached twice");
         expect(kernel_.frames().use(pfn) == FrameUse::Table, "table frame ", pfn.value,
                " is not allocated as one");
+        const VirtAddr end = page.base + entry_span(page.level) * kEntries;
+        expect(pfn == mm.table.root() || mm.overlaps(page.base, end), "mm ", mm.id.value,
+               ": table at 0x", std::hex, page.base.value, " outlives its VMAs");
         ++seen.tables[index_of(page.level)];
         ++counts_.by_level[index_of(kernel_name(page.level, mm.table.levels()))];
         ++counts_.by_owner[static_cast<unsigned>(mm.table.owner())];
@@ -84,6 +87,9 @@ class Auditor {
             const VirtAddr address = page.base + i * entry_span(page.level);
             if (page.level == Level::Pte || entry.large()) {
                 check_leaf(mm, address, entry, seen);
+            } else if (!kernel_.tables().is_table(entry.pfn())) {
+                expect(false, "mm ", mm.id.value, ": entry at 0x", std::hex, address.value,
+                       " points at frame ", std::dec, entry.pfn().value, ", which is no table");
             } else if (const TablePage& next = kernel_.tables().at(entry.pfn());
                        next.owner == &mm.table) {
                 expect(next.base == address && next.level == below(page.level), "table frame ",
@@ -146,7 +152,13 @@ class Auditor {
 
     void check_guests(const HostMm& host) {
         std::multiset<std::pair<MmId, VirtAddr>> listed;
-        for (const Guest& guest : host.guests) listed.insert({guest.mm->id, guest.start});
+        for (const Guest& guest : host.guests) listed.insert({guest.mm, guest.start});
+        VirtAddr covered = host.start;
+        for (const auto& [start, vma] : host.mm.vmas) {
+            if (start == covered) covered = vma.end;
+        }
+        expect(covered == host.end, "host mm ", host.mm.id.value, ": VMAs leave a hole at 0x",
+               std::hex, covered.value);
         expect(!listed.empty(), "host mm ", host.mm.id.value, " without a guest");
         expect(listed == attached_[&host], "host mm ", host.mm.id.value, ": ", listed.size(),
                " guests listed, ", attached_[&host].size(), " attached");

@@ -24,8 +24,8 @@ class FrameContents {
     virtual void copy(Pfn /*to*/, Pfn /*from*/) {}
     // Fills a frame with page `index` of a file, zeros past its end.
     virtual void read_file(const File&, std::uint64_t /*index*/, Pfn) {}
-    // A file was cut to `bytes`: what it held beyond reads as zeros from now on, also in `last`, the
-    // cached page that the cut goes through (Pfn(0): none).
+    // A file was cut to `bytes`: what it held beyond reads as zeros from now on, also in `last`,
+    // the cached page that the cut goes through (Pfn(0): none).
     virtual void cut_file(const File&, std::uint64_t /*bytes*/, Pfn /*last*/) {}
     // The frame was given back: nothing may be remembered of it.
     virtual void released(Pfn) {}

@@ -98,8 +98,9 @@ class Kernel {
     FaultResult fault_in(Mm& mm, Vma& vma, VirtAddr address, Access access);
     // Empties the leaves of [start, end) and drops their pages; returns how many there were.
     std::uint64_t zap(Mm& mm, VirtAddr start, VirtAddr end);
-    // Gives [start, end), all of it mapped, a protection: VMAs and leaves. Returns whether a right
-    // was taken from a present leaf. Error: beyond what the file allows.
+    // Gives [start, end), all of it mapped, a protection: VMAs and leaves. `flush`: a present leaf
+    // changed (as the kernel's pte_needs_flush: also when it gained a right). Error: beyond what
+    // the file allows.
     struct ProtectResult {
         Errno error = Errno::Ok;
         bool flush = false;

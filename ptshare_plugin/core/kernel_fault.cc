@@ -67,6 +67,10 @@ FaultResult Kernel::fault_in(Mm& mm, Vma& vma, VirtAddr address, Access access) 
 
 FaultResult Kernel::fault_missing(Mm& mm, Vma& vma, VirtAddr address, Access access) {
     const bool write = access == Access::Write;
+    const std::uint64_t index = vma.file_page_of(address);
+    if (vma.file && index >= vma.file->pages()) return FaultResult{FaultKind::Bus};
+    // The table first: a page that it has no memory for would be lost.
+    mm.table.ensure_pte_table(address, vma.share_requested);
     if (!vma.file) {
         if (!write) {
             map_page(mm, vma, address, leaf_for(vma, zero_page_, false));
@@ -76,8 +80,6 @@ FaultResult Kernel::fault_missing(Mm& mm, Vma& vma, VirtAddr address, Access acc
         vma.has_anon = true;
         return FaultResult{FaultKind::Anon};
     }
-    const std::uint64_t index = vma.file_page_of(address);
-    if (index >= vma.file->pages()) return FaultResult{FaultKind::Bus};
     if (write && !vma.has(kVmShared)) {
         const Pfn copy = copy_of(vma.file->page(index));
         map_page(mm, vma, address, leaf_for(vma, copy, true).with(Pte::kDirty));
@@ -140,16 +142,16 @@ FaultResult Kernel::fault_write_protected(Mm& mm, Vma& vma, VirtAddr address, Pt
 
 Kernel::ProtectResult Kernel::protect(Mm& mm, VirtAddr start, VirtAddr end, std::uint64_t prot) {
     ProtectResult result;
-    mm.split(start);
-    mm.split(end);
     for (VirtAddr at = start; at < end;) {
-        Vma vma = *mm.find(at);
-        at = vma.end;
         // Rights that VM_MAY* withholds (the MAY bits stand four above the rights).
-        if ((prot & ~(vma.flags >> 4)) & kVmProtMask) {
+        if ((prot & ~(mm.find(at)->flags >> 4)) & kVmProtMask) {
             result.error = Errno::Access;
             return result;
         }
+        mm.split(at);
+        mm.split(end);
+        Vma vma = *mm.find(at);
+        at = vma.end;
         vma.flags = (vma.flags & ~kVmProtMask) | prot;
         mm.table.for_each_leaf(vma.start, vma.end, [&](VirtAddr page, Pte old, Level level) {
             // A page may be written at once when nobody has to hear of it: a shared one that needs
@@ -171,25 +173,35 @@ Kernel::ProtectResult Kernel::protect(Mm& mm, VirtAddr start, VirtAddr end, std:
 }
 
 Errno Kernel::mprotect(Mm& mm, VirtAddr start, std::uint64_t length, std::uint64_t prot) {
-    if (!is_aligned(start.value, kPageSize) || (prot & ~kProtMask)) return Errno::Invalid;
+    if (!is_aligned(start.value, kPageSize)) return Errno::Invalid;
     if (length == 0) return Errno::Ok;
     if (length > task_size().value || start > task_size() - length) return Errno::NoMemory;
+    if (prot & ~kProtMask) return Errno::Invalid;
     const VirtAddr end = align_up(start + length, kPageSize);
-    for (VirtAddr at = start; at < end;) {
+    // As Linux: an error in a later VMA leaves the earlier ones changed; one flush for all of them.
+    FlushTarget changed{mm.id, end, start};
+    Errno error = Errno::Ok;
+    for (VirtAddr at = start; at < end && error == Errno::Ok;) {
         Vma* vma = mm.find(at);
-        if (!vma) return Errno::NoMemory;  // as Linux: what lies before the hole is changed
+        if (!vma) {
+            error = Errno::NoMemory;
+            break;
+        }
         const VirtAddr stop = std::min(end, vma->end);
         if (vma->host) {
-            const Errno error = policy_->protect(*this, mm, *vma, at, stop, prot);
-            if (error != Errno::Ok) return error;
+            error = policy_->protect(*this, mm, *vma, at, stop, prot);
         } else {
             const ProtectResult result = protect(mm, at, stop, prot);
-            if (result.flush) request_flush({{{mm.id, at, stop}}, false});
-            if (result.error != Errno::Ok) return result.error;
+            if (result.flush) {
+                changed.start = std::min(changed.start, at);
+                changed.end = stop;
+            }
+            error = result.error;
         }
         at = stop;
     }
-    return Errno::Ok;
+    if (changed.start < changed.end) request_flush({{changed}, false});
+    return error;
 }
 
 }  // namespace ptshare

@@ -11,7 +11,6 @@ namespace {
 bool mergeable(const Vma& low, const Vma& high) {
     return low.end == high.start && low.flags == high.flags && low.file == high.file && !low.host &&
            !high.host && low.share_requested == high.share_requested &&
-           low.has_anon == high.has_anon &&
            (!low.file || low.file_page_of(low.end) == high.file_page);
 }
 
@@ -59,11 +58,13 @@ Vma& Mm::insert(Vma vma) {
     if (const auto next = std::next(it);
         next != vmas.end() && mergeable(it->second, next->second)) {
         it->second.end = next->second.end;
+        it->second.has_anon |= next->second.has_anon;
         vmas.erase(next);
     }
     if (it != vmas.begin()) {
         if (const auto prev = std::prev(it); mergeable(prev->second, it->second)) {
             prev->second.end = it->second.end;
+            prev->second.has_anon |= it->second.has_anon;
             vmas.erase(it);
             it = prev;
         }
@@ -75,7 +76,7 @@ std::vector<FlushTarget> HostMm::guest_ranges(VirtAddr from, VirtAddr to) const 
     std::vector<FlushTarget> ranges;
     ranges.reserve(guests.size());
     for (const Guest& guest : guests) {
-        ranges.push_back({guest.mm->id, guest.start + (from - start), guest.start + (to - start)});
+        ranges.push_back({guest.mm, guest.start + (from - start), guest.start + (to - start)});
     }
     return ranges;
 }

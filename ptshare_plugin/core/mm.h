@@ -59,8 +59,8 @@ struct FlushTarget {
 
 // One process's part in a host mm.
 struct Guest {
-    Mm* mm = nullptr;  // not owned; a guest detaches before its mm goes
-    VirtAddr start;    // where the guest maps the first address of the host's range
+    MmId mm;         // a guest detaches before its mm goes
+    VirtAddr start;  // where the guest maps the first address of the host's range
 };
 
 // The RFC's host mm: an mm attached to no process, with one VMA over the shared range (several,

@@ -6,12 +6,11 @@ namespace ptshare::engine {
 
 namespace {
 
-template <class Value>
-SetAssociative<Value> make_cache(const Params& params, const std::string& name) {
+TagArray make_cache(const Params& params, const std::string& name, bool payload = false) {
     const std::uint64_t line = params.count("cache.line_bytes");
     const std::string key = "cache." + name;
-    return SetAssociative<Value>(key + ".bytes", params.count(key + ".bytes") / line,
-                                 params.count(key + ".ways"));
+    return TagArray(key + ".bytes", params.count(key + ".bytes") / line,
+                    params.count(key + ".ways"), payload);
 }
 
 unsigned log2_of(std::uint64_t value, const char* what) {
@@ -34,7 +33,7 @@ Hierarchy::Hierarchy(const Params& params, unsigned cores)
       llc_latency_(params.count("cache.llc.latency")),
       transfer_latency_(params.count("cache.transfer_latency")),
       dram_latency_(params.count("cache.dram_latency")),
-      llc_(make_cache<Directory>(params, "llc")) {
+      llc_(make_cache(params, "llc", cores > 1)) {
     if (cores == 0 || cores > kMaxCores) {
         throw std::invalid_argument("cores must be 1 to " + std::to_string(kMaxCores));
     }
@@ -42,8 +41,8 @@ Hierarchy::Hierarchy(const Params& params, unsigned cores)
         throw std::invalid_argument("mmu.walker.port must be \"l1d\" or \"l2\"");
     }
     for (unsigned i = 0; i < cores; ++i) {
-        cores_.push_back({make_cache<State>(params, "l1i"), make_cache<State>(params, "l1d"),
-                          make_cache<State>(params, "l2")});
+        cores_.push_back(
+            {make_cache(params, "l1i"), make_cache(params, "l1d"), make_cache(params, "l2")});
     }
 }
 
@@ -55,130 +54,162 @@ CacheResult Hierarchy::access(unsigned core, PhysAddr address, AccessKind kind,
     const bool fetch = kind == AccessKind::Fetch;
     const bool skip_l1 = kind == AccessKind::WalkRead && walker_at_l2_;
     if (!skip_l1) {
-        Cache& l1 = fetch ? caches.l1i : caches.l1d;
+        TagArray& l1 = fetch ? caches.l1i : caches.l1d;
         const std::uint64_t latency = fetch ? l1i_latency_ : l1d_latency_;
         ++(fetch ? counters.l1i_accesses : counters.l1d_accesses);
-        if (State* state = l1.find(line, line)) {
-            if (!write || *state == State::Modified) return {Served::L1, latency};
-            const std::uint64_t extra = *state == State::Shared ? upgrade(core, line, counters) : 0;
-            *state = State::Modified;
+        if (TagArray::Entry* entry = l1.find(line)) {
+            const LineState state = TagArray::state(*entry);
+            if (!write || state == LineState::Modified) return {Served::L1, latency};
+            TagArray::set_state(*entry, LineState::Modified);
+            const std::uint64_t extra =
+                state == LineState::Shared ? upgrade(core, line, counters) : 0;
             return {Served::L1, latency + extra};
         }
         ++(fetch ? counters.l1i_misses : counters.l1d_misses);
     }
+    caches.l2.prefetch(line);
+    llc_.prefetch(line);
     if (caches.l2.present()) {
         ++counters.l2_accesses;
-        if (State* state = caches.l2.find(line, line)) {
+        if (TagArray::Entry* entry = caches.l2.find(line)) {
+            LineState state = TagArray::state(*entry);
             std::uint64_t latency = l2_latency_;
             if (write) {
-                if (*state == State::Shared) latency += upgrade(core, line, counters);
-                *state = State::Modified;
+                TagArray::set_state(*entry, LineState::Modified);
+                if (state == LineState::Shared) latency += upgrade(core, line, counters);
+                state = LineState::Modified;
             }
-            if (!skip_l1) fill_l1(caches, fetch, line, *state);
+            if (!skip_l1) fill_l1(caches, fetch, line, state);
             return {Served::L2, latency};
         }
         ++counters.l2_misses;
     }
-    State granted = State::Shared;
+    LineState granted = LineState::Shared;
     const CacheResult result = miss(core, line, write, counters, granted);
-    fill_l2(core, line, granted);
+    if (caches.l2.present()) fill_l2(core, line, granted);
     if (!skip_l1) fill_l1(caches, fetch, line, granted);
     return result;
 }
 
 // The private caches do not have the line: LLC, another core or memory does.
 CacheResult Hierarchy::miss(unsigned core, std::uint64_t line, bool write, Counters& counters,
-                            State& granted) {
+                            LineState& granted) {
     bool in_llc = false;
-    Directory& directory = directory_of(line, counters, in_llc);
+    Directory directory = look_up(line, counters, in_llc);
     CacheResult result{in_llc ? Served::Llc : Served::Dram, in_llc ? llc_latency_ : dram_latency_};
     const std::uint64_t me = 1ULL << core;
-    if (directory.owner >= 0 && directory.owner != static_cast<int>(core)) {
-        if (downgrade(static_cast<unsigned>(directory.owner), line)) {
+    if (directory.exclusive && directory.present != me) {
+        if (downgrade(static_cast<unsigned>(__builtin_ctzll(directory.present)), line)) {
             ++counters.cache_transfers;
             result = {Served::Llc, transfer_latency_};
         }
-        directory.owner = -1;
     }
     if (write) {
-        for (unsigned other = 0; other < cores_.size(); ++other) {
-            if (other == core || !(directory.present & (1ULL << other))) continue;
-            invalidate(other, line);
-            ++counters.cache_invalidations;
-        }
+        invalidate_others(core, line, directory.present, counters);
         directory.present = 0;
     }
     directory.present |= me;
-    const bool alone = directory.present == me;
-    directory.owner = alone ? static_cast<int>(core) : -1;
-    granted = write ? State::Modified : alone ? State::Exclusive : State::Shared;
+    directory.exclusive = directory.present == me;
+    record(line, directory);
+    granted = write                 ? LineState::Modified
+              : directory.exclusive ? LineState::Exclusive
+                                    : LineState::Shared;
     return result;
 }
 
 // A write to a line that this core may only read: the other copies go. Returns what it takes.
 std::uint64_t Hierarchy::upgrade(unsigned core, std::uint64_t line, Counters& counters) {
-    Directory* directory = llc_.present() ? llc_.peek(line, line) : &lines_[line];
-    if (!directory) throw std::logic_error("a cached line that the inclusive LLC does not have");
-    for (unsigned other = 0; other < cores_.size(); ++other) {
-        if (other == core || !(directory->present & (1ULL << other))) continue;
-        invalidate(other, line);
-        ++counters.cache_invalidations;
+    Directory directory;
+    if (llc_.present()) {
+        if (!llc_.find(line)) throw std::logic_error("the inclusive LLC misses a cached line");
+        directory.present = listed(line);
+    } else {
+        directory = lines_[line];
     }
-    directory->present = 1ULL << core;
-    directory->owner = static_cast<int>(core);
-    if (State* state = cores_[core].l2.peek(line, line)) *state = State::Modified;
+    invalidate_others(core, line, directory.present, counters);
+    record(line, {1ULL << core, true});
+    if (TagArray::Entry* entry = cores_[core].l2.peek(line)) {
+        TagArray::set_state(*entry, LineState::Modified);
+    }
     return llc_.present() ? llc_latency_ : transfer_latency_;
 }
 
-Hierarchy::Directory& Hierarchy::directory_of(std::uint64_t line, Counters& counters,
-                                              bool& in_llc) {
+// Who has the line; afterwards it is the most recently used of the LLC, brought in if need be.
+Hierarchy::Directory Hierarchy::look_up(std::uint64_t line, Counters& counters, bool& in_llc) {
     if (!llc_.present()) return lines_[line];
     ++counters.llc_accesses;
-    if (Directory* held = llc_.find(line, line)) {
+    if (const TagArray::Entry* entry = llc_.find(line)) {
         in_llc = true;
-        return *held;
+        return {listed(line), TagArray::state(*entry) == LineState::Exclusive};
     }
     ++counters.llc_misses;
-    if (const auto evicted = llc_.insert(line, line, Directory())) {
-        for (unsigned core = 0; core < cores_.size(); ++core) {
-            if (evicted->second.present & (1ULL << core)) invalidate(core, evicted->first);
+    if (const auto evicted = llc_.insert(line, LineState::Shared)) {
+        const std::uint64_t holders = cores_.size() == 1 ? 1 : evicted->payload;
+        for (std::uint64_t left = holders; left != 0; left &= left - 1) {
+            invalidate(static_cast<unsigned>(__builtin_ctzll(left)), evicted->line);
         }
     }
-    return *llc_.peek(line, line);
+    return {};
+}
+
+// The cores listed for the line that the LLC used last. A lone core is not written down.
+std::uint64_t Hierarchy::listed(std::uint64_t line) {
+    return cores_.size() == 1 ? 1 : llc_.front_payload(line);
+}
+
+// Keeps what look_up found and the access changed.
+void Hierarchy::record(std::uint64_t line, const Directory& directory) {
+    if (!llc_.present()) {
+        lines_[line] = directory;
+        return;
+    }
+    if (cores_.size() > 1) llc_.front_payload(line) = directory.present;
+    TagArray::set_state(*llc_.find(line),
+                        directory.exclusive ? LineState::Exclusive : LineState::Shared);
 }
 
 void Hierarchy::invalidate(unsigned core, std::uint64_t line) {
     Private& caches = cores_[core];
-    caches.l1i.erase(line, line);
-    caches.l1d.erase(line, line);
-    caches.l2.erase(line, line);
+    caches.l1i.erase(line);
+    caches.l1d.erase(line);
+    caches.l2.erase(line);
+}
+
+void Hierarchy::invalidate_others(unsigned core, std::uint64_t line, std::uint64_t present,
+                                  Counters& counters) {
+    for (std::uint64_t left = present & ~(1ULL << core); left != 0; left &= left - 1) {
+        invalidate(static_cast<unsigned>(__builtin_ctzll(left)), line);
+        ++counters.cache_invalidations;
+    }
 }
 
 // The owner's copies become Shared; whether it had written the line.
 bool Hierarchy::downgrade(unsigned core, std::uint64_t line) {
     bool modified = false;
-    for (Cache* cache : {&cores_[core].l1i, &cores_[core].l1d, &cores_[core].l2}) {
-        if (State* state = cache->peek(line, line)) {
-            modified |= *state == State::Modified;
-            *state = State::Shared;
+    for (TagArray* cache : {&cores_[core].l1i, &cores_[core].l1d, &cores_[core].l2}) {
+        if (TagArray::Entry* entry = cache->peek(line)) {
+            modified |= TagArray::state(*entry) == LineState::Modified;
+            TagArray::set_state(*entry, LineState::Shared);
         }
     }
     return modified;
 }
 
-void Hierarchy::fill_l1(Private& caches, bool fetch, std::uint64_t line, State state) {
-    Cache& l1 = fetch ? caches.l1i : caches.l1d;
-    const auto evicted = l1.insert(line, line, state);
-    if (!evicted || evicted->second != State::Modified) return;
-    if (State* below = caches.l2.peek(evicted->first, evicted->first)) *below = State::Modified;
+void Hierarchy::fill_l1(Private& caches, bool fetch, std::uint64_t line, LineState state) {
+    TagArray& l1 = fetch ? caches.l1i : caches.l1d;
+    const auto evicted = l1.insert(line, state);
+    if (!evicted || evicted->state != LineState::Modified) return;
+    if (TagArray::Entry* below = caches.l2.peek(evicted->line)) {
+        TagArray::set_state(*below, LineState::Modified);
+    }
 }
 
-void Hierarchy::fill_l2(unsigned core, std::uint64_t line, State state) {
+void Hierarchy::fill_l2(unsigned core, std::uint64_t line, LineState state) {
     Private& caches = cores_[core];
-    const auto evicted = caches.l2.insert(line, line, state);
+    const auto evicted = caches.l2.insert(line, state);
     if (!evicted) return;
-    caches.l1i.erase(evicted->first, evicted->first);
-    caches.l1d.erase(evicted->first, evicted->first);
+    caches.l1i.erase(evicted->line);
+    caches.l1d.erase(evicted->line);
 }
 
 }  // namespace ptshare::engine

@@ -6,10 +6,10 @@
 #include <unordered_map>
 #include <vector>
 
-#include "core/mmu/set_associative.h"
 #include "core/types.h"
 #include "engine/counters.h"
 #include "engine/params.h"
+#include "engine/tag_array.h"
 
 namespace ptshare::engine {
 
@@ -35,30 +35,40 @@ class Hierarchy {
     // walker's read enters at mmu.walker.port.
     CacheResult access(unsigned core, PhysAddr address, AccessKind kind, Counters& counters);
 
-  private:
-    // Of a line in a private cache. L1D and L2 copies of one line: the L1D's counts, the L2's may
-    // lag behind (Exclusive where the L1D has Modified).
-    enum class State : std::uint8_t { Shared, Exclusive, Modified };
-    using Cache = SetAssociative<State>;
+    // A hint that an access to `address` is about to come. Changes nothing but the host's caches.
+    void prefetch(unsigned core, PhysAddr address) const {
+        const std::uint64_t line = address.value >> line_shift_;
+        cores_[core].l1d.prefetch(line);
+        cores_[core].l2.prefetch(line);
+        llc_.prefetch(line);
+    }
 
+  private:
+    // L1D and L2 copies of one line: the L1D's state counts, the L2's may lag behind (Exclusive
+    // where the L1D has Modified).
     struct Private {
-        Cache l1i;
-        Cache l1d;
-        Cache l2;
+        TagArray l1i;
+        TagArray l1d;
+        TagArray l2;
     };
     // Who has a line. Presence is conservative: a core that dropped a clean line stays listed.
+    // Exclusive: the one core listed may write it, and may have.
     struct Directory {
         std::uint64_t present = 0;  // mask of cores
-        int owner = -1;             // the one that holds it Exclusive or Modified
+        bool exclusive = false;
     };
 
     CacheResult miss(unsigned core, std::uint64_t line, bool write, Counters& counters,
-                     State& granted);
+                     LineState& granted);
     std::uint64_t upgrade(unsigned core, std::uint64_t line, Counters& counters);
-    Directory& directory_of(std::uint64_t line, Counters& counters, bool& in_llc);
+    Directory look_up(std::uint64_t line, Counters& counters, bool& in_llc);
+    std::uint64_t listed(std::uint64_t line);
+    void record(std::uint64_t line, const Directory& directory);
     void invalidate(unsigned core, std::uint64_t line);
-    void fill_l1(Private& caches, bool fetch, std::uint64_t line, State state);
-    void fill_l2(unsigned core, std::uint64_t line, State state);
+    void invalidate_others(unsigned core, std::uint64_t line, std::uint64_t present,
+                           Counters& counters);
+    void fill_l1(Private& caches, bool fetch, std::uint64_t line, LineState state);
+    void fill_l2(unsigned core, std::uint64_t line, LineState state);
     bool downgrade(unsigned core, std::uint64_t line);
 
     unsigned line_shift_;
@@ -70,7 +80,7 @@ class Hierarchy {
     std::uint64_t transfer_latency_;
     std::uint64_t dram_latency_;
     std::vector<Private> cores_;
-    SetAssociative<Directory> llc_;
+    TagArray llc_;  // the payload is Directory::present; LineState::Exclusive is its flag
     std::unordered_map<std::uint64_t, Directory> lines_;  // the directory where there is no LLC
 };
 

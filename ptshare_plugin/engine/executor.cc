@@ -23,7 +23,6 @@ void* pointer_to(Callback callback) {
 Executor::Executor(const std::string& library, HostMemory& memory)
     : api_(library), memory_(memory), blocks_(kBlockEntries) {
     api_.check(api_.open(kArchX86, kMode64, &engine_), "open");
-    reverse_.resize(memory.bytes() >> kPageShift);
     // Translations come from on_fill, physical memory is HostMemory, and no address ends a run.
     api_.check(api_.ctl(engine_, kTlbType, kTlbVirtual), "virtual TLB");
     api_.check(api_.ctl(engine_, kUseExits, 1), "exits");
@@ -101,7 +100,11 @@ void Executor::set_result(std::int64_t value, VirtAddr pc) {
 }
 
 void Executor::forget_translations() {
-    ++epoch_;
+    fills_ = 0;
+    if (++epoch_ > kMaxEpoch) {
+        epoch_ = 1;
+        std::fill(reverse_.begin(), reverse_.end(), 0);
+    }
     api_.check(api_.ctl(engine_, kFlushTlb), "flush TLB");
 }
 
@@ -113,6 +116,10 @@ Executor::Stop Executor::run(Observer& observer, VirtAddr pc, std::uint64_t budg
     stopping_ = false;
     pc_ = pc;
     failure_ = nullptr;
+    if (fills_ >= growth_ && growth_ <= kLastGrowth) {
+        growth_ *= 2;
+        forget_translations();
+    }
     // Not while blocks run, and so not when the frame is released.
     if (memory_.take_code_released()) api_.check(api_.ctl(engine_, kFlushBlocks), "flush blocks");
     const Error error = api_.emu_start(engine_, pc.value, ~0ULL, 0, 0);
@@ -155,9 +162,14 @@ bool Executor::on_fill(Engine*, std::uint64_t page, int type, TlbEntry* entry, v
     Observer::Mapping mapping;
     me.guarded([&] { return me.observer_->map(VirtAddr(page), access, mapping); });
     if (me.stopping_ && !mapping.read && !mapping.write && !mapping.execute) return false;
-    ReverseEntry& reverse = me.reverse_[mapping.frame.value];
-    if (reverse.epoch == me.epoch_ && reverse.page != page) me.forget_translations();
-    reverse = {me.epoch_, page};
+    if (mapping.frame.value >= me.reverse_.size()) me.reverse_.resize(2 * mapping.frame.value + 1);
+    std::uint64_t& reverse = me.reverse_[mapping.frame.value];
+    const std::uint64_t number = page >> kPageShift;
+    if (reverse >> kEpochShift == me.epoch_ && reverse != me.reverse_entry(number)) {
+        me.forget_translations();
+    }
+    reverse = me.reverse_entry(number);
+    ++me.fills_;
     if (mapping.execute) me.memory_.mark_code(mapping.frame);
     entry->physical = address_of(mapping.frame).value;
     entry->perms = (mapping.read ? kProtRead : 0) | (mapping.write ? kProtWrite : 0) |
@@ -168,8 +180,10 @@ bool Executor::on_fill(Engine*, std::uint64_t page, int type, TlbEntry* entry, v
 void Executor::on_memory(Engine*, int type, std::uint64_t physical, int size, std::int64_t,
                          void* self) {
     Executor& me = *static_cast<Executor*>(self);
-    const std::uint64_t page = me.reverse_[physical >> kPageShift].page;
-    const VirtAddr address(page | (physical & (kPageSize - 1)));
+    __builtin_prefetch(me.memory_.data() + physical);
+    me.observer_->approach(PhysAddr(physical));
+    const std::uint64_t number = me.reverse_[physical >> kPageShift] & ((1ULL << kEpochShift) - 1);
+    const VirtAddr address((number << kPageShift) | (physical & (kPageSize - 1)));
     const Access access = type == kMemWrite ? Access::Write : Access::Read;
     me.guarded([&] {
         return me.observer_->data(address, PhysAddr(physical), static_cast<unsigned>(size), access);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/types.h"
+#include "engine/huge_allocator.h"
 #include "engine/memory.h"
 #include "engine/unicorn_api.h"
 
@@ -24,6 +25,8 @@ class Observer {
     };
 
     virtual ~Observer() = default;
+    // data() is about to be called for `physical`: a hint, to bring the model's state near.
+    virtual void approach(PhysAddr physical) = 0;
     // Code is about to use a page that Unicorn has no translation of.
     virtual bool map(VirtAddr page, Access access, Mapping& mapping) = 0;
     // A load or store of `size` bytes whose first byte lies at `physical`.
@@ -88,14 +91,16 @@ class Executor {
     template <class Work>
     void guarded(Work&& work);
     void stop(Stop reason);
+    std::uint64_t reverse_entry(std::uint64_t page) const { return (epoch_ << kEpochShift) | page; }
     unsigned instructions_of(std::uint64_t address, std::uint32_t bytes);
 
     // Hooks get physical addresses; a frame's page is the one it was last mapped at. Two pages of
     // one frame are never in Unicorn's TLB together, so that this is exact.
-    struct ReverseEntry {
-        std::uint64_t epoch = 0;  // valid when equal to epoch_
-        std::uint64_t page = 0;
-    };
+    // An entry is the page number with the epoch above it; of another epoch, it is void. Packed,
+    // because it is read for every access, at random.
+    static constexpr unsigned kEpochShift = 36;  // page numbers of 47-bit addresses fit below
+    static constexpr std::uint64_t kMaxEpoch = (1ULL << (64 - kEpochShift)) - 1;
+
     // Instructions of a block, by address; entries of other programs and lengths are told apart.
     struct BlockEntry {
         std::uint64_t address = ~0ULL;
@@ -104,13 +109,19 @@ class Executor {
         std::uint32_t instructions = 0;
     };
     static constexpr std::size_t kBlockEntries = 1 << 14;
+    // Unicorn's own TLB starts with 256 entries and doubles at a flush that finds it full: flushed
+    // after ever more fills, it grows to what the program uses. Speed alone depends on this.
+    static constexpr std::uint64_t kFirstGrowth = 320;
+    static constexpr std::uint64_t kLastGrowth = 320 << 9;
 
     unicorn::Api api_;
     HostMemory& memory_;
     unicorn::Engine* engine_ = nullptr;  // owned
     Context initial_ = nullptr;          // owned; registers as Unicorn starts them
-    std::vector<ReverseEntry> reverse_;  // index: frame
-    std::uint64_t epoch_ = 1;            // counts forget_translations()
+    std::vector<std::uint64_t, HugeAllocator<std::uint64_t>> reverse_;  // index: frame
+    std::uint64_t epoch_ = 1;  // counts forget_translations()
+    std::uint64_t fills_ = 0;  // since then
+    std::uint64_t growth_ = kFirstGrowth;
     std::vector<BlockEntry> blocks_;
 
     // State of the run under way.

@@ -53,6 +53,8 @@ void Machine::charge(Core& core, std::uint64_t Counters::*category, std::uint64_
 void Machine::load_mm(Core& core, const Mm& mm) {
     core.context.root = mm.table.root();
     core.last_fetch_line = kNoLine;
+    core.last_data_page = kNoPage;
+    core.last_code_page = kNoPage;
     if (pcids_ == 0) {
         Core::Slot& slot = core.slots[0];
         if (slot.mm != mm.id || slot.generation != mm.tlb_generation) core.mmu->flush_all();
@@ -117,10 +119,11 @@ bool Machine::handle_fault(Core& core, VirtAddr address, Access access) {
 }
 
 Translation Machine::translate(Core& core, VirtAddr address, Access access) {
+    (access == Access::Fetch ? core.last_code_page : core.last_data_page) = kNoPage;
     const Translation result =
         core.mmu->translate(address, access, core.context, core.running->counters);
-    charge(core, &Counters::cycles_tlb, result.tlb_cycles);
-    charge(core, &Counters::cycles_walk, result.walk_cycles);
+    if (result.tlb_cycles != 0) charge(core, &Counters::cycles_tlb, result.tlb_cycles);
+    if (result.walk_cycles != 0) charge(core, &Counters::cycles_walk, result.walk_cycles);
     return result;
 }
 
@@ -143,24 +146,59 @@ void Machine::cached_access(Core& core, PhysAddr address, AccessKind kind,
     if (latency > hidden) charge(core, category, latency - hidden);
 }
 
+void Machine::use_data(Core& core, PhysAddr physical, unsigned size, bool write) {
+    ++(write ? core.running->counters.data_writes : core.running->counters.data_reads);
+    const AccessKind kind = write ? AccessKind::Write : AccessKind::Read;
+    cached_access(core, physical, kind, &Counters::cycles_data, l1d_latency_);
+    const PhysAddr last = physical + (size - 1);
+    if (((physical.value ^ last.value) & ~(line_bytes_ - 1)) != 0) {
+        cached_access(core, last, kind, &Counters::cycles_data, l1d_latency_);
+    }
+}
+
 bool Machine::access(Core& core, VirtAddr address, unsigned size, Access access,
                      PhysAddr* physical) {
+    const bool write = access == Access::Write;
+    const std::uint64_t page = vpn_of(address).value;
+    if (page == core.last_data_page && (!write || core.last_data_written)) {
+        ++core.running->counters.dtlb_accesses;
+        const PhysAddr where(address_of(core.last_data_frame).value + page_offset(address));
+        use_data(core, where, size, write);
+        if (physical) *physical = where;
+        return true;
+    }
     for (int tries = 0; tries < kMaxTries; ++tries) {
         const Translation result = translate(core, address, access);
         if (!result.ok) {
             if (!handle_fault(core, address, access)) return false;
             continue;
         }
-        const bool write = access == Access::Write;
-        ++(write ? core.running->counters.data_writes : core.running->counters.data_reads);
-        const AccessKind kind = write ? AccessKind::Write : AccessKind::Read;
-        cached_access(core, result.address, kind, &Counters::cycles_data, l1d_latency_);
-        const std::uint64_t last = result.address.value + size - 1;
-        if (result.address.value / line_bytes_ != last / line_bytes_) {
-            cached_access(core, PhysAddr(last), kind, &Counters::cycles_data, l1d_latency_);
-        }
+        core.last_data_written = write;
+        core.last_data_page = page;
+        core.last_data_frame = pfn_of(result.address);
+        use_data(core, result.address, size, write);
         if (physical) *physical = result.address;
         return true;
+    }
+    throw std::logic_error("a page fault repeats without end");
+}
+
+bool Machine::translate_code(Core& core, VirtAddr address, PhysAddr& physical) {
+    const std::uint64_t page = vpn_of(address).value;
+    if (page == core.last_code_page) {
+        ++core.running->counters.itlb_accesses;
+        physical = PhysAddr(address_of(core.last_code_frame).value + page_offset(address));
+        return true;
+    }
+    for (int tries = 0; tries < kMaxTries; ++tries) {
+        const Translation result = translate(core, address, Access::Fetch);
+        if (result.ok) {
+            core.last_code_page = page;
+            core.last_code_frame = pfn_of(result.address);
+            physical = result.address;
+            return true;
+        }
+        if (!handle_fault(core, address, Access::Fetch)) return false;
     }
     throw std::logic_error("a page fault repeats without end");
 }
@@ -173,22 +211,17 @@ bool Machine::block(Core& core, VirtAddr address, unsigned bytes, unsigned instr
 
     const VirtAddr end = address + bytes;
     while (address < end) {
-        const VirtAddr page_end = align_down(address, kPageSize) + kPageSize;
-        const VirtAddr stop = std::min(end, page_end);
-        Translation result = translate(core, address, Access::Fetch);
-        for (int tries = 0; !result.ok; ++tries) {
-            if (tries == kMaxTries) throw std::logic_error("a page fault repeats without end");
-            if (!handle_fault(core, address, Access::Fetch)) return false;
-            result = translate(core, address, Access::Fetch);
-        }
-        const std::uint64_t first = result.address.value / line_bytes_;
-        const std::uint64_t last = (result.address.value + (stop - address) - 1) / line_bytes_;
-        for (std::uint64_t line = first; line <= last; ++line) {
+        const VirtAddr stop = std::min(end, align_down(address, kPageSize) + kPageSize);
+        PhysAddr physical;
+        if (!translate_code(core, address, physical)) return false;
+        const PhysAddr last = physical + (stop - address - 1);
+        for (std::uint64_t line = physical.value & ~(line_bytes_ - 1); line <= last.value;
+             line += line_bytes_) {
             if (line == core.last_fetch_line) continue;  // still in the fetch buffer
             core.last_fetch_line = line;
             ++core.running->counters.fetches;
-            cached_access(core, PhysAddr(line * line_bytes_), AccessKind::Fetch,
-                          &Counters::cycles_fetch, l1i_latency_);
+            cached_access(core, PhysAddr(line), AccessKind::Fetch, &Counters::cycles_fetch,
+                          l1i_latency_);
         }
         address = stop;
     }
@@ -209,6 +242,8 @@ void Machine::apply_effects(Core& core, std::uint64_t Counters::*category) {
 }
 
 std::uint64_t Machine::flush(Core& core, const FlushTarget& target) {
+    core.last_data_page = kNoPage;
+    core.last_code_page = kNoPage;
     Core::Slot& slot = core.slots[core.slot];
     const std::uint64_t pages = (target.end - target.start) >> kPageShift;
     std::uint64_t cycles = costs_.shootdown_local;

@@ -26,6 +26,7 @@ struct Charged {
 };
 
 constexpr std::uint64_t kNoLine = ~0ULL;
+constexpr std::uint64_t kNoPage = ~0ULL;
 
 // One simulated CPU.
 struct Core {
@@ -46,6 +47,14 @@ struct Core {
     std::vector<Slot> slots;
     unsigned next_slot = 0;
     unsigned slot = 0;  // of the loaded mm
+    // The data page translated last, while nothing else has used the D-TLB since: translating it
+    // again would hit the most recently used entry and change nothing but a counter.
+    std::uint64_t last_data_page = kNoPage;  // virtual page number
+    Pfn last_data_frame;
+    bool last_data_written = false;  // its entry is known to permit writes, with D set
+    // The same for code and the I-TLB.
+    std::uint64_t last_code_page = kNoPage;
+    Pfn last_code_frame;
     bool used = false;  // some task was loaded before: loading another is a switch
     std::uint64_t last_fetch_line = kNoLine;
 };
@@ -103,6 +112,8 @@ class Machine {
     std::uint64_t flush(Core& core, const FlushTarget& target);
     void load_mm(Core& core, const Mm& mm);
     Translation translate(Core& core, VirtAddr address, Access access);
+    bool translate_code(Core& core, VirtAddr address, PhysAddr& physical);
+    void use_data(Core& core, PhysAddr physical, unsigned size, bool write);
     void charge(Core& core, std::uint64_t Counters::*category, std::uint64_t cycles);
     void cached_access(Core& core, PhysAddr address, AccessKind kind,
                        std::uint64_t Counters::*category, std::uint64_t hidden);

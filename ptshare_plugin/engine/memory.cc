@@ -18,6 +18,7 @@ HostMemory::HostMemory(std::uint64_t bytes) : bytes_(bytes) {
                                  " MiB of address space: lower kernel.memory_bytes");
     }
     base_ = static_cast<std::uint8_t*>(base);
+    ::madvise(base, bytes, MADV_HUGEPAGE);  // frames are handed out from the bottom: no waste
 }
 
 HostMemory::~HostMemory() {

@@ -154,11 +154,12 @@ bool Mmu::walk(VirtAddr address, Access access, const MmuContext& context, Count
         const std::uint64_t index =
             (address.value >> (kPageShift + kIndexBits * index_of(level))) & (kEntries - 1);
         const PhysAddr at(address_of(table).value + index * sizeof(Pte));
+        // Read before its time is looked up: the host waits for both at once.
+        const Pte entry = tables_.read_entry(at);
         const CacheResult read = hierarchy_.access(core_, at, AccessKind::WalkRead, counters);
         ++counters
               .pte_reads[index_of(kernel_name(level, levels_))][static_cast<unsigned>(read.served)];
         result.walk_cycles += read.latency + step_cycles_;
-        const Pte entry = tables_.read_entry(at);
         if (!entry.present()) return false;
         if (level == Level::Pte || entry.large()) {
             if (!entry.permits(access)) return false;

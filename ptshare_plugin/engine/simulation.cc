@@ -176,14 +176,18 @@ void Simulation::serve_syscall(Core& core, Task& task) {
 
 bool Simulation::map(VirtAddr page, Access access, Mapping& mapping) {
     Core& core = *running_core_;
+    // A fault changes no translation but this page's, which Unicorn replaces: nothing to forget.
     if (!machine_.make_accessible(core, page, access)) return false;
-    if (machine_.take_translations_changed()) executor_.forget_translations();
     const auto leaf = core.running->mm->table.leaf(page);
     mapping.frame = leaf->frame_of(page);
     mapping.read = leaf->pte.permits(Access::Read);
     mapping.write = leaf->pte.permits(Access::Write);
     mapping.execute = leaf->pte.permits(Access::Fetch);
     return true;
+}
+
+void Simulation::approach(PhysAddr physical) {
+    machine_.hierarchy().prefetch(running_core_->id, physical);
 }
 
 bool Simulation::data(VirtAddr address, PhysAddr physical, unsigned size, Access access) {
@@ -196,15 +200,12 @@ bool Simulation::data(VirtAddr address, PhysAddr physical, unsigned size, Access
     if (in_page < size && !machine_.access(core, address + in_page, size - in_page, access)) {
         return false;
     }
-    if (machine_.take_translations_changed()) executor_.forget_translations();
     return true;
 }
 
 bool Simulation::block(VirtAddr address, unsigned bytes, unsigned instructions) {
     executed_ += instructions;
-    if (!machine_.block(*running_core_, address, bytes, instructions)) return false;
-    if (machine_.take_translations_changed()) executor_.forget_translations();
-    return true;
+    return machine_.block(*running_core_, address, bytes, instructions);
 }
 
 std::uint64_t Simulation::timestamp() {

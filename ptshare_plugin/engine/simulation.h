@@ -52,6 +52,7 @@ class Simulation final : private Observer, private TaskControl {
   private:
     // Observer
     bool map(VirtAddr page, Access access, Mapping& mapping) override;
+    void approach(PhysAddr physical) override;
     bool data(VirtAddr address, PhysAddr physical, unsigned size, Access access) override;
     bool block(VirtAddr address, unsigned bytes, unsigned instructions) override;
     std::uint64_t timestamp() override;

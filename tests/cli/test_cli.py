@@ -26,8 +26,14 @@ Done = subprocess.CompletedProcess[str]
 
 
 def ptshare(*args: object, cwd: Path | None = None, **env: str) -> Done:
-    return subprocess.run([COMMAND, *map(str, args)], cwd=cwd, text=True, capture_output=True,
-                          env={**os.environ, **env}, timeout=300)
+    return subprocess.run(
+        [COMMAND, *map(str, args)],
+        cwd=cwd,
+        text=True,
+        capture_output=True,
+        env={**os.environ, **env},
+        timeout=300,
+    )
 
 
 def good(*args: object, **env: str) -> str:
@@ -45,8 +51,10 @@ def one_line(done: Done) -> str:
 
 
 def without_host(document: dict[str, Any]) -> dict[str, Any]:
-    return {policy: {name: value for name, value in row.items() if not name.startswith("host.")}
-            for policy, row in document.items()}
+    return {
+        policy: {name: value for name, value in row.items() if not name.startswith("host.")}
+        for policy, row in document.items()
+    }
 
 
 # A program without a C library: system calls, and what Linux puts on the stack.
@@ -79,8 +87,21 @@ def program(folder: Path, body: str) -> Path:
     assert COMPILER is not None
     (folder / "own.c").write_text(_PRELUDE + body + "}\n")
     path = folder / "own"
-    subprocess.run([COMPILER, "-O1", "-static", "-no-pie", "-nostdlib", "-fno-stack-protector",
-                    "-o", path, folder / "own.c"], check=True, capture_output=True)
+    subprocess.run(
+        [
+            COMPILER,
+            "-O1",
+            "-static",
+            "-no-pie",
+            "-nostdlib",
+            "-fno-stack-protector",
+            "-o",
+            path,
+            folder / "own.c",
+        ],
+        check=True,
+        capture_output=True,
+    )
     return path
 
 
@@ -97,10 +118,12 @@ def test_help_is_quick() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = ("import sys; sys.argv = ['ptshare', '--help']; from ptshare_plugin import cli\n"
-            "try: cli.main()\n"
-            "except SystemExit: print([m for m in ('pandas', 'numpy', 'pyarrow', 'elftools',"
-            " 'rich.console', 'ptshare_plugin._core') if m in sys.modules])")
+    code = (
+        "import sys; sys.argv = ['ptshare', '--help']; from ptshare_plugin import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: print([m for m in ('pandas', 'numpy', 'pyarrow', 'elftools',"
+        " 'rich.console', 'ptshare_plugin._core') if m in sys.modules])"
+    )
     found = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
     assert found.stdout.splitlines()[-1] == "[]"
 
@@ -121,8 +144,16 @@ def test_doctor_says_what_there_is() -> None:
 
 def test_workloads_are_listed_with_their_default_work() -> None:
     found = json.loads(good("workloads", "--json"))
-    assert set(found) >= {"scan", "random", "zipf", "pingpong", "preshare", "protect", "churn",
-                          "misuse"}
+    assert set(found) >= {
+        "scan",
+        "random",
+        "zipf",
+        "pingpong",
+        "preshare",
+        "protect",
+        "churn",
+        "misuse",
+    }
     assert all(item["description"] and item["work"] for item in found.values())
     text = good("workloads")
     assert all(name in text for name in found)
@@ -174,8 +205,19 @@ def test_every_metric_of_the_vocabulary_is_there(main_job: dict[str, Any]) -> No
 
 
 def test_faults_without_fault_around() -> None:
-    rows = json.loads(good("compare", "scan", "--procs", 3, "--region", "4MiB", "--json",
-                           "--set", "kernel.fault_around_bytes=4KiB"))
+    rows = json.loads(
+        good(
+            "compare",
+            "scan",
+            "--procs",
+            3,
+            "--region",
+            "4MiB",
+            "--json",
+            "--set",
+            "kernel.fault_around_bytes=4KiB",
+        )
+    )
     private, shared = rows["private"], rows["ptshare"]
     assert private["fault.region.page"] == 3 * 1024 and private["fault.region.link"] == 0
     assert shared["fault.region.page"] == 1024
@@ -185,8 +227,14 @@ def test_faults_without_fault_around() -> None:
 def test_what_a_reader_sees() -> None:
     text = good("compare", "scan", *SMALL, COLUMNS="80")
     assert max(map(len, text.splitlines())) <= 80 and "\x1b" not in text
-    for title in ("Page-table memory", "Page faults", "TLB accesses", "Page walks",
-                  "Entries read by walks", "Cycles and where they went"):
+    for title in (
+        "Page-table memory",
+        "Page faults",
+        "TLB accesses",
+        "Page walks",
+        "Entries read by walks",
+        "Cycles and where they went",
+    ):
         assert title in text
     assert "Program output is equal under all policies (2 lines)." in text
     (line,) = [line for line in text.splitlines() if line.startswith("pt.region.pte_tables")]
@@ -219,8 +267,9 @@ def test_seed_work_cores_and_sharing_reach_the_run() -> None:
     assert row("--set", "mmu.dtlb.entries=24")["tlb.dtlb.misses"] > plain["tlb.dtlb.misses"]
 
 
-@pytest.mark.parametrize("name", ["scan", "random", "zipf", "pingpong", "preshare", "protect",
-                                  "churn", "misuse"])
+@pytest.mark.parametrize(
+    "name", ["scan", "random", "zipf", "pingpong", "preshare", "protect", "churn", "misuse"]
+)
 def test_every_workload_passes_under_both_policies(name: str) -> None:
     rows = json.loads(good("compare", name, "--procs", 3, "--region", "4MiB", "--json"))
     killed = workloads.describe(name).expected_kill
@@ -234,13 +283,41 @@ def test_every_workload_passes_under_both_policies(name: str) -> None:
 
 @needs_compiler
 def test_own_program_gets_its_arguments_and_rank(tmp_path: Path) -> None:
-    own = program(tmp_path, "for (long i = 1; i < argc; i++) line(1, argv[i]);"
-                            "for (; *envp; envp++) line(1, *envp); return 0;")
-    row = json.loads(good("run", own, "--procs", 2, "--seed", 5, "--region", "2MiB", "--json",
-                          "--", "-x", "{rank} of {procs}", "{seed}", "{region}"))
+    own = program(
+        tmp_path,
+        "for (long i = 1; i < argc; i++) line(1, argv[i]);"
+        "for (; *envp; envp++) line(1, *envp); return 0;",
+    )
+    row = json.loads(
+        good(
+            "run",
+            own,
+            "--procs",
+            2,
+            "--seed",
+            5,
+            "--region",
+            "2MiB",
+            "--json",
+            "--",
+            "-x",
+            "{rank} of {procs}",
+            "{seed}",
+            "{region}",
+        )
+    )
     assert row["program.output"] == [
-        text for rank in (0, 1) for text in (
-            "-x", f"{rank} of 2", "5", "2097152", f"PTSHARE_RANK={rank}", "PTSHARE_PROCS=2")]
+        text
+        for rank in (0, 1)
+        for text in (
+            "-x",
+            f"{rank} of 2",
+            "5",
+            "2097152",
+            f"PTSHARE_RANK={rank}",
+            "PTSHARE_PROCS=2",
+        )
+    ]
     assert row["program"] == "own" and "roi.instructions" not in row
 
 
@@ -254,12 +331,13 @@ def test_a_relative_path_needs_its_slash(tmp_path: Path) -> None:
 
 @needs_compiler
 def test_a_program_that_fails(tmp_path: Path) -> None:
-    own = program(tmp_path, 'line(2, "page 3 is wrong"); return argv[1][0] == \'1\' ? 3 : 0;')
+    own = program(tmp_path, "line(2, \"page 3 is wrong\"); return argv[1][0] == '1' ? 3 : 0;")
     done = ptshare("run", own, "--procs", 3, "-o", tmp_path / "out", "--", "{rank}")
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "rank 1: page 3 is wrong",
-        "ptshare: error: own under ptshare: rank 1 exited with status 3"]
+        "ptshare: error: own under ptshare: rank 1 exited with status 3",
+    ]
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert [process["status"] for process in record["processes"]] == [0, 3, 0]
 
@@ -303,10 +381,13 @@ def test_results_are_kept_and_read_back(tmp_path: Path) -> None:
 def test_interrupted_nothing_is_left(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     own = program(tmp_path, "for (volatile long i = 0;; i++) { }")
     out = tmp_path / "results" / "out"
-    running = subprocess.Popen([COMMAND, "run", own, "-o", out], text=True,
-                               stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT,
-                                                                signal.default_int_handler))
+    running = subprocess.Popen(
+        [COMMAND, "run", own, "-o", out],
+        text=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("results/.*")):
         assert running.poll() is None and time.monotonic() < deadline
@@ -322,43 +403,46 @@ def test_interrupted_nothing_is_left(tmp_path: Path, sent: signal.Signals, code:
 # Wrong input ----------------------------------------
 
 
-@pytest.mark.parametrize(("args", "message"), [
-    (("run", "scna"), "unknown workload scna (did you mean scan?)"),
-    (("run", "./none"), "./none: no such file"),
-    (("run", "/usr"), "/usr: a directory"),
-    (("run", "/dev/null"), "not a regular file"),
-    (("run", sys.executable), "link it with 'gcc -static -no-pie'"),
-    (("run", __file__), "not an ELF program"),
-    (("run",), "Missing argument 'PROGRAM'"),
-    (("run", "scan", "--region", "3MiB"), "needs a multiple of 2MiB"),
-    (("run", "scan", "--region", "5"), "must be a multiple of the page size"),
-    (("run", "scan", "--region", "0"), "must be a multiple of the page size"),
-    (("run", "scan", "--region", "big"), "--region: 'big' is not a size"),
-    (("run", "scan", "--region", "1PiB"), "does not fit into simulated memory"),
-    (("run", "scan", "--procs", "0"), "--procs 0: must be 1 to"),
-    (("run", "scan", "--procs", "four"), "valid integer"),
-    (("run", "scan", "--cores", "65"), f"must be 1 to {spec.MAX_CORES}"),
-    (("run", "scan", "--seed", "-1"), "--seed -1: must be 0 to"),
-    (("run", "scan", "--work", "0"), "--work 0: must be at least 1"),
-    (("run", "scan", "--policy", "ptshar"), "(did you mean ptshare?)"),
-    (("run", "scan", "--engine", "gem5"), "engine gem5: not in this version"),
-    (("run", "scan", "--engine", "embeded"), "(did you mean embedded?)"),
-    (("run", "scan", "--preset", "serve"), "(did you mean server?)"),
-    (("run", "scan", "--preset", "./none.toml"), "none.toml: no such file"),
-    (("run", "scan", "--set", "mmu.stlb.entry=3"), "(did you mean mmu.stlb.entries?)"),
-    (("run", "scan", "--set", "mmu.stlb.entries=100"), "must be a multiple of mmu.stlb.ways"),
-    (("run", "scan", "--bogus"), "No such option"),
-    (("run", "scan", "-o", "/proc/none/x"), "-o /proc/none/x: cannot be made"),
-    (("run", "scan", "-o", __file__), "there is a file of that name"),
-    (("run", "scan", "--force", "-o", "/usr"), "holds something else than results"),
-    (("compare", "scan", "--policy", "private,private"), "named twice"),
-    (("frobnicate",), "No such command 'frobnicate'"),
-    (("summary",), "Missing argument"),
-    (("summary", "/none"), "/none: no such folder"),
-    (("summary", "/none", "--format", "xml"), "must be one of table, csv"),
-    (("summary", "/none", "--metrics", "fault.totl"), "(did you mean fault.total?)"),
-    (("presets", "nope"), "unknown preset nope"),
-])
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("run", "scna"), "unknown workload scna (did you mean scan?)"),
+        (("run", "./none"), "./none: no such file"),
+        (("run", "/usr"), "/usr: a directory"),
+        (("run", "/dev/null"), "not a regular file"),
+        (("run", sys.executable), "link it with 'gcc -static -no-pie'"),
+        (("run", __file__), "not an ELF program"),
+        (("run",), "Missing argument 'PROGRAM'"),
+        (("run", "scan", "--region", "3MiB"), "needs a multiple of 2MiB"),
+        (("run", "scan", "--region", "5"), "must be a multiple of the page size"),
+        (("run", "scan", "--region", "0"), "must be a multiple of the page size"),
+        (("run", "scan", "--region", "big"), "--region: 'big' is not a size"),
+        (("run", "scan", "--region", "1PiB"), "does not fit into simulated memory"),
+        (("run", "scan", "--procs", "0"), "--procs 0: must be 1 to"),
+        (("run", "scan", "--procs", "four"), "valid integer"),
+        (("run", "scan", "--cores", "65"), f"must be 1 to {spec.MAX_CORES}"),
+        (("run", "scan", "--seed", "-1"), "--seed -1: must be 0 to"),
+        (("run", "scan", "--work", "0"), "--work 0: must be at least 1"),
+        (("run", "scan", "--policy", "ptshar"), "(did you mean ptshare?)"),
+        (("run", "scan", "--engine", "gem5"), "engine gem5: not in this version"),
+        (("run", "scan", "--engine", "embeded"), "(did you mean embedded?)"),
+        (("run", "scan", "--preset", "serve"), "(did you mean server?)"),
+        (("run", "scan", "--preset", "./none.toml"), "none.toml: no such file"),
+        (("run", "scan", "--set", "mmu.stlb.entry=3"), "(did you mean mmu.stlb.entries?)"),
+        (("run", "scan", "--set", "mmu.stlb.entries=100"), "must be a multiple of mmu.stlb.ways"),
+        (("run", "scan", "--bogus"), "No such option"),
+        (("run", "scan", "-o", "/proc/none/x"), "-o /proc/none/x: cannot be made"),
+        (("run", "scan", "-o", __file__), "there is a file of that name"),
+        (("run", "scan", "--force", "-o", "/usr"), "holds something else than results"),
+        (("compare", "scan", "--policy", "private,private"), "named twice"),
+        (("frobnicate",), "No such command 'frobnicate'"),
+        (("summary",), "Missing argument"),
+        (("summary", "/none"), "/none: no such folder"),
+        (("summary", "/none", "--format", "xml"), "must be one of table, csv"),
+        (("summary", "/none", "--metrics", "fault.totl"), "(did you mean fault.total?)"),
+        (("presets", "nope"), "unknown preset nope"),
+    ],
+)
 def test_wrong_input_is_one_clear_line(args: tuple[str, ...], message: str) -> None:
     done = ptshare(*args)
     assert message in one_line(done)
@@ -373,8 +457,9 @@ def test_wrong_arguments_of_a_workload_are_its_own_error() -> None:
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:
-    running = subprocess.Popen([COMMAND, "presets"], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [COMMAND, "presets"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert running.stdout is not None and running.stderr is not None
     running.stdout.close()
     errors = running.stderr.read()
@@ -384,8 +469,9 @@ def test_a_closed_pipe_is_no_traceback() -> None:
 
 def test_a_full_disk_is_one_line() -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run([COMMAND, "workloads", "--json"], stdout=full,
-                              stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [COMMAND, "workloads", "--json"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
     assert one_line(done) == "no space left on device"
 
 

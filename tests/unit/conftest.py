@@ -19,15 +19,35 @@ from ptshare_plugin.workloads import Workload
 @pytest.fixture
 def make_spec() -> Callable[..., RunSpec]:
     def make(**changes: object) -> RunSpec:
-        program = Program(name="toy", path="/somewhere/toy", image=b"\x7fELF",
-                          segments=(Segment(BASE, 0, PAGE, PAGE, 5),), entry=BASE, phdr=BASE + 64,
-                          phentsize=56, phnum=1, sha256="ab" * 32)
+        program = Program(
+            name="toy",
+            path="/somewhere/toy",
+            image=b"\x7fELF",
+            segments=(Segment(BASE, 0, PAGE, PAGE, 5),),
+            entry=BASE,
+            phdr=BASE + 64,
+            phentsize=56,
+            phnum=1,
+            sha256="ab" * 32,
+        )
         toy = Workload("toy", Path("/somewhere/toy"), "a toy", "1 round", False, False)
         values: dict[str, object] = {
-            "program": program, "workload": toy, "args": (), "engine": "embedded",
-            "policy": "private", "procs": 2, "cores": 2, "region": 4 << 20, "share": True,
-            "seed": 7, "work": None, "preset": "server", "overrides": (),
-            "config": config.load("server"), **changes}
+            "program": program,
+            "workload": toy,
+            "args": (),
+            "engine": "embedded",
+            "policy": "private",
+            "procs": 2,
+            "cores": 2,
+            "region": 4 << 20,
+            "share": True,
+            "seed": 7,
+            "work": None,
+            "preset": "server",
+            "overrides": (),
+            "config": config.load("server"),
+            **changes,
+        }
         return RunSpec(**values)  # type: ignore[arg-type]
 
     return make
@@ -35,25 +55,38 @@ def make_spec() -> Callable[..., RunSpec]:
 
 @pytest.fixture
 def make_run(make_spec: Callable[..., RunSpec]) -> Callable[..., Run]:
-    def make(outputs: list[bytes] | None = None, statuses: list[tuple[int, int]] | None = None,
-             counts: dict[str, int] | None = None, **changes: object) -> Run:
+    def make(
+        outputs: list[bytes] | None = None,
+        statuses: list[tuple[int, int]] | None = None,
+        counts: dict[str, int] | None = None,
+        **changes: object,
+    ) -> Run:
         spec = make_spec(**changes)
         lines = outputs or [b"rank %d ok\n" % rank for rank in range(spec.procs)]
         ends = statuses or [(0, 0)] * spec.procs
-        processes = [ProcessResult(100 + rank, *ends[rank], lines[rank], b"", "")
-                     for rank in range(spec.procs)]
+        processes = [
+            ProcessResult(100 + rank, *ends[rank], lines[rank], b"", "")
+            for rank in range(spec.procs)
+        ]
         given = counts or {}
         statistics: list[tuple[int, str, int | float]] = []
         for rank in range(spec.procs):
             for name in metrics.raw_process_names():
                 statistics.append((rank, name, given.get(name, 3) + rank))
                 statistics.append((rank, "roi." + name, given.get("roi." + name, 1)))
-        statistics += [(metrics.ALL, name, given.get(name, 5))
-                       for name in metrics.raw_machine_names()]
-        result = RunResult(processes, statistics, seconds=2.0, peak_rss_bytes=1 << 20,
-                           versions={"unicorn": "2.1.4"})
-        return Run(spec=spec, result=result, started="2026-01-01T00:00:00+00:00",
-                   values=collect(result))
+        statistics += [
+            (metrics.ALL, name, given.get(name, 5)) for name in metrics.raw_machine_names()
+        ]
+        result = RunResult(
+            processes,
+            statistics,
+            seconds=2.0,
+            peak_rss_bytes=1 << 20,
+            versions={"unicorn": "2.1.4"},
+        )
+        return Run(
+            spec=spec, result=result, started="2026-01-01T00:00:00+00:00", values=collect(result)
+        )
 
     return make
 

@@ -15,8 +15,11 @@ ROOT = Path(__file__).parents[2]
 def test_the_counters_of_the_engine_are_the_vocabularys() -> None:
     header = (ROOT / "ptshare_plugin/engine/counters.h").read_text()
     counters = re.findall(r'X\(\w+, "([^"]+)"\)', header)
-    matrix = [f"walk.reads.{level}.{place}" for level in vocabulary.PTE_LEVELS
-              for place in vocabulary.PLACES]
+    matrix = [
+        f"walk.reads.{level}.{place}"
+        for level in vocabulary.PTE_LEVELS
+        for place in vocabulary.PLACES
+    ]
     assert sorted(counters + matrix) == sorted(metrics.raw_process_names())
 
 
@@ -27,8 +30,11 @@ def test_the_extension_module_agrees() -> None:
 
 
 def test_names_are_unique_and_complete() -> None:
-    rows = [row[0] for table in (vocabulary.PROCESS, vocabulary.MACHINE, vocabulary.HOST)
-            for row in table]
+    rows = [
+        row[0]
+        for table in (vocabulary.PROCESS, vocabulary.MACHINE, vocabulary.HOST)
+        for row in table
+    ]
     rows += [row[0] for table in (vocabulary.DERIVED, vocabulary.DERIVED_MACHINE) for row in table]
     assert len(rows) == len(set(rows))
     per_process = len(vocabulary.PROCESS) + len(vocabulary.DERIVED)
@@ -45,8 +51,14 @@ def test_every_formula_uses_known_names_of_its_own_scope() -> None:
 
 
 def test_formulas() -> None:
-    values = {"walk.data": 30, "walk.fetch": 10, "walk.cycles": 100, "instructions": 2000,
-              "tlb.dtlb.accesses": 8, "tlb.dtlb.misses": 2}
+    values = {
+        "walk.data": 30,
+        "walk.fetch": 10,
+        "walk.cycles": 100,
+        "instructions": 2000,
+        "tlb.dtlb.accesses": 8,
+        "tlb.dtlb.misses": 2,
+    }
     found = metrics.with_derived(values, "process")
     assert found["walk.count"] == 40
     assert found["walk.cycles_per_walk"] == 2.5
@@ -58,13 +70,19 @@ def test_formulas() -> None:
 def test_sums_of_kinds_levels_and_places() -> None:
     values = {name: 2 ** (i % 7) for i, name in enumerate(metrics.raw_process_names())}
     found = metrics.with_derived(values, "process")
-    matrix = {(level, place): values[f"walk.reads.{level}.{place}"]
-              for level in vocabulary.PTE_LEVELS for place in vocabulary.PLACES}
+    matrix = {
+        (level, place): values[f"walk.reads.{level}.{place}"]
+        for level in vocabulary.PTE_LEVELS
+        for place in vocabulary.PLACES
+    }
     assert found["walk.reads"] == sum(matrix.values())
     assert found["walk.reads.pmd"] == sum(matrix["pmd", place] for place in vocabulary.PLACES)
     assert found["walk.reads.dram"] == sum(matrix[level, "dram"] for level in vocabulary.PTE_LEVELS)
-    kinds = [name for name in values if name.startswith("fault.") and ".region." not in name
-             and name != "fault.around_pages"]
+    kinds = [
+        name
+        for name in values
+        if name.startswith("fault.") and ".region." not in name and name != "fault.around_pages"
+    ]
     assert found["fault.total"] == sum(values[name] for name in kinds)
     stack = [name for name in values if name.startswith("cycles.")]
     assert found["cycles.total"] == sum(values[name] for name in stack)
@@ -98,7 +116,10 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 
 def test_select_takes_globs_and_keeps_order() -> None:
     assert metrics.select(["pt.bytes.*", "fault.total"]) == [
-        "fault.total", "pt.bytes.guest", "pt.bytes.host"]
+        "fault.total",
+        "pt.bytes.guest",
+        "pt.bytes.host",
+    ]
     assert metrics.select(["fault.*"], ["fault.total", "pt.bytes"]) == ["fault.total"]
 
 
@@ -115,8 +136,11 @@ def test_sums_over_processes_and_machine_values(make_run: Callable[..., Run]) ->
 
 def test_ratios_of_all_processes_are_of_the_sums() -> None:
     statistics: list[tuple[int, str, int | float]] = [
-        (0, "tlb.dtlb.accesses", 100), (0, "tlb.dtlb.misses", 50),
-        (1, "tlb.dtlb.accesses", 900), (1, "tlb.dtlb.misses", 0)]
+        (0, "tlb.dtlb.accesses", 100),
+        (0, "tlb.dtlb.misses", 50),
+        (1, "tlb.dtlb.accesses", 900),
+        (1, "tlb.dtlb.misses", 0),
+    ]
     values = collect(RunResult([], statistics, 1.0, 0))
     assert values[metrics.ALL]["tlb.dtlb.miss_rate"] == 0.05
 
@@ -128,4 +152,5 @@ def test_an_unknown_counter_of_an_engine_is_refused() -> None:
 
 def test_the_documentation_is_current() -> None:
     assert (ROOT / "docs/metrics.md").read_text() == metrics.document(), (
-        "run: python -m ptshare_plugin.metrics > docs/metrics.md")
+        "run: python -m ptshare_plugin.metrics > docs/metrics.md"
+    )

@@ -23,8 +23,9 @@ def compile_c(folder: Path, source: str, *options: str) -> Path:
     assert COMPILER is not None
     (folder / "prog.c").write_text(source)
     path = folder / "compiled"
-    subprocess.run([COMPILER, "-o", path, folder / "prog.c", *options], check=True,
-                   capture_output=True)
+    subprocess.run(
+        [COMPILER, "-o", path, folder / "prog.c", *options], check=True, capture_output=True
+    )
     return path
 
 
@@ -37,9 +38,11 @@ def refusal(path: str | os.PathLike[str]) -> str:
 
 
 def test_a_valid_program(make_elf: MakeElf) -> None:
-    path = make_elf(None, program_header(),
-                    program_header(flags=6, offset=0x200, vaddr=BASE + 0x1200, filesz=0x100,
-                                   memsz=0x5000))
+    path = make_elf(
+        None,
+        program_header(),
+        program_header(flags=6, offset=0x200, vaddr=BASE + 0x1200, filesz=0x100, memsz=0x5000),
+    )
     loaded = program.load(path)
     text, data = loaded.segments
     assert (text.vaddr, text.offset, text.file_size, text.memory_size) == (BASE, 0, 0x200, 0x200)
@@ -52,14 +55,14 @@ def test_a_valid_program(make_elf: MakeElf) -> None:
 
 
 def test_segments_come_in_address_order(make_elf: MakeElf) -> None:
-    path = make_elf(None, program_header(vaddr=BASE + 0x10000, filesz=0, flags=6),
-                    program_header())
+    path = make_elf(None, program_header(vaddr=BASE + 0x10000, filesz=0, flags=6), program_header())
     assert [s.vaddr for s in program.load(path).segments] == [BASE, BASE + 0x10000]
 
 
 def test_headers_that_no_segment_maps_have_no_address(make_elf: MakeElf) -> None:
-    path = make_elf(elf_header(entry=BASE), program_header(offset=0x1000, filesz=0x10, memsz=0x10),
-                    size=0x1010)
+    path = make_elf(
+        elf_header(entry=BASE), program_header(offset=0x1000, filesz=0x10, memsz=0x10), size=0x1010
+    )
     assert program.load(path).phdr == 0
 
 
@@ -75,13 +78,16 @@ def test_missing_directory_unreadable(tmp_path: Path) -> None:
         assert "cannot be read: permission denied" in refusal(tmp_path / "secret")
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (b"", "empty"),
-    (b"#!/bin/sh\necho\n", "a script"),
-    (b"hello", "not an ELF program"),
-    (b"\x7fELF\x02\x01\x01", "truncated"),
-    (elf_header()[:63], "truncated"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"#!/bin/sh\necho\n", "a script"),
+        (b"hello", "not an ELF program"),
+        (b"\x7fELF\x02\x01\x01", "truncated"),
+        (elf_header()[:63], "truncated"),
+    ],
+)
 def test_what_is_no_elf(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "prog"
     path.write_bytes(content)
@@ -97,30 +103,38 @@ def test_other_machines(make_elf: MakeElf, tmp_path: Path) -> None:
     assert "32-bit" in refusal(path)
 
 
-@pytest.mark.parametrize(("kind", "message"), [
-    (3, "position-independent"), (1, "an object file"), (4, "a core dump"), (0, "no executable")])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [(3, "position-independent"), (1, "an object file"), (4, "a core dump"), (0, "no executable")],
+)
 def test_other_kinds(make_elf: MakeElf, kind: int, message: str) -> None:
     found = refusal(make_elf(elf_header(type=kind)))
     assert message in found and "gcc -static -no-pie" in found
 
 
-@pytest.mark.parametrize(("segments", "message"), [
-    ([program_header(type=4)], "no loadable segment"),
-    ([program_header(memsz=0, filesz=0)], "no loadable segment"),
-    ([program_header(filesz=0x10000, memsz=0x10000)], "truncated ELF file: segment at 0x400000"),
-    ([program_header(offset=1 << 63)], "truncated"),
-    ([program_header(memsz=0x100)], "larger in the file than in memory"),
-    ([program_header(vaddr=0)], "outside the addresses"),
-    ([program_header(vaddr=(1 << 64) - 0x1000)], "outside the addresses"),
-    ([program_header(memsz=(1 << 64) - 1)], "outside the addresses"),
-    ([program_header(memsz=1 << 41)], "absurdly large"),
-    ([program_header(vaddr=BASE + 8)], "cannot be mapped"),
-    ([program_header(), program_header(flags=6)], "segments at 0x400000 and 0x400000 overlap"),
-    ([program_header(memsz=0x1001), program_header(vaddr=BASE + 0x1000)], "overlap"),
-    ([program_header(flags=4)], "entry 0x400100 is in no executable segment"),
-    ([program_header(filesz=0x80)], "entry 0x400100 is in no executable segment"),
-    ([program_header(), program_header(type=3, filesz=8, offset=0x100)], "dynamically linked"),
-])
+@pytest.mark.parametrize(
+    ("segments", "message"),
+    [
+        ([program_header(type=4)], "no loadable segment"),
+        ([program_header(memsz=0, filesz=0)], "no loadable segment"),
+        (
+            [program_header(filesz=0x10000, memsz=0x10000)],
+            "truncated ELF file: segment at 0x400000",
+        ),
+        ([program_header(offset=1 << 63)], "truncated"),
+        ([program_header(memsz=0x100)], "larger in the file than in memory"),
+        ([program_header(vaddr=0)], "outside the addresses"),
+        ([program_header(vaddr=(1 << 64) - 0x1000)], "outside the addresses"),
+        ([program_header(memsz=(1 << 64) - 1)], "outside the addresses"),
+        ([program_header(memsz=1 << 41)], "absurdly large"),
+        ([program_header(vaddr=BASE + 8)], "cannot be mapped"),
+        ([program_header(), program_header(flags=6)], "segments at 0x400000 and 0x400000 overlap"),
+        ([program_header(memsz=0x1001), program_header(vaddr=BASE + 0x1000)], "overlap"),
+        ([program_header(flags=4)], "entry 0x400100 is in no executable segment"),
+        ([program_header(filesz=0x80)], "entry 0x400100 is in no executable segment"),
+        ([program_header(), program_header(type=3, filesz=8, offset=0x100)], "dynamically linked"),
+    ],
+)
 def test_wrong_segments(make_elf: MakeElf, segments: list[bytes], message: str) -> None:
     assert message in refusal(make_elf(None, *segments))
 
@@ -131,12 +145,16 @@ def test_header_tables_outside_the_file(make_elf: MakeElf) -> None:
     assert "program headers of 32 bytes, not 56" in refusal(make_elf(elf_header(phentsize=32)))
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture],
-          deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 250), st.integers(0, 255)), min_size=1, max_size=6),
-       st.integers(0, 0x400))
-def test_any_damage_is_refused_or_harmless(make_elf: MakeElf, changes: list[tuple[int, int]],
-                                           length: int) -> None:
+@settings(
+    max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(
+    st.lists(st.tuples(st.integers(0, 250), st.integers(0, 255)), min_size=1, max_size=6),
+    st.integers(0, 0x400),
+)
+def test_any_damage_is_refused_or_harmless(
+    make_elf: MakeElf, changes: list[tuple[int, int]], length: int
+) -> None:
     path = make_elf(None, program_header(), program_header(flags=6, vaddr=BASE + 0x10000))
     image = bytearray(path.read_bytes())
     for offset, value in changes:
@@ -154,19 +172,23 @@ def test_any_damage_is_refused_or_harmless(make_elf: MakeElf, changes: list[tupl
 
 @needs_compiler
 def test_a_compiled_static_program(tmp_path: Path) -> None:
-    path = compile_c(tmp_path, START + "char big[100000]; char *use = big;", "-static", "-no-pie",
-                     "-nostdlib")
+    path = compile_c(
+        tmp_path, START + "char big[100000]; char *use = big;", "-static", "-no-pie", "-nostdlib"
+    )
     loaded = program.load(path)
     assert any(s.prot == 3 and s.memory_size - s.file_size >= 100000 for s in loaded.segments)
     assert loaded.phdr != 0
 
 
 @needs_compiler
-@pytest.mark.parametrize(("options", "message"), [
-    (["-static", "-no-pie", "-nostdlib", "-c"], "an object file"),
-    (["-nostdlib", "-pie", "-fPIE"], "position-independent"),
-    (["-nostdlib", "-shared", "-fPIC"], "position-independent"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-static", "-no-pie", "-nostdlib", "-c"], "an object file"),
+        (["-nostdlib", "-pie", "-fPIE"], "position-independent"),
+        (["-nostdlib", "-shared", "-fPIC"], "position-independent"),
+    ],
+)
 def test_compiled_in_another_way(tmp_path: Path, options: list[str], message: str) -> None:
     assert message in refusal(compile_c(tmp_path, START, *options))
 
@@ -179,8 +201,10 @@ def test_a_compiled_dynamic_program(tmp_path: Path) -> None:
 
 @needs_compiler
 def test_about(tmp_path: Path) -> None:
-    about = ('__attribute__((section(".ptshare.about"), used)) static const char about[] = '
-             '"toy\\0plays\\0" "3 rounds";\n')
+    about = (
+        '__attribute__((section(".ptshare.about"), used)) static const char about[] = '
+        '"toy\\0plays\\0" "3 rounds";\n'
+    )
     path = compile_c(tmp_path, about + START, "-static", "-no-pie", "-nostdlib")
     assert program.about(path) == ("toy", "plays", "3 rounds")
     plain = compile_c(tmp_path, START, "-static", "-no-pie", "-nostdlib")

@@ -23,8 +23,7 @@ def results(tmp_path: Path, make_run: MakeRun) -> Path:
     with folders.whole(tmp_path / "out", False) as place:
         for policy, tables_ in (("private", 32), ("ptshare", 8)):
             (place / policy).mkdir()
-            write(make_run(policy=policy, counts={"pt.region.pte_tables": tables_}),
-                  place / policy)
+            write(make_run(policy=policy, counts={"pt.region.pte_tables": tables_}), place / policy)
     return tmp_path / "out"
 
 
@@ -63,7 +62,8 @@ def test_the_wide_frame_has_a_row_a_run(results: Path) -> None:
 
 
 def test_json_and_csv_and_parquet_hold_every_metric(
-        results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     summarise([str(results)], "json", [], None)
     rows = json.loads(capsys.readouterr().out)
     assert [row["policy"] for row in rows] == ["private", "ptshare"]
@@ -74,16 +74,22 @@ def test_json_and_csv_and_parquet_hold_every_metric(
     summarise([str(results)], "parquet", [], str(tmp_path / "x.parquet"))
     parquet = pd.read_parquet(tmp_path / "x.parquet")
     assert list(csv.columns) == list(parquet.columns) == list(rows[0])
-    assert csv["fault.total"].tolist() == parquet["fault.total"].tolist() == [
-        row["fault.total"] for row in rows]
+    assert (
+        csv["fault.total"].tolist()
+        == parquet["fault.total"].tolist()
+        == [row["fault.total"] for row in rows]
+    )
 
 
 def test_a_metric_that_only_some_runs_have_is_null_in_the_others(
-        tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, walks in (("a", 2), ("b", 0)):
         with folders.whole(tmp_path / name, False) as place:
-            write(make_run(procs=1, counts={"walk.data": walks, "walk.fetch": 0,
-                                            "walk.cycles": 30}), place)
+            write(
+                make_run(procs=1, counts={"walk.data": walks, "walk.fetch": 0, "walk.cycles": 30}),
+                place,
+            )
     summarise([str(tmp_path)], "json", ["walk.cycles_per_walk"], None)
     values = [row["walk.cycles_per_walk"] for row in json.loads(capsys.readouterr().out)]
     assert values == [15.0, None]
@@ -93,7 +99,11 @@ def test_chosen_metrics(results: Path, capsys: pytest.CaptureFixture[str]) -> No
     summarise([str(results)], "json", ["pt.bytes*", "fault.total"], None)
     row = json.loads(capsys.readouterr().out)[0]
     assert [name for name in row if name in metrics.registry()] == [
-        "fault.total", "pt.bytes", "pt.bytes.guest", "pt.bytes.host"]
+        "fault.total",
+        "pt.bytes",
+        "pt.bytes.guest",
+        "pt.bytes.host",
+    ]
     with pytest.raises(UserError, match=r"no metric matches pt\.byte \(did you mean pt\.bytes"):
         summarise([str(results)], "json", ["pt.byte"], None)
 
@@ -109,8 +119,8 @@ def test_wrong_formats(results: Path) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_the_table_fits_and_holds_every_figure(
-        results: Path, width: int, capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch) -> None:
+    results: Path, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.chdir(results.parent)
     summarise(["out"], "table", [], None)
@@ -138,19 +148,23 @@ def damage(results: Path, name: str, content: bytes | None) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    (RUN_JSON, None, "missing; the run folder is not whole"),
-    (STATS, None, "missing; the run folder is not whole"),
-    (RUN_JSON, b"{", "damaged: not JSON"),
-    (RUN_JSON, b"\xff\xfe", "damaged: not JSON"),
-    (RUN_JSON, b"[]", "damaged: not the record of a run"),
-    (RUN_JSON, b'{"schema": 99}', "written in format 99, this ptshare reads 1"),
-    (RUN_JSON, b'{"schema": 1}', "damaged: 'run' is missing or wrong"),
-    (STATS, b"", "damaged or not readable as Parquet"),
-    (STATS, b"PAR1junkPAR1", "damaged or not readable as Parquet"),
-])
-def test_a_damaged_folder_is_named(results: Path, name: str, content: bytes | None,
-                                   message: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (RUN_JSON, None, "missing; the run folder is not whole"),
+        (STATS, None, "missing; the run folder is not whole"),
+        (RUN_JSON, b"{", "damaged: not JSON"),
+        (RUN_JSON, b"\xff\xfe", "damaged: not JSON"),
+        (RUN_JSON, b"[]", "damaged: not the record of a run"),
+        (RUN_JSON, b'{"schema": 99}', "written in format 99, this ptshare reads 1"),
+        (RUN_JSON, b'{"schema": 1}', "damaged: 'run' is missing or wrong"),
+        (STATS, b"", "damaged or not readable as Parquet"),
+        (STATS, b"PAR1junkPAR1", "damaged or not readable as Parquet"),
+    ],
+)
+def test_a_damaged_folder_is_named(
+    results: Path, name: str, content: bytes | None, message: str
+) -> None:
     path = damage(results, name, content)
     with pytest.raises(UserError) as caught:
         ptshare_plugin.load(results)
@@ -177,35 +191,46 @@ def test_half_written_folders_are_left_out(results: Path) -> None:
 
 def test_nothing_to_read(tmp_path: Path, results: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for path, message in ((tmp_path / "none", "no such folder"), (tmp_path / "empty", "no run"),
-                          (results / "private" / OUTPUT, "not a folder")):
+    for path, message in (
+        (tmp_path / "none", "no such folder"),
+        (tmp_path / "empty", "no run"),
+        (results / "private" / OUTPUT, "not a folder"),
+    ):
         with pytest.raises(UserError, match=message):
             ptshare_plugin.load(path)
 
 
 def sections(runs: list[Run], width: int, roi: bool) -> str:
     file = io.StringIO()
-    tables.print_sections(Console(file=file, width=width), [run.spec.policy for run in runs],
-                          [run.wide() for run in runs], roi)
+    tables.print_sections(
+        Console(file=file, width=width),
+        [run.spec.policy for run in runs],
+        [run.wide() for run in runs],
+        roi,
+    )
     return file.getvalue()
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_the_comparison_lines_up(make_run: MakeRun, width: int) -> None:
-    runs = [make_run(policy="private", counts={"pt.bytes": 100 << 30, "fault.file": 10**9}),
-            make_run(policy="ptshare", counts={"pt.bytes": 25 << 30, "fault.file": 1})]
+    runs = [
+        make_run(policy="private", counts={"pt.bytes": 100 << 30, "fault.file": 10**9}),
+        make_run(policy="ptshare", counts={"pt.bytes": 25 << 30, "fault.file": 1}),
+    ]
     text = sections(runs, width, roi=True)
     assert max(len(line) for line in text.splitlines()) <= width
     figures = [line for line in text.splitlines() if line.startswith("pt.bytes ")]
     assert [line.split() for line in figures] == [
-        ["pt.bytes", "100.0", "GiB", "25.0", "GiB", "-75.0", "%"]]
+        ["pt.bytes", "100.0", "GiB", "25.0", "GiB", "-75.0", "%"]
+    ]
     ends = {len(line.rstrip()) for line in text.splitlines() if line.rstrip().endswith("%")}
     assert len(ends) == 1  # one right edge over all sections
 
 
 def test_the_region_of_interest_is_used_where_it_is_said(make_run: MakeRun) -> None:
-    run = make_run(counts={"walk.data": 100, "roi.walk.data": 7, "fault.file": 50,
-                           "roi.fault.file": 8})
+    run = make_run(
+        counts={"walk.data": 100, "roi.walk.data": 7, "fault.file": 50, "roi.fault.file": 8}
+    )
     inside, whole = sections([run], 100, True), sections([run], 100, False)
 
     def row(text: str, name: str) -> str:
@@ -223,6 +248,7 @@ def test_equal_output_is_checked_rank_by_rank(make_run: MakeRun) -> None:
     assert compare.output_differs(same) is None
     other = make_run(policy="ptshare", outputs=[b"rank 0 ok\n", b"rank 1 wrong\n"])
     assert compare.output_differs([same[0], other]) == (
-        "program output differs: rank 1 under private and under ptshare")
+        "program output differs: rank 1 under private and under ptshare"
+    )
     failed = make_run(policy="ptshare", statuses=[(0, 0), (1, 0)])
     assert compare.output_differs([same[0], failed]) is not None

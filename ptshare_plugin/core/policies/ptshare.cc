@@ -56,14 +56,14 @@ class Ptshare final : public SharingPolicy {
         }
         if (!vma.host) {
             vma.host = kernel.create_host(vma);
-            vma.host->guests.push_back({&mm, vma.start});
+            vma.host->guests.push_back({mm.id, vma.start});
             for (const CarriedPage& page : carried) {
                 kernel.adopt_page(vma.host->mm, *vma.host->mm.find(page.address), page.address,
                                   page.pte);
             }
             return;
         }
-        vma.host->guests.push_back({&mm, vma.start});
+        vma.host->guests.push_back({mm.id, vma.start});
     }
 
     Errno check_unmap(const Vma& vma, VirtAddr start, VirtAddr end) const override {
@@ -81,7 +81,7 @@ class Ptshare final : public SharingPolicy {
         }
         auto& guests = vma.host->guests;
         guests.erase(std::find_if(guests.begin(), guests.end(), [&](const Guest& guest) {
-            return guest.mm == &mm && guest.start == vma.start;
+            return guest.mm == mm.id && guest.start == vma.start;
         }));
         if (guests.empty()) kernel.destroy_host(*vma.host);
         vma.host.reset();
@@ -89,7 +89,7 @@ class Ptshare final : public SharingPolicy {
     }
 
     void fork(Kernel&, Mm& child, Vma& vma) override {
-        vma.host->guests.push_back({&child, vma.start});
+        vma.host->guests.push_back({child.id, vma.start});
     }
 
     FaultResult fault(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr address, Access access) override {

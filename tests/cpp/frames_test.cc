@@ -1,0 +1,121 @@
+// Frames and files: what is handed out, counted, given back.
+#include "core/frames.h"
+
+#include <vector>
+
+#include "check.h"
+#include "core/file.h"
+
+using namespace ptshare;
+
+TEST(frames_last_freed_is_used_first) {
+    FrameAllocator frames(1 << 20);
+    const Pfn first = frames.allocate(FrameUse::Table);
+    const Pfn second = frames.allocate(FrameUse::FilePage);
+    CHECK(first != Pfn(0));
+    CHECK(frames.drop_reference(first));
+    CHECK(frames.drop_reference(second));
+    CHECK(frames.allocate(FrameUse::AnonPage) == second);
+    CHECK(frames.allocate(FrameUse::AnonPage) == first);
+    CHECK_EQ(frames.in_use(FrameUse::Table), 0U);
+    CHECK_EQ(frames.in_use(FrameUse::FilePage), 0U);
+    CHECK_EQ(frames.in_use(FrameUse::AnonPage), 2U);
+}
+
+TEST(frames_shared_page_is_free_after_its_last_reference) {
+    FrameAllocator frames(1 << 20);
+    const Pfn page = frames.allocate(FrameUse::AnonPage);
+    frames.add_reference(page);
+    CHECK_EQ(frames.references(page), 2U);
+    CHECK(!frames.drop_reference(page));
+    CHECK(frames.use(page) == FrameUse::AnonPage);
+    CHECK(frames.drop_reference(page));
+    CHECK(frames.use(page) == FrameUse::Free);
+    bool caught = false;
+    try {
+        frames.drop_reference(page);
+    } catch (const std::logic_error&) {
+        caught = true;
+    }
+    CHECK(caught);
+}
+
+TEST(frames_run_out_with_a_message_and_recover) {
+    FrameAllocator frames(4 * kPageSize);  // frame 0 is reserved: three are left
+    std::vector<Pfn> taken;
+    std::string message;
+    try {
+        for (int i = 0; i < 4; ++i) taken.push_back(frames.allocate(FrameUse::Table));
+    } catch (const OutOfMemory& error) {
+        message = error.what();
+    }
+    CHECK_EQ(taken.size(), 3U);
+    CHECK(message.find("kernel.memory_bytes") != std::string::npos);
+    frames.drop_reference(taken[1]);
+    CHECK(frames.allocate(FrameUse::FilePage) == taken[1]);
+}
+
+TEST(frames_huge_page_is_aligned_and_the_gap_is_not_lost) {
+    FrameAllocator frames(8 << 20);  // 2048 frames
+    frames.allocate(FrameUse::Table);
+    const Pfn huge = frames.allocate_huge(FrameUse::FilePage);
+    CHECK_EQ(huge.value, kEntries);
+    CHECK_EQ(frames.in_use(FrameUse::FilePage), kEntries);
+    // Frames 2..511 lie below it and are used before memory grows: 510 of them.
+    for (std::uint64_t i = 0; i < kEntries - 2; ++i) {
+        CHECK(frames.allocate(FrameUse::AnonPage) < huge);
+    }
+    CHECK_EQ(frames.allocate(FrameUse::AnonPage).value, 2 * kEntries);
+    // 1025 frames are handed out: one more huge page starts at 1536, then there is no room.
+    CHECK_EQ(frames.allocate_huge(FrameUse::FilePage).value, 3 * kEntries);
+    bool caught = false;
+    try {
+        frames.allocate_huge(FrameUse::FilePage);
+    } catch (const OutOfMemory&) {
+        caught = true;
+    }
+    CHECK(caught);
+}
+
+namespace {
+
+// Remembers what core asked of the bytes.
+struct Recorder final : FrameContents {
+    std::vector<std::uint64_t> read, cut_to;
+    std::vector<Pfn> gone, cut_page;
+    void read_file(const File&, std::uint64_t index, Pfn) override { read.push_back(index); }
+    void cut_file(const File&, std::uint64_t bytes, Pfn last) override {
+        cut_to.push_back(bytes);
+        cut_page.push_back(last);
+    }
+    void released(Pfn pfn) override { gone.push_back(pfn); }
+};
+
+}  // namespace
+
+TEST(file_reads_each_page_once_and_drops_what_is_cut) {
+    Recorder contents;
+    FrameAllocator frames(1 << 20);
+    {
+        File file(1, "f", frames, contents);
+        file.resize(3 * kPageSize + 1);
+        CHECK_EQ(file.pages(), 4U);
+        const Pfn first = file.page(0);
+        const Pfn last = file.page(3);
+        CHECK(file.page(3) == last);
+        CHECK_EQ(contents.read.size(), 2U);
+        CHECK(file.cached(1) == Pfn(0));
+        CHECK_EQ(frames.in_use(FrameUse::FilePage), 2U);
+
+        file.resize(10);  // cuts through page 0
+        CHECK_EQ(file.pages(), 1U);
+        CHECK_EQ(contents.gone.size(), 1U);
+        CHECK(contents.gone[0] == last);
+        CHECK_EQ(contents.cut_to.size(), 1U);
+        CHECK(contents.cut_page[0] == first);
+        file.resize(kPageSize);  // growing cuts nothing
+        CHECK_EQ(contents.cut_to.size(), 1U);
+    }
+    CHECK_EQ(frames.in_use(FrameUse::FilePage), 0U);
+    CHECK_EQ(contents.gone.size(), 2U);
+}

@@ -1,0 +1,185 @@
+"""Programs of a user's own: what the engine does with system calls, signals, threads, crashes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from embedded import execute, totals
+
+Compile = Callable[..., Path]
+
+EXACT = """
+.globl _start
+_start:
+    mov $1000, %ecx         # one instruction
+1:  dec %ecx                # two a round
+    jnz 1b
+    mov $231, %eax          # exit_group(7): three
+    mov $7, %edi
+    syscall
+"""
+
+
+def test_instructions_are_counted_exactly(compiled: Compile) -> None:
+    done = execute(compiled(EXACT, ".s", "-nostdlib"))
+    assert totals(done)["instructions"] == 1 + 2 * 1000 + 3
+    assert [rank.status for rank in done.ranks] == [7]
+    assert totals(done)["access.data"] == 0
+    assert totals(done)["syscall.count"] == 1
+
+
+ACCESSES = """
+.globl _start
+_start:
+    mov $0x500ffc, %rsi
+    mov 0xff0-0xffc(%rsi), %rax   # a load
+    mov (%rsi), %rax              # a load that crosses a page: two
+    mov %rax, 0x20-0xffc(%rsi)    # a store
+    lock xaddl %eax, 0x30-0xffc(%rsi)   # a load and a store
+    push %rax                     # a store
+    pop %rax                      # a load
+    mov $60, %eax
+    xor %edi, %edi
+    syscall
+.section .data
+    .skip 8192
+"""
+
+
+def test_each_access_counts_once(compiled: Compile) -> None:
+    binary = compiled(ACCESSES, ".s", "-nostdlib", "-Wl,-Tdata=0x500000")
+    values = totals(execute(binary))
+    assert values["access.reads"] == 1 + 2 + 1 + 1
+    assert values["access.writes"] == 1 + 1 + 1
+
+
+LIBC = r"""
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+static int shared_by_threads;
+static void* add(void* by) { shared_by_threads += *(int*)by; return NULL; }
+int main(int argc, char** argv) {
+    int by = 5, status = 0;
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, add, &by) || pthread_join(thread, NULL)) return 2;
+    char* memory = malloc(1 << 20);
+    memset(memory, 1, 1 << 20);
+    pid_t child = fork();
+    if (child == 0) { memory[0] = 9; _exit(memory[1] + 40); }
+    if (waitpid(child, &status, 0) != child) return 3;
+    FILE* file = fopen("/made/here", "w+");
+    fprintf(file, "%d %.3f\n", memory[0], 1.0 / 3);
+    rewind(file);
+    char line[32];
+    if (!fgets(line, sizeof line, file)) return 4;
+    struct timespec before, after, nap = {0, 1000000};
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    nanosleep(&nap, NULL);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    long slept = (after.tv_sec - before.tv_sec) * 1000000000L + after.tv_nsec - before.tv_nsec;
+    printf("%s %s %s child=%d threads=%d slept=%d %s", argv[1], getenv("PTSHARE_RANK"),
+           getenv("PTSHARE_PROCS"), WEXITSTATUS(status), shared_by_threads,
+           slept >= 1000000 && slept < 20000000, line);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_a_static_c_program(compiled: Compile, cores: int) -> None:
+    done = execute(compiled(LIBC, ".c", "-pthread"), procs=3, cores=cores, args=("r{rank}",))
+    assert done.output_lines() == [
+        f"r{rank} {rank} 3 child=41 threads=5 slept=1 1 0.333" for rank in range(3)
+    ]
+    assert totals(done)["pt.end.bytes"] == totals(done)["frames.end"] == 0
+
+
+def test_nothing_is_written_on_the_host(compiled: Compile, tmp_path: Path) -> None:
+    source = r"""
+#include <stdio.h>
+int main(int argc, char** argv) {
+    char text[8];
+    FILE* file = fopen(argv[1], "r+");
+    if (!file || !fgets(text, sizeof text, file)) return 2;
+    rewind(file);
+    fputs("new", file);
+    fclose(file);
+    file = fopen(argv[1], "r");
+    printf("%s", text);
+    fgets(text, sizeof text, file);
+    printf(" %s", text);
+    return 0;
+}
+"""
+    data = tmp_path / "data"
+    data.write_text("old")
+    done = execute(compiled(source), args=(str(data),))
+    assert done.output_lines() == ["old new"]
+    assert data.read_text() == "old"
+
+
+CRASHES = {
+    "*(volatile int*)0x123456 = 1;": (11, "write to 0x123"),
+    "((void (*)(void))0x654321)();": (11, "fetch from 0x654"),
+    "__builtin_trap();": (4, "invalid"),
+    "volatile int zero = 0, seven = 7; return seven / zero;": (8, "divide"),
+    "raise(SIGTERM);": (15, "sent to itself"),
+    'char* p = mmap(0, 8192, 1, 2, open("/few", O_RDWR | O_CREAT, 0600), 0); return p[5000];': (
+        7,
+        "read of",
+    ),
+}
+
+
+@pytest.mark.parametrize("statement", CRASHES)
+def test_a_crash_is_told(compiled: Compile, statement: str) -> None:
+    signal, note = CRASHES[statement]
+    headers = "".join(f"#include <{name}.h>\n" for name in ("fcntl", "signal", "sys/mman"))
+    source = f"{headers}int main(void) {{ {statement} return 0; }}"
+    done = execute(compiled(source))
+    (rank,) = done.ranks
+    assert (rank.status, rank.signal) == (-signal, signal)
+    assert note in rank.note
+    assert totals(done)["frames.end"] == 0
+
+
+def test_an_unknown_call_is_answered_and_counted(compiled: Compile) -> None:
+    source = (
+        "#include <errno.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n"
+        "int main(void) { return syscall(9999) == -1 && errno == ENOSYS ? 0 : 1; }"
+    )
+    quiet = execute(
+        compiled(
+            source.replace("9999", "SYS_getpid")
+            .replace("== -1", ">= 0")
+            .replace("errno == ENOSYS", "1")
+        )
+    )
+    done = execute(compiled(source))
+    assert [rank.status for rank in quiet.ranks + done.ranks] == [0, 0]
+    assert totals(done)["syscall.unknown"] == totals(quiet)["syscall.unknown"] + 1
+
+
+def test_waiting_for_nobody_is_a_deadlock(compiled: Compile) -> None:
+    source = (
+        "#include <sys/syscall.h>\n#include <unistd.h>\n"
+        "int main(void) { int word = 0; return syscall(SYS_futex, &word, 0, 0, 0); }"
+    )
+    with pytest.raises(Exception, match="deadlock"):
+        execute(compiled(source))
+
+
+def test_memory_can_run_out() -> None:
+    with pytest.raises(Exception, match=r"kernel\.memory_bytes"):
+        execute(
+            "scan", region=64 << 20, sets=("kernel.memory_bytes=65MiB",), policy="private", procs=40
+        )

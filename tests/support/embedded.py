@@ -1,0 +1,49 @@
+"""Runs of the embedded engine, through the same Python that the command line uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ptshare_plugin import config, program, run, spec, workloads
+
+
+def execute(
+    what: str | Path,
+    *,
+    policy: str = "ptshare",
+    procs: int = 1,
+    cores: int | None = None,
+    region: int = 4 << 20,
+    work: int | None = None,
+    seed: int = 1,
+    share: bool = True,
+    args: tuple[str, ...] = (),
+    preset: str = "server",
+    sets: tuple[str, ...] = (),
+) -> run.Run:
+    """Run a workload (by name) or a program (by path) under the embedded engine."""
+    workload = workloads.describe(what) if isinstance(what, str) else None
+    return run.execute(
+        spec.RunSpec(
+            program=program.load(workload.path if workload else what),
+            workload=workload,
+            args=args,
+            engine="embedded",
+            policy=policy,
+            procs=procs,
+            cores=spec.default_cores(procs) if cores is None else cores,
+            region=region,
+            share=share,
+            seed=seed,
+            work=work,
+            preset=preset,
+            overrides=sets,
+            config=config.load(preset, list(sets)),
+        )
+    )
+
+
+def totals(done: run.Run) -> dict[str, Any]:
+    """Metrics summed over processes, without those of the host."""
+    return {name: value for name, value in done.values[-1].items() if not name.startswith("host.")}
