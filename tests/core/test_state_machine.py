@@ -58,8 +58,9 @@ DONTNEED, WILLNEED = 4, 3
 processes = st.integers(0, 30)
 # Pages near the edges of 2 MiB chunks and of 64 KiB windows, and some between.
 page_offsets = st.sampled_from([0, 0, 0, 1, 2, 15, 16, 17, 255, 496, 510, 511])
-addresses = st.builds(
-    lambda chunk, page: BASE + chunk * PMD + page * PAGE, st.integers(0, CHUNKS - 1), page_offsets
+# A place in the region; see MemoryMachine.at.
+places = st.tuples(
+    st.integers(0, CHUNKS - 1), page_offsets, st.sampled_from("anywhere mapped".split())
 )
 chunk_starts = st.integers(0, CHUNKS - 1).map(lambda chunk: BASE + chunk * PMD)
 page_counts = st.sampled_from([1, 1, 2, 3, 16, 17, 100, 511, 512, 513, 1024])
@@ -68,6 +69,7 @@ rights = st.sampled_from(
 )
 file_picks = st.integers(0, 2)
 words = st.integers(1, 2**64 - 1)
+Place = tuple[int, int, str]
 
 
 class MemoryMachine(RuleBasedStateMachine):
@@ -82,8 +84,9 @@ class MemoryMachine(RuleBasedStateMachine):
         )
         self.oracle = Oracle("private" if twin else self.policy)
         self.share_flag = 0 if twin else SHARED_PT
-        # A TLB that forgets only what it is told to: (mm, page) -> frame, may write, may execute.
-        self.tlb: dict[tuple[int, int], tuple[int, bool, bool]] = {}
+        # TLBs of as many CPUs as it takes, which forget only what they are told to:
+        # (mm, page) -> {(frame, may write, may execute)}.
+        self.tlb: dict[tuple[int, int], set[tuple[int, bool, bool]]] = {}
         self.files: list[File] = []
 
     @property
@@ -92,6 +95,15 @@ class MemoryMachine(RuleBasedStateMachine):
 
     def pick(self, number: int) -> int:
         return self.live[number % len(self.live)]
+
+    def at(self, mm: int, place: Place) -> int:
+        """The address of a place: anywhere in the region, or inside a mapping if there is one."""
+        chunk, page, how = place
+        vmas = [v for v in self.kernel.vmas(mm) if BASE <= v[0] < BASE + CHUNKS * PMD]
+        if how == "anywhere" or not vmas:
+            return BASE + chunk * PMD + page * PAGE
+        start, end, *_ = vmas[chunk % len(vmas)]
+        return min(start + page * PAGE, end - PAGE)
 
     # ---- processes
 
@@ -210,7 +222,7 @@ class MemoryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.live)
     @rule(
         who=processes,
-        address=addresses,
+        place=places,
         count=page_counts,
         prot=rights,
         file=st.none() | file_picks,
@@ -225,7 +237,7 @@ class MemoryMachine(RuleBasedStateMachine):
     def mmap(
         self,
         who: int,
-        address: int,
+        place: Place,
         count: int,
         prot: int,
         file: int | None,
@@ -242,57 +254,63 @@ class MemoryMachine(RuleBasedStateMachine):
         flags |= ANONYMOUS if picked is None else 0
         length = count * PAGE - ragged
         offset = page * PAGE if picked else 0
-        self.do_mmap(
-            self.pick(who), address + odd, length, prot, flags, picked, offset, writable=writable
-        )
+        mm = self.pick(who)
+        address = self.at(mm, place) + odd
+        self.do_mmap(mm, address, length, prot, flags, picked, offset, writable=writable)
 
     @precondition(lambda self: self.live)
-    @rule(who=processes, address=addresses, count=page_counts)
-    def munmap(self, who: int, address: int, count: int) -> None:
+    @rule(who=processes, place=places, count=page_counts)
+    def munmap(self, who: int, place: Place, count: int) -> None:
         mm = self.pick(who)
+        self.do_munmap(mm, self.at(mm, place), count)
+
+    def do_munmap(self, mm: int, address: int, count: int) -> None:
         want = self.oracle.munmap(mm, address, count * PAGE)
         assert self.kernel.munmap(mm, address, count * PAGE) == want
 
     @precondition(lambda self: self.live)
     @rule(who=processes, chunk=chunk_starts, chunks=st.integers(1, 2))
     def munmap_chunks(self, who: int, chunk: int, chunks: int) -> None:
-        self.munmap(who, chunk, chunks * PMD_PAGES)
+        self.do_munmap(self.pick(who), chunk, chunks * PMD_PAGES)
 
     @precondition(lambda self: self.live)
-    @rule(who=processes, address=addresses, count=page_counts, prot=rights)
-    def mprotect(self, who: int, address: int, count: int, prot: int) -> None:
+    @rule(who=processes, place=places, count=page_counts, prot=rights)
+    def mprotect(self, who: int, place: Place, count: int, prot: int) -> None:
         mm = self.pick(who)
+        address = self.at(mm, place)
         want = self.oracle.mprotect(mm, address, count * PAGE, prot)
         assert self.kernel.mprotect(mm, address, count * PAGE, prot) == want
 
     @precondition(lambda self: self.live)
     @rule(
         who=processes,
-        address=addresses,
+        place=places,
         old=page_counts,
         new=page_counts,
         flags=st.sampled_from([0, 1, 1, 3, 3, 2]),
-        to=addresses,
+        to=places,
         whole=st.booleans(),
     )
     def mremap(
-        self, who: int, address: int, old: int, new: int, flags: int, to: int, whole: bool
+        self, who: int, place: Place, old: int, new: int, flags: int, to: Place, whole: bool
     ) -> None:
         mm = self.pick(who)
+        address, target = self.at(mm, place), self.at(mm, to)
         vma = next((v for v in self.kernel.vmas(mm) if v[0] <= address < v[1]), None)
         if vma and whole:  # an exact VMA, which random arguments seldom hit
             address, old = vma[0], (vma[1] - vma[0]) // PAGE
         inside = vma is not None and address + old * PAGE <= vma[1]
-        got = self.kernel.mremap(mm, address, old * PAGE, new * PAGE, flags, to)
+        got = self.kernel.mremap(mm, address, old * PAGE, new * PAGE, flags, target)
         want = self.oracle.mremap(
-            mm, address, old * PAGE, new * PAGE, flags, to, inside, got
+            mm, address, old * PAGE, new * PAGE, flags, target, inside, got
         )  # fmt: skip
         assert got == want
 
     @precondition(lambda self: self.live)
-    @rule(who=processes, address=addresses, count=page_counts, harmless=st.booleans())
-    def madvise(self, who: int, address: int, count: int, harmless: bool) -> None:
+    @rule(who=processes, place=places, count=page_counts, harmless=st.booleans())
+    def madvise(self, who: int, place: Place, count: int, harmless: bool) -> None:
         mm = self.pick(who)
+        address = self.at(mm, place)
         if harmless:
             assert self.kernel.madvise(mm, address, 0, WILLNEED) == 0
             return
@@ -318,7 +336,9 @@ class MemoryMachine(RuleBasedStateMachine):
 
     def remember(self, mm: int, address: int) -> None:
         frame, bits, _ = self.kernel.translate(mm, address)
-        self.tlb[mm, address // PAGE] = frame, bool(bits & 2), not bits >> 63
+        self.tlb.setdefault((mm, address // PAGE), set()).add(
+            (frame, bool(bits & 2), not bits >> 63)
+        )
 
     def do_read(self, mm: int, address: int) -> None:
         want = self.oracle.access(mm, address, "read")
@@ -333,27 +353,34 @@ class MemoryMachine(RuleBasedStateMachine):
             self.remember(mm, address)
 
     @precondition(lambda self: self.live)
-    @rule(who=processes, address=addresses)
-    def read(self, who: int, address: int) -> None:
-        self.do_read(self.pick(who), address)
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes, address=addresses, value=words)
-    def write(self, who: int, address: int, value: int) -> None:
-        self.do_write(self.pick(who), address, value)
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes, address=addresses)
-    def fetch(self, who: int, address: int) -> None:
+    @rule(who=processes, place=places)
+    def read(self, who: int, place: Place) -> None:
         mm = self.pick(who)
+        self.do_read(mm, self.at(mm, place))
+
+    @precondition(lambda self: self.live)
+    @rule(who=processes, place=places, value=words)
+    def write(self, who: int, place: Place, value: int) -> None:
+        mm = self.pick(who)
+        self.do_write(mm, self.at(mm, place), value)
+
+    @precondition(lambda self: self.live)
+    @rule(who=processes, place=places)
+    def fetch(self, who: int, place: Place) -> None:
+        mm = self.pick(who)
+        address = self.at(mm, place)
         signal, _ = self.oracle.access(mm, address, "fetch")
         got = self.kernel.touch(mm, address, "fetch")
         assert got == -signal if signal else got > 0
 
     @precondition(lambda self: self.live)
-    @rule(address=addresses, value=words)
-    def all_see_one_write(self, address: int, value: int) -> None:
-        self.do_write(self.live[0], address, value)
+    @rule(who=processes, place=places, value=words)
+    def all_see_one_write(self, who: int, place: Place, value: int) -> None:
+        writer = self.pick(who)
+        address = self.at(writer, place)
+        for mm in self.live:
+            self.do_read(mm, address)
+        self.do_write(writer, address, value)
         for mm in self.live:
             self.do_read(mm, address)
 
@@ -433,13 +460,14 @@ class MemoryMachine(RuleBasedStateMachine):
             for mm, start, end in targets:
                 for key in [k for k in self.tlb if k[0] == mm and start <= k[1] * PAGE < end]:
                     del self.tlb[key]
-        for (mm, page), (frame, writable, executable) in self.tlb.items():
+        for (mm, page), entries in self.tlb.items():
             now = self.kernel.translate(mm, page * PAGE)
             where = f"mm {mm}, page {page:#x}: "
             assert now is not None and now[1] & 1, where + "cached, but nothing is mapped"
-            assert now[0] == frame, where + "cached with another frame"
-            assert now[1] & 2 or not writable, where + "cached as writable"
-            assert not now[1] >> 63 or not executable, where + "cached as executable"
+            for frame, writable, executable in entries:
+                assert now[0] == frame, where + "cached with another frame"
+                assert now[1] & 2 or not writable, where + "cached as writable"
+                assert not now[1] >> 63 or not executable, where + "cached as executable"
 
     @invariant()
     def twins_have_the_same_tables(self) -> None:
