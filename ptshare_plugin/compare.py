@@ -109,7 +109,8 @@ def report_failures(runs: Sequence[Run]) -> list[str]:
         failures = run.failures()
         if not failures:
             continue
-        rank, process = failures[0]
+        # Those that only followed another's failure come last.
+        rank, process = min(failures, key=lambda item: (item[1].followed, item[0]))
         for line in process.stderr.decode("utf-8", "backslashreplace").splitlines()[-20:]:
             sys.stderr.write(f"rank {rank}: {line}\n")
         others = f" (and {len(failures) - 1} more ranks failed)" if len(failures) > 1 else ""

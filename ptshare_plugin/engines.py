@@ -57,6 +57,11 @@ class ProcessResult:
             name = f"signal {self.signal}"
         return f"was killed by {name}" + (f" ({self.note})" if self.note else "")
 
+    @property
+    def followed(self) -> bool:
+        """Whether it failed only because another process had: the engine or a workload says so."""
+        return self.note.startswith("ended because") or b"another rank failed" in self.stderr
+
 
 @dataclass(frozen=True, slots=True)
 class RunResult:

@@ -1,9 +1,9 @@
 // zipf: pages are chosen as a database's buffer cache sees them, few of them very often.
 //
-// Page of rank k (from 1) has a probability proportional to 1 / (k + theta'): the continuous
-// inversion k = N^u, u uniform in [0, 1), gives P(k <= x) = log x / log N, that is Zipf's law with
-// exponent 1. 2^x is computed by a table of fractions, in integers. Ranks are scattered over the
-// region by a bijection, so that hot pages are no neighbours.
+// A visit draws u uniformly from [0, 1) and takes the page of rank floor(N^u), from 1 to N. Rank k
+// is drawn with probability log((k + 1) / k) / log N, about 1 / (k log N): Zipf's law with
+// exponent 1. 2^x is a table of fractions, all in integers. The pages of the ranks are scattered
+// over the region, so that hot ones are no neighbours.
 #include "runtime/runtime.h"
 
 WORKLOAD("zipf", "visits pages as a database's buffer cache does, few of them very often",
@@ -13,7 +13,7 @@ static u64 writes = 10;
 const struct Extra extras[] = {{"--writes", &writes, 0, 100}, {0}};
 
 #define FRACTION_BITS 10
-static u32 powers[1 << FRACTION_BITS];  // 2^(i / 1024) in 1.31 fixed point, less one half
+static u32 powers[1 << FRACTION_BITS];  // 2^(i / 1024) in 1.31 fixed point
 
 // Square root of a 2.62 fixed-point product, by bits.
 static u64 square_root(u64 x) {
@@ -24,7 +24,7 @@ static u64 square_root(u64 x) {
     return root;
 }
 
-// powers[i] = 2^(i/1024) * 2^31, built from the ten square roots of two.
+// From the ten repeated square roots of two.
 static void fill_powers(void) {
     const u64 one = 1UL << 31;
     u64 roots[FRACTION_BITS];
@@ -57,40 +57,67 @@ static u64 log2_fixed(u64 n) {
     return result;
 }
 
+// xorshift64 (Marsaglia 2003)
+static u64 next(u64 state) {
+    state ^= state << 13;
+    state ^= state >> 7;
+    return state ^ (state << 17);
+}
+
+static int is_write(u64 state) {
+    return (state & 0xffff) * 100 < writes << 16;
+}
+
+// The rank of a page, from 1 to pages.
+static u64 draw(u64 state, u64 log_pages, u64 pages) {
+    const u64 exponent = ((state >> 32) * log_pages) >> 32;  // 16.16
+    const u64 fraction = (exponent >> (16 - FRACTION_BITS)) & ((1 << FRACTION_BITS) - 1);
+    const u64 rank = ((u64)powers[fraction] << (exponent >> 16)) >> 31;
+    return rank > pages ? pages : rank;
+}
+
+// Where the page of a rank lies. For powers of two a bijection; elsewhere two ranks may meet in one
+// page, which only adds their probabilities.
+static u64 page_of(u64 rank, u64 pages) {
+    return ((rank * 0x9e3779b97f4a7c15UL) >> 16) % pages;
+}
+
 void run(void) {
     setup();
     fill_powers();
     map_region();
     const u64 pages = pages_of_region();
     const u64 log_pages = log2_fixed(pages);
-    u64 state = mix(options.seed ^ mix(options.rank + 1)) | 1;
     const u64 slot = 8 * (1 + options.rank % 511);  // ranks write apart, up to 511 of them
+    const u64 start = mix(options.seed ^ mix(options.rank + 1)) | 1;
     barrier();
     mark_begin();
+    u64 state = start;
     u64 checksum = 0, written = 0, hottest = 0;
     for (u64 i = 0; i < options.work; ++i) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        const u64 exponent = ((state >> 32) * log_pages) >> 32;  // 16.16
-        const u64 fraction = (exponent >> (16 - FRACTION_BITS)) & ((1 << FRACTION_BITS) - 1);
-        u64 rank = ((u64)powers[fraction] << (exponent >> 16)) >> 31;  // from 1
-        if (rank > pages) rank = pages;
-        // An odd multiplier is a bijection of the pages only for powers of two; elsewhere two ranks
-        // may meet in one page, which only adds their probabilities.
-        const u64 page = (rank * 0x9e3779b97f4a7c15UL >> 16) % pages;
+        state = next(state);
+        const u64 rank = draw(state, log_pages, pages);
+        const u64 page = page_of(rank, pages);
         hottest += rank == 1;
         const u64 value = datum(page, slot);
         volatile u64* word = word_at(page * PAGE_SIZE + slot);
         const u64 got = *word;
         if (got != 0) expect("page", page, got, value);
-        if ((state & 0xffff) * 100 < writes << 16) {
+        if (is_write(state)) {
             *word = value;
             ++written;
         }
         checksum = mix(checksum ^ page);
     }
     mark_end();
+    // Nothing that this rank wrote is lost: the same draws once more.
+    state = start;
+    for (u64 i = 0; i < options.work; ++i) {
+        state = next(state);
+        if (!is_write(state)) continue;
+        const u64 page = page_of(draw(state, log_pages, pages), pages);
+        expect("page", page, *word_at(page * PAGE_SIZE + slot), datum(page, slot));
+    }
     put_number("visits", options.work);
     put_number("writes", written);
     put_number("hottest", hottest);

@@ -93,6 +93,7 @@ class Simulation final : private Observer, private TaskControl {
     void erase(Task& task);
     Task* find_task(std::int32_t pid);
     void fatal_fault(Task& task);
+    void crash(Task& task, int signal, const std::string& note);
     void cpu_exception(Task& task);
 
     Core& core_of(const Task& task) { return machine_.core(task.core); }

@@ -360,7 +360,24 @@ void Simulation::fatal_fault(Task& task) {
     std::ostringstream note;
     note << kVerbs[static_cast<unsigned>(fault.access)] << " 0x" << std::hex << fault.address.value
          << " at ip 0x" << task.pc.value;
-    end_process(task, 0, fault.kind == FaultKind::Bus ? SIGBUS : SIGSEGV, note.str());
+    crash(task, fault.kind == FaultKind::Bus ? SIGBUS : SIGSEGV, note.str());
+}
+
+// A started process that crashes takes the others with it: they may wait for it for ever.
+void Simulation::crash(Task& task, int signal, const std::string& note) {
+    if (ranks_[task.rank].pid == task.tgid) {
+        const std::string why = "ended because process " + std::to_string(task.rank) + " crashed";
+        const auto another = [&](const auto& other) {
+            return other->tgid != task.tgid && other->state != Task::State::Zombie;
+        };
+        for (;;) {
+            const auto next = std::find_if(tasks_.begin(), tasks_.end(), another);
+            if (next == tasks_.end()) break;
+            end_process(**next, 0, SIGKILL, why);
+        }
+    }
+    // Last: until then it is the task that runs, and so the one that is charged.
+    end_process(task, 0, signal, note);
 }
 
 void Simulation::cpu_exception(Task& task) {
@@ -392,7 +409,7 @@ void Simulation::cpu_exception(Task& task) {
     }
     std::ostringstream note;
     note << what << " at ip 0x" << std::hex << task.pc.value;
-    end_process(task, 0, signal, note.str());
+    crash(task, signal, note.str());
 }
 
 // ---- Waiting

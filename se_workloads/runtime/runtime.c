@@ -89,6 +89,7 @@ void fail(const char* what) {
     put_text(": ");
     put_text(what);
     write_line(2);
+    tell_failure();
     sys_exit(1);
 }
 
@@ -98,6 +99,7 @@ void fail_with(const char* what, u64 number) {
     put_text(what);
     put_number("value", number);
     write_line(2);
+    tell_failure();
     sys_exit(1);
 }
 
@@ -110,6 +112,7 @@ void expect(const char* what, u64 place, u64 got, u64 want) {
     put_hex("got", got);
     put_hex("expected", want);
     write_line(2);
+    tell_failure();
     sys_exit(1);
 }
 

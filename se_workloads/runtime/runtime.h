@@ -96,6 +96,8 @@ static inline u64 pages_of_region(void) {
 void barrier(void);
 // This rank takes no part in barriers any more.
 void leave_barrier(void);
+// The other ranks end at their next barrier: this one has failed.
+void tell_failure(void);
 
 // Region of interest: a system call that Linux does not know, so it does no harm there.
 void mark_begin(void);

@@ -81,6 +81,7 @@ const char* errno_name(long result) {
 static volatile struct {
     u64 arrived;     // ranks that wait in this generation; times 2^32, ranks that are gone
     u64 generation;  // counts completed barriers
+    u64 failed;      // 1 once a rank has failed: waiting for it would be for ever
 } * barrier_page;
 
 void map_barrier(const char* path) {
@@ -113,7 +114,12 @@ void barrier(void) {
     while (__atomic_load_n(&barrier_page->generation, __ATOMIC_SEQ_CST) == generation) {
         __asm__ volatile("pause");
         call(24, 0, 0, 0, 0, 0, 0);  // sched_yield; without it, this spins
+        if (barrier_page->failed) fail("another rank failed");
     }
+}
+
+void tell_failure(void) {
+    if (barrier_page) barrier_page->failed = 1;
 }
 
 void leave_barrier(void) {

@@ -8,96 +8,32 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
-PAGE = 4096
-PMD_PAGES = 512
-READ, WRITE, EXEC = 1, 2, 4
-SHARED, PRIVATE, FIXED, ANONYMOUS = 0x01, 0x02, 0x10, 0x20
-GROWSDOWN, POPULATE, NOREPLACE, SHARED_PT = 0x100, 0x8000, 0x100000, 0x200000
+from records import (
+    EXEC,
+    FIXED,
+    GROWSDOWN,
+    NOREPLACE,
+    PAGE,
+    PMD_PAGES,
+    POPULATE,
+    PRIVATE,
+    READ,
+    SHARED,
+    SHARED_PT,
+    WRITE,
+    File,
+    Group,
+    Mmap,
+    Page,
+    Space,
+    pages_of,
+)
+
 ENOMEM, EACCES, EFAULT, EEXIST, EINVAL = -12, -13, -14, -17, -22
 SIGBUS, SIGSEGV = 7, 11
 STACK_LIMIT = 8 << 20
 NEEDS = {"read": READ | WRITE | EXEC, "write": WRITE, "fetch": EXEC}  # any one of these rights
-
-
-def pages_of(length: int) -> int:
-    return (length + PAGE - 1) // PAGE
-
-
-@dataclass(eq=False)
-class File:
-    """A file: words that were written, and how much of its first content is left."""
-
-    id: int | None  # None: anonymous shared memory, zeros at first
-    size: int
-    written: dict[int, int] = field(default_factory=dict)
-    kept: int = 0  # bytes of the first content that no truncation has cut off
-
-    def __post_init__(self) -> None:
-        self.kept = self.size if self.id is not None else 0
-
-    @property
-    def pages(self) -> int:
-        return pages_of(self.size)
-
-    def word(self, page: int) -> int:
-        if page in self.written:
-            return self.written[page]
-        first = (self.id << 32 | page + 1) if self.id is not None else 0
-        return low_bytes(first, self.kept - page * PAGE)
-
-    def resize(self, size: int) -> None:
-        if size < self.size:
-            self.kept = min(self.kept, size)
-            self.written = {
-                page: low_bytes(word, size - page * PAGE)
-                for page, word in self.written.items()
-                if page < pages_of(size)
-            }
-        self.size = size
-
-
-def low_bytes(word: int, count: int) -> int:
-    return word & ((1 << 8 * min(max(count, 0), 8)) - 1)
-
-
-@dataclass(eq=False)
-class Group:
-    """Processes that share the page table of one range of a file."""
-
-    file: File
-    file_page: int
-    start: int  # page number
-    count: int
-    created: tuple[int, bool]  # protection and may-write that it was made with
-    rights: list[int]
-    members: set[int] = field(default_factory=set)
-    mapped: set[int] = field(default_factory=set)  # offsets some member has had mapped
-    chunks: set[int] = field(default_factory=set)  # 2 MiB chunks that ever had a page
-    links: set[tuple[int, int]] = field(default_factory=set)  # (member, chunk) that were faulted
-
-
-@dataclass(slots=True)
-class Page:
-    """One mapped page of one address space."""
-
-    rights: int
-    may_write: bool
-    shared: bool
-    file: File | None
-    file_page: int
-    group: Group | None = None
-    grows: bool = False
-    own: int | None = None  # the private word, once there is one
-    present: bool = False  # a shared file page that was accessed here (without fault-around)
-
-
-class Space:
-    def __init__(self) -> None:
-        self.pages: dict[int, Page] = {}
-        self.users = 1
-        self.brk_start = self.brk = 0
 
 
 class Oracle:
@@ -145,47 +81,32 @@ class Oracle:
     # ---- system calls: each returns what the caller sees; mmap and mremap take the address that
     # was chosen, where the choice is the kernel's, and check that it was free
 
-    def mmap(
-        self,
-        mm: int,
-        address: int,
-        length: int,
-        prot: int,
-        flags: int,
-        file: File | None,
-        offset: int,
-        readable: bool,
-        writable: bool,
-        chosen: int,
-    ) -> int:
-        space = self.spaces[mm]
+    def mmap(self, mm: int, ask: Mmap, chosen: int) -> int:
+        space, file, offset, flags = self.spaces[mm], ask.file, ask.offset, ask.flags
         kind = flags & 0xF
         shared = kind == SHARED
-        count = pages_of(length)
-        if kind not in (SHARED, PRIVATE) or length == 0 or offset % PAGE:
+        count = pages_of(ask.length)
+        if kind not in (SHARED, PRIVATE) or ask.length == 0 or offset % PAGE:
             return EINVAL
         if flags & GROWSDOWN and (shared or file):
             return EINVAL
-        if file and (not readable or (shared and prot & WRITE and not writable)):
+        if file and (not ask.readable or (shared and ask.prot & WRITE and not ask.writable)):
             return EACCES
         asked_sharing = bool(flags & SHARED_PT) and self.sharing
         group = self._overlapping(file, offset // PAGE, count) if asked_sharing else None
         if flags & (FIXED | NOREPLACE):
-            if address % PAGE:
+            if ask.address % PAGE:
                 return EINVAL
-            start: int | None = address // PAGE
-            if flags & NOREPLACE and self._any(space, address // PAGE, count):
+            start: int | None = ask.address // PAGE
+            if flags & NOREPLACE and self._any(space, ask.address // PAGE, count):
                 return EEXIST
         else:
-            start = next(
-                (at for at in (address // PAGE, group.start if group else 0)
-                 if at and not self._any(space, at, count)),
-                None,
-            )  # fmt: skip
-        rights = prot & 7
-        may_write = not (file and shared and not writable)
+            wishes = (ask.address // PAGE, group.start if group else 0)
+            start = next((at for at in wishes if at and not self._any(space, at, count)), None)
+        rights = ask.prot & 7
+        may_write = not (file and shared and not ask.writable)
         if asked_sharing:
-            error = self._refusal(start, length, shared, file, offset, rights, may_write, group)
+            error = self._refusal(ask, start, (rights, may_write), group)
             if error:
                 return error
         if start is None:
@@ -236,7 +157,7 @@ class Oracle:
                 signal, word = self.access(mm, (start + i) * PAGE, "read")
                 if signal:
                     break
-                if prot & WRITE and not shared:  # populated by a write that changes nothing
+                if ask.prot & WRITE and not shared:  # populated by a write that changes nothing
                     space.pages[start + i].own = word
         return start * PAGE
 
@@ -268,16 +189,15 @@ class Oracle:
         self,
         mm: int,
         address: int,
-        old: int,
-        new: int,
+        sizes: tuple[int, int],
         flags: int,
         to: int,
         one_vma: bool,
         chosen: int,
     ) -> int:
-        """`one_vma`: whether [address, address + old) is one VMA, where the pages leave it open."""
+        """`sizes`: old and new. `one_vma`: whether the old range is one VMA."""
         space = self.spaces[mm]
-        start, count, wanted = address // PAGE, pages_of(old), pages_of(new)
+        start, count, wanted = address // PAGE, *map(pages_of, sizes)
         fixed = bool(flags & 2)
         if (fixed and not flags & 1) or count == 0 or wanted == 0:
             return EINVAL
@@ -407,30 +327,23 @@ class Oracle:
         return None
 
     def _refusal(
-        self,
-        start: int | None,
-        length: int,
-        shared: bool,
-        file: File | None,
-        offset: int,
-        rights: int,
-        may_write: bool,
-        group: Group | None,
+        self, ask: Mmap, start: int | None, wanted: tuple[int, bool], group: Group | None
     ) -> int:
+        """Why MAP_SHARED_PT is refused, counted; 0 when it is not."""
         reason, error = "", EINVAL
-        if not shared:
+        if ask.flags & 0xF != SHARED:
             reason = "private"
-        elif not file:
+        elif not ask.file:
             reason = "anonymous"
-        elif length % (PAGE * PMD_PAGES) or (start or 0) % PMD_PAGES:
+        elif ask.length % (PAGE * PMD_PAGES) or (start or 0) % PMD_PAGES:
             reason = "misaligned"
-        elif group and (group.start != start or group.file_page != offset // PAGE):
+        elif group and (group.start != start or group.file_page != ask.offset // PAGE):
             reason = "address"
-        elif group and group.count != pages_of(length):
+        elif group and group.count != pages_of(ask.length):
             reason = "size"
-        elif group and group.created != (rights, may_write):
+        elif group and group.created != wanted:
             reason = "protection"
-            less = not rights & ~group.created[0] and group.created[1] == may_write
+            less = not wanted[0] & ~group.created[0] and group.created[1] == wanted[1]
             error = EINVAL if less else EACCES
         if not reason:
             return 0

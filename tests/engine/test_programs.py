@@ -183,3 +183,20 @@ def test_memory_can_run_out() -> None:
         execute(
             "scan", region=64 << 20, sets=("kernel.memory_bytes=65MiB",), policy="private", procs=40
         )
+
+
+def test_a_crash_ends_those_who_would_wait(compiled: Compile) -> None:
+    source = r"""
+#include <sched.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(void) {
+    if (atoi(getenv("PTSHARE_RANK")) == 1) __builtin_trap();
+    if (fork() == 0) _exit(0);
+    for (;;) sched_yield();
+}
+"""
+    done = execute(compiled(source), procs=3, cores=2)
+    assert [rank.status for rank in done.ranks] == [-9, -4, -9]
+    assert done.ranks[0].note == "ended because process 1 crashed"
+    assert totals(done)["frames.end"] == 0
