@@ -31,7 +31,7 @@ _STEP = 500_000
 class ProcessResult:
     """How one process ended: ``exit`` its code, ``signal`` the one that killed it, or 0.
 
-    :param note: why, for a fatal signal: ``write to 0x... at ip 0x...``.
+    :param note: why, for a fatal signal: ``write to page 0x... at ip 0x...``.
     """
 
     pid: int

@@ -356,10 +356,10 @@ SyscallResult Simulation::kill(Task& task, std::int32_t pid, int signal, bool) {
 
 void Simulation::fatal_fault(Task& task) {
     const Machine::Fatal& fault = machine_.last_fault();
-    static constexpr const char* kVerbs[] = {"read of", "write to", "fetch from"};
+    static constexpr const char* kVerbs[] = {"read of page", "write to page", "fetch from page"};
     std::ostringstream note;
-    note << kVerbs[static_cast<unsigned>(fault.access)] << " 0x" << std::hex << fault.address.value
-         << " at ip 0x" << task.pc.value;
+    note << kVerbs[static_cast<unsigned>(fault.access)] << " 0x" << std::hex
+         << align_down(fault.address, kPageSize).value << " at ip 0x" << task.pc.value;
     crash(task, fault.kind == FaultKind::Bus ? SIGBUS : SIGSEGV, note.str());
 }
 

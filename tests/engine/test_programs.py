@@ -128,14 +128,14 @@ int main(int argc, char** argv) {
 
 
 CRASHES = {
-    "*(volatile int*)0x123456 = 1;": (11, "write to 0x123"),
-    "((void (*)(void))0x654321)();": (11, "fetch from 0x654"),
+    "*(volatile int*)0x123456 = 1;": (11, "write to page 0x123000"),
+    "((void (*)(void))0x654321)();": (11, "fetch from page 0x654000"),
     "__builtin_trap();": (4, "invalid"),
     "volatile int zero = 0, seven = 7; return seven / zero;": (8, "divide"),
     "raise(SIGTERM);": (15, "sent to itself"),
     'char* p = mmap(0, 8192, 1, 2, open("/few", O_RDWR | O_CREAT, 0600), 0); return p[5000];': (
         7,
-        "read of",
+        "read of page",
     ),
 }
 
