@@ -104,7 +104,9 @@ def main() -> None:
     """Print the tables in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3, help="rounds of each case")
-    parser.add_argument("--procs", type=int, default=1000, help="processes of the memory run")
+    parser.add_argument(
+        "--procs", type=int, default=1000, help="processes of the memory run, 0: none"
+    )
     options = parser.parse_args()
     print(
         f"{platform.machine()}, {platform.system()} {platform.release()}, Python "
@@ -118,6 +120,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         for case in CASES:
             print(measure(case, options.repeats, Path(name)), flush=True)
+    if not options.procs:
+        return
     print("\n| processes | policy | peak memory | simulated instructions | time |")
     print("|---:|---|---:|---:|---:|")
     for policy in ("private", "ptshare"):
