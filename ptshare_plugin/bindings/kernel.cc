@@ -128,6 +128,7 @@ class Model {
     // What a user-mode access does: hardware walk, faults until it goes through, A and D bits. The
     // frame it ends at, or the negated number of the signal that it raises.
     std::int64_t touch(Mm& mm, VirtAddr address, Access access) {
+        if (address >= kernel_.task_size()) return -kSigSegv;
         for (int tries = 0; tries < 4; ++tries) {
             if (const auto pfn = walk(mm, address, access)) {
                 return static_cast<std::int64_t>(pfn->value);

@@ -9,8 +9,13 @@ namespace {
 TagArray make_cache(const Params& params, const std::string& name, bool payload = false) {
     const std::uint64_t line = params.count("cache.line_bytes");
     const std::string key = "cache." + name;
-    return TagArray(key + ".bytes", params.count(key + ".bytes") / line,
-                    params.count(key + ".ways"), payload);
+    const std::uint64_t bytes = params.count(key + ".bytes");
+    const bool needed = name == "l1i" || name == "l1d";
+    if (bytes % line != 0 || (needed && bytes == 0)) {
+        throw std::invalid_argument(key + ".bytes must be a multiple of cache.line_bytes" +
+                                    (needed ? ", not 0" : ""));
+    }
+    return TagArray(key + ".bytes", bytes / line, params.count(key + ".ways"), payload);
 }
 
 unsigned log2_of(std::uint64_t value, const char* what) {

@@ -124,13 +124,15 @@ Translation Machine::translate(Core& core, VirtAddr address, Access access) {
         core.mmu->translate(address, access, core.context, core.running->counters);
     if (result.tlb_cycles != 0) charge(core, &Counters::cycles_tlb, result.tlb_cycles);
     if (result.walk_cycles != 0) charge(core, &Counters::cycles_walk, result.walk_cycles);
+    // A walk drops an entry that did not serve from both L1 TLBs.
+    if (!result.ok || result.walk_cycles != 0) core.last_data_page = core.last_code_page = kNoPage;
     return result;
 }
 
 bool Machine::make_accessible(Core& core, VirtAddr address, Access access) {
     for (int tries = 0; tries < kMaxTries; ++tries) {
         const auto leaf = core.running->mm->table.leaf(address);
-        if (leaf && leaf->pte.permits(access)) return true;
+        if (leaf && leaf->pte.permits(access) && address < kernel_.task_size()) return true;
         if (translate(core, address, access).ok) {
             throw std::logic_error("a stale translation was used: the page tables forbid it");
         }

@@ -72,6 +72,8 @@ Translation Mmu::translate(VirtAddr address, Access access, const MmuContext& co
     FirstLevel& first = fetch ? itlb_ : dtlb_;
     const Pcid pcid = context.pcid;
     Translation result;
+    // Beyond the user half. A walk ignores the upper bits and would take it for another address.
+    if ((address.value >> (kPageShift + kIndexBits * levels_ - 1)) != 0) return result;
     PageSize size = PageSize::Small;
     bool assist = false;
 

@@ -37,7 +37,8 @@ class Mmu {
     // Translates as hardware does: L1 TLB (no cost), second level, page walk. A walk sets A in the
     // leaf, and D for a write. A write through a TLB entry whose D is clear walks again to set it
     // (a dirty assist). An entry that forbids the access is dropped and the walk decides, so that
-    // the fault reports what the tables say now (Intel SDM volume 3A, 4.10.4.2).
+    // the fault reports what the tables say now (Intel SDM volume 3A, 4.10.4.2). An address beyond
+    // the user half faults at once: no count, no cycles.
     Translation translate(VirtAddr address, Access access, const MmuContext& context,
                           Counters& counters);
 

@@ -4,7 +4,10 @@
 #include <algorithm>
 #include <list>
 #include <map>
+#include <optional>
 #include <random>
+#include <set>
+#include <utility>
 
 #include "check.h"
 #include "parameters.h"
@@ -31,6 +34,183 @@ struct World {
 
 constexpr AccessKind kWrite = AccessKind::Write;
 const Values kNoLlc{{"cache.llc.bytes", std::int64_t{0}}};
+
+// ---- A naive hierarchy: sets are lists, the directory is a set of cores, a core's state of a line
+// is kept once, not in each copy.
+
+struct NaiveCache {
+    NaiveCache(std::uint64_t lines, std::uint64_t ways_of_set)
+        : ways(ways_of_set), sets(lines / ways_of_set) {}
+    std::list<std::uint64_t>& set(std::uint64_t line) { return sets[line % sets.size()]; }
+    bool present() const { return !sets.empty(); }
+    bool holds(std::uint64_t line) {
+        return present() && std::count(set(line).begin(), set(line).end(), line) == 1;
+    }
+    bool touch(std::uint64_t line) {
+        if (!holds(line)) return false;
+        set(line).remove(line);
+        set(line).push_front(line);
+        return true;
+    }
+    std::optional<std::uint64_t> insert(std::uint64_t line) {
+        std::optional<std::uint64_t> evicted;
+        if (set(line).size() == ways) {
+            evicted = set(line).back();
+            set(line).pop_back();
+        }
+        set(line).push_front(line);
+        return evicted;
+    }
+    void erase(std::uint64_t line) {
+        if (present()) set(line).remove(line);
+    }
+
+    std::size_t ways;
+    std::vector<std::list<std::uint64_t>> sets;
+};
+
+struct NaiveHierarchy {
+    struct Private {
+        NaiveCache l1i, l1d, l2;
+        std::map<std::uint64_t, LineState> states;
+    };
+
+    // L1 4 lines in 2 ways, L2 16 in 4, LLC 64 in 4; latencies and counts as the real one.
+    NaiveHierarchy(unsigned count, bool with_l2, bool with_llc, bool at_l2)
+        : cores(count, Private{{4, 2}, {4, 2}, {with_l2 ? 16U : 0U, 4}, {}}),
+          llc(with_llc ? 64 : 0, 4),
+          walker_at_l2(at_l2) {}
+
+    CacheResult access(unsigned id, std::uint64_t line, AccessKind kind, Counters& c) {
+        Private& core = cores[id];
+        const bool write = kind == AccessKind::Write;
+        const bool fetch = kind == AccessKind::Fetch;
+        const bool skip_l1 = kind == AccessKind::WalkRead && walker_at_l2;
+        NaiveCache& l1 = fetch ? core.l1i : core.l1d;
+        if (!skip_l1) {
+            ++(fetch ? c.l1i_accesses : c.l1d_accesses);
+            if (l1.touch(line)) return {Served::L1, 4 + (write ? own(id, line, c) : 0)};
+            ++(fetch ? c.l1i_misses : c.l1d_misses);
+        }
+        CacheResult result;
+        if (core.l2.present()) ++c.l2_accesses;
+        if (core.l2.touch(line)) {
+            result = {Served::L2, 10 + (write ? own(id, line, c) : 0)};
+        } else {
+            if (core.l2.present()) ++c.l2_misses;
+            result = outside(id, line, write, c);
+            if (core.l2.present()) {
+                if (const auto evicted = core.l2.insert(line)) drop(id, *evicted);
+            }
+        }
+        if (!skip_l1) {
+            const auto evicted = l1.insert(line);
+            if (evicted && !core.l2.present()) drop(id, *evicted);
+        }
+        return result;
+    }
+
+    CacheResult outside(unsigned id, std::uint64_t line, bool write, Counters& c) {
+        CacheResult result{Served::Dram, 200};
+        if (llc.present()) {
+            ++c.llc_accesses;
+            if (llc.touch(line)) {
+                result = {Served::Llc, 40};
+            } else {
+                ++c.llc_misses;
+                if (const auto evicted = llc.insert(line)) {
+                    for (const unsigned holder : listed[*evicted]) drop(holder, *evicted);
+                    listed.erase(*evicted);
+                    exclusive.erase(*evicted);
+                }
+            }
+        }
+        if (exclusive[line] && listed[line].count(id) == 0) {
+            auto& states = cores[*listed[line].begin()].states;
+            const auto held = states.find(line);
+            if (held != states.end()) {
+                if (held->second == LineState::Modified) {
+                    ++c.cache_transfers;
+                    result = {Served::Llc, 60};
+                }
+                held->second = LineState::Shared;
+            }
+        }
+        if (write) take_from_others(id, line, c);
+        listed[line].insert(id);
+        exclusive[line] = listed[line].size() == 1;
+        cores[id].states[line] = write             ? LineState::Modified
+                                 : exclusive[line] ? LineState::Exclusive
+                                                   : LineState::Shared;
+        return result;
+    }
+    // A write to a held line; what it takes beyond the hit.
+    std::uint64_t own(unsigned id, std::uint64_t line, Counters& c) {
+        const LineState before = std::exchange(cores[id].states.at(line), LineState::Modified);
+        if (before != LineState::Shared) return 0;
+        take_from_others(id, line, c);
+        exclusive[line] = true;
+        llc.touch(line);
+        return llc.present() ? 40 : 60;
+    }
+    void take_from_others(unsigned id, std::uint64_t line, Counters& c) {
+        for (const unsigned holder : listed[line]) {
+            if (holder == id) continue;
+            ++c.cache_invalidations;
+            drop(holder, line);
+        }
+        listed[line] = {id};
+    }
+    void drop(unsigned id, std::uint64_t line) {
+        Private& core = cores[id];
+        for (NaiveCache* cache : {&core.l1i, &core.l1d, &core.l2}) cache->erase(line);
+        core.states.erase(line);
+    }
+
+    std::vector<Private> cores;
+    NaiveCache llc;
+    bool walker_at_l2;
+    std::map<std::uint64_t, std::set<unsigned>> listed;
+    std::map<std::uint64_t, bool> exclusive;
+};
+
+// Random accesses of three cores to 256 lines, a few of them contended, beside the naive hierarchy.
+void compare_with_naive(bool with_l2, bool with_llc, bool walker_at_l2, std::uint64_t seed) {
+    const auto bytes = [](std::int64_t lines) { return Parameter(lines * 64); };
+    const auto ways = [](std::int64_t n) { return Parameter(n); };
+    World world(3, {{"cache.l1i.bytes", bytes(4)},
+                    {"cache.l1i.ways", ways(2)},
+                    {"cache.l1d.bytes", bytes(4)},
+                    {"cache.l1d.ways", ways(2)},
+                    {"cache.l2.bytes", bytes(with_l2 ? 16 : 0)},
+                    {"cache.l2.ways", ways(4)},
+                    {"cache.llc.bytes", bytes(with_llc ? 64 : 0)},
+                    {"cache.llc.ways", ways(4)},
+                    {"mmu.walker.port", std::string(walker_at_l2 ? "l2" : "l1d")}});
+    NaiveHierarchy naive(3, with_l2, with_llc, walker_at_l2);
+    std::vector<Counters> wanted(3);
+    std::mt19937_64 random(seed);
+    for (int step = 0; step < 60000; ++step) {
+        const auto core = static_cast<unsigned>(random() % 3);
+        const std::uint64_t line = random() % 2 == 0 ? random() % 8 : random() % 256;
+        auto kind = static_cast<AccessKind>(random() % 4);
+        // Without an L2, copies in L1I and L1D are the only ones, and each has its own state.
+        if (!with_l2 && kind == AccessKind::Fetch) kind = AccessKind::Read;
+        const CacheResult got = world.go(core, line * 64 + random() % 64, kind);
+        const CacheResult want = naive.access(core, line, kind, wanted[core]);
+        CHECK(got.served == want.served);
+        CHECK_EQ(got.latency, want.latency);
+        if (check::failures_in_test != 0) return;
+    }
+    for (unsigned core = 0; core < 3; ++core) {
+#define PTSHARE_SAME(field, name) CHECK_EQ(world.counters[core].field, wanted[core].field);
+        PTSHARE_COUNTERS(PTSHARE_SAME)
+#undef PTSHARE_SAME
+        // The comparison met what it is for.
+        CHECK(wanted[core].cache_transfers > 100 || !with_l2);
+        CHECK(wanted[core].cache_invalidations > 1000);
+    }
+}
 
 }  // namespace
 
@@ -108,6 +288,44 @@ TEST(what_leaves_the_llc_leaves_every_core) {
     CHECK(world.go(0, 0).served == Served::Dram);
 }
 
+TEST(a_walker_enters_at_its_port) {
+    for (const bool at_l2 : {false, true}) {
+        World world(1, {{"mmu.walker.port", std::string(at_l2 ? "l2" : "l1d")}});
+        CHECK_EQ(world.latency(0, 0x40, AccessKind::WalkRead), 200U);
+        const CacheResult again = world.go(0, 0x40, AccessKind::WalkRead);
+        CHECK(again.served == (at_l2 ? Served::L2 : Served::L1));
+        CHECK_EQ(again.latency, at_l2 ? 10U : 4U);
+        CHECK_EQ(world.counters[0].l1d_accesses, at_l2 ? 0U : 2U);
+        CHECK_EQ(world.counters[0].l2_accesses, at_l2 ? 2U : 1U);
+        // Data finds what the walker left.
+        CHECK_EQ(world.latency(0, 0x40), at_l2 ? 10U : 4U);
+    }
+}
+
+TEST(a_write_that_hits_l2_asks_the_directory_too) {
+    // given a line that two cores read, and that left the writer's L1D for its L2
+    World world(2);
+    world.go(1, 0x1000);
+    for (std::uint64_t i = 0; i <= 4; ++i) world.go(0, 0x1000 + i * 1024);
+    const CacheResult write = world.go(0, 0x1000, kWrite);
+    CHECK(write.served == Served::L2);
+    CHECK_EQ(write.latency, 10U + 40);
+    CHECK_EQ(world.counters[0].cache_invalidations, 1U);
+    CHECK_EQ(world.latency(1, 0x1000), 60U);
+}
+
+TEST(a_written_line_is_transferred_from_l2_too_and_once) {
+    // given a line written by core 0 that left its L1D
+    World world(3);
+    for (std::uint64_t i = 0; i <= 4; ++i) world.go(0, 0x1000 + i * 1024, kWrite);
+    // when the others read it, then the first takes it from core 0, the second from the LLC
+    CHECK_EQ(world.latency(1, 0x1000), 60U);
+    CHECK_EQ(world.latency(2, 0x1000), 40U);
+    CHECK_EQ(world.counters[1].cache_transfers, 1U);
+    CHECK_EQ(world.counters[2].cache_transfers, 0U);
+    CHECK_EQ(world.counters[1].cache_invalidations, 0U);
+}
+
 TEST(without_an_llc_cores_are_coherent_too) {
     World world(2, kNoLlc);
     world.go(0, 0x40, kWrite);
@@ -139,10 +357,64 @@ TEST(one_core_alone_or_among_others_is_served_alike) {
     CHECK_EQ(alone.counters[0].llc_misses, among.counters[0].llc_misses);
 }
 
-TEST(too_many_cores_are_refused) {
+TEST(three_cores_are_served_as_by_a_naive_hierarchy) {
+    compare_with_naive(true, true, false, 1);
+    compare_with_naive(true, true, true, 2);
+    compare_with_naive(true, false, false, 3);
+    compare_with_naive(false, true, false, 4);
+}
+
+TEST(what_makes_no_hierarchy_is_refused) {
     CHECK_THROWS(World(65), std::invalid_argument, "64");
+    CHECK_THROWS(World(0), std::invalid_argument, "cores");
+    CHECK_THROWS(World(1, {{"cache.line_bytes", std::int64_t{48}}}), std::invalid_argument,
+                 "cache.line_bytes");
+    CHECK_THROWS(World(1, {{"cache.l1d.bytes", std::int64_t{0}}}), std::invalid_argument,
+                 "cache.l1d.bytes");
+    // Half a line is no cache, nor is a cache of half lines.
+    CHECK_THROWS(World(1, {{"cache.l1i.bytes", std::int64_t{32}}}), std::invalid_argument,
+                 "cache.l1i.bytes");
+    CHECK_THROWS(World(1, {{"cache.llc.bytes", std::int64_t{(1 << 20) + 1}}}),
+                 std::invalid_argument, "cache.llc.bytes");
     CHECK_THROWS(World(1, {{"cache.l2.ways", std::int64_t{3}}}), std::invalid_argument,
                  "cache.l2.bytes");
+}
+
+TEST(an_evicted_line_comes_back_with_state_and_word) {
+    // given 2 sets x 2 ways; lines 1, 3 and 5 belong to set 1
+    TagArray tags("tags", 4, 2, true);
+    CHECK(!tags.insert(1, LineState::Shared));
+    tags.front_payload(1) = 11;
+    CHECK(!tags.insert(3, LineState::Exclusive));
+    tags.front_payload(3) = 33;
+    CHECK(!tags.insert(2, LineState::Shared));
+    TagArray::set_state(*tags.find(1), LineState::Modified);
+    CHECK(TagArray::state(*tags.peek(3)) == LineState::Exclusive);
+    // when a third comes, then line 3 goes, which was used least recently
+    const auto first = tags.insert(5, LineState::Shared);
+    CHECK_EQ(first->line, 3U);
+    CHECK(first->state == LineState::Exclusive);
+    CHECK_EQ(first->payload, 33U);
+    CHECK_EQ(tags.front_payload(5), 0U);
+    // A look does not change the order: line 1 is the next.
+    CHECK(TagArray::state(*tags.peek(1)) == LineState::Modified);
+    const auto second = tags.insert(3, LineState::Shared);
+    CHECK_EQ(second->line, 1U);
+    CHECK(second->state == LineState::Modified);
+    CHECK_EQ(second->payload, 11U);
+    // An erased place is filled before another line goes.
+    tags.erase(5);
+    CHECK(!tags.insert(7, LineState::Shared));
+    CHECK(tags.peek(3) && tags.peek(2) && !tags.peek(5));
+}
+
+TEST(tags_that_make_no_sets_are_refused) {
+    CHECK_THROWS(TagArray("tags", 60, 5), std::invalid_argument, "tags: 60 lines in 5 ways");
+    CHECK_THROWS(TagArray("tags", 4, 0), std::invalid_argument, "tags");
+    CHECK_THROWS(TagArray("tags", 4, 8), std::invalid_argument, "tags");
+    TagArray none("tags", 0, 4);
+    none.erase(1);
+    CHECK(!none.present() && !none.peek(1));
 }
 
 TEST(tags_behave_as_lists_in_order_of_use) {

@@ -1,6 +1,7 @@
 // The machine: what faults, switches and flushes cost, to the cycle, and who is charged.
 #include "engine/machine.h"
 
+#include <algorithm>
 #include <random>
 
 #include "check.h"
@@ -209,38 +210,231 @@ TEST(lines_and_fractions) {
     CHECK_EQ(world.machine.core(0).clock, stack_of(world.counters(0)));
 }
 
-TEST(the_shortcut_for_the_last_page_changes_no_count) {
-    // given the same accesses through the machine, and one by one through an MMU and caches
+TEST(fractions_of_base_cycles_are_kept) {
+    World world("private", 1, 1, {{"cpu.base_cpi", 0.375}});
+    Core& core = world.machine.core(0);
+    std::uint64_t instructions = 0;
+    for (unsigned i = 1; i <= 30; ++i) {
+        world.machine.block(core, kRegion, 1, i % 4 + 1);
+        instructions += i % 4 + 1;
+        CHECK_EQ(world.counters(0).cycles_base, instructions * 3 / 8);
+    }
+    CHECK_EQ(world.counters(0).instructions, instructions);
+}
+
+TEST(one_remote_cpu_costs_the_first_of_them) {
+    World world("ptshare", 2, 2);
+    for (unsigned i = 0; i < 2; ++i) world.touch(i, 0, Access::Write);
+    const std::uint64_t clocks[] = {world.machine.core(0).clock, world.machine.core(1).clock};
+    world.protect(1, 1, 1, kProtRead);
+    const std::uint64_t own = world.cost("shootdown.local") + world.cost("flush_page");
+    CHECK_EQ(world.machine.core(1).clock - clocks[1],
+             world.cost("pte_update") + own + world.cost("shootdown.first_cpu"));
+    CHECK_EQ(world.machine.core(0).clock - clocks[0], own + world.cost("shootdown.receive"));
+    CHECK_EQ(world.counters(1).shootdown_ipis, 1U);
+    CHECK_EQ(world.counters(0).shootdown_received, 1U);
+    CHECK_EQ(world.counters(0).shootdowns, 0U);
+    // Each had the page in its D-TLB and in its second level.
+    CHECK_EQ(world.counters(0).tlb_flushed_entries, 2U);
+    CHECK_EQ(world.counters(1).tlb_flushed_entries, 2U);
+    CHECK(world.machine.take_translations_changed());
+    CHECK(!world.machine.take_translations_changed());
+}
+
+TEST(a_thread_on_another_core_is_interrupted) {
+    // given a process with a thread on each core
+    World world("private", 1, 2);
+    Charged thread;
+    thread.mm = world.tasks[0].mm;
+    world.machine.switch_to(world.machine.core(1), &thread);
+    world.touch(0, 0, Access::Write);
+    world.touch(1, 0, Access::Write);
+    CHECK_EQ(thread.counters.faults_file, 0U);
+    world.protect(0, 0, 1, kProtRead);
+    CHECK_EQ(world.counters(0).shootdown_ipis, 1U);
+    CHECK_EQ(thread.counters.shootdown_received, 1U);
+    CHECK(!world.machine.access(world.machine.core(1), kRegion, 8, Access::Write));
+    world.machine.core(1).running = nullptr;
+}
+
+TEST(pages_up_to_the_ceiling_are_flushed_one_by_one) {
     World world("private", 1, 1);
-    for (std::uint64_t page = 0; page < 1024; ++page) world.touch(0, page, Access::Write);
+    for (std::uint64_t page = 0; page < 40; ++page) world.touch(0, page, Access::Write);
+    const Counters before = world.counters(0);
+    world.protect(0, 0, 33, kProtRead);
+    const Counters& c = world.counters(0);
+    CHECK_EQ(c.cycles_shootdown - before.cycles_shootdown,
+             world.cost("shootdown.local") + 33 * world.cost("flush_page"));
+    CHECK_EQ(c.cycles_syscall - before.cycles_syscall, 33 * world.cost("pte_update"));
+    // The D-TLB held pages 32 to 39: one of them goes.
+    CHECK_EQ(c.tlb_flushed_entries, 33U + 1);
+    world.touch(0, 39);
+    CHECK_EQ(c.walks_data, before.walks_data);
+}
+
+TEST(what_a_switch_leaves_behind_costs_exact_cycles) {
+    // given two processes on one core, each with page 0 in all caches
+    for (const std::int64_t pcids : {0, 2}) {
+        // An L1D that has room for the 8 table lines and the data line, all of one set.
+        World world("private", 2, 1,
+                    {{"mmu.pcids", pcids},
+                     {"cache.l1d.bytes", std::int64_t{65536}},
+                     {"cache.l1d.ways", std::int64_t{16}},
+                     {"cache.l2.bytes", std::int64_t{0}}});
+        world.touch(0, 0);
+        world.run(1, 0);
+        world.touch(0, 0);
+        world.run(0, 0);
+        // when the first comes back and touches it
+        const Counters before = world.counters(0);
+        const std::uint64_t clock = world.machine.core(0).clock;
+        world.touch(0, 0);
+        // then its TLB entry is there, or it walks four entries that are in L1
+        const Counters& c = world.counters(0);
+        CHECK_EQ(c.cycles_walk - before.cycles_walk, pcids == 0 ? 4 * kL1 : 0U);
+        CHECK_EQ(c.cycles_tlb - before.cycles_tlb, pcids == 0 ? 7U : 0U);
+        CHECK_EQ(c.cycles_data, before.cycles_data);  // an L1 hit is in the base CPI
+        CHECK_EQ(world.machine.core(0).clock - clock, stack_of(c) - stack_of(before));
+    }
+}
+
+TEST(addresses_that_no_table_reaches_are_fatal) {
+    // given a page that may be read
+    World world("private", 1, 1);
+    world.touch(0, 0);
+    Core& core = world.machine.core(0);
+    // then it is not met again at addresses that a walk could not tell from its own
+    for (const unsigned bit : {48U, 59U, 63U}) {
+        const VirtAddr beyond = kRegion + (1ULL << bit);
+        CHECK(!world.machine.access(core, beyond, 8, Access::Read));
+        CHECK(world.machine.last_fault().kind == FaultKind::Segv);
+        CHECK_EQ(world.machine.last_fault().address.value, beyond.value);
+        CHECK(!world.machine.make_accessible(core, beyond, Access::Read));
+    }
+    CHECK_EQ(world.counters(0).faults_segv, 6U);
+}
+
+TEST(clocks_add_up_and_no_stale_translation_is_held) {
+    // given two processes on each of two cores, and random work: accesses, mprotect, madvise,
+    // blocks
+    for (const char* policy : {"private", "ptshare"}) {
+        for (const std::int64_t pcids : {0, 1, 6}) {
+            World world(policy, 4, 2, {{"mmu.pcids", pcids}});
+            Kernel& kernel = world.machine.kernel();
+            std::mt19937_64 random(17);
+            for (int step = 0; step < 6000; ++step) {
+                const auto id = static_cast<unsigned>(random() % 2);
+                Core& core = world.machine.core(id);
+                const std::uint64_t what = random() % 100;
+                const std::uint64_t first = random() % 96;
+                const VirtAddr at = kRegion + first * kPageSize;
+                if (what < 6) {
+                    world.machine.switch_to(core, &world.tasks[random() % 2 * 2 + id]);
+                } else if (what < 8) {
+                    const std::uint64_t length = (random() % 40 + 1) * kPageSize;
+                    Mm& mm = *core.running->mm;
+                    const std::uint64_t prot = kProtRead | (random() % 2 * kProtWrite);
+                    CHECK(kernel.mprotect(mm, at, length, prot) == Errno::Ok);
+                    world.machine.charge_syscall(core, 1);
+                } else if (what < 9) {
+                    constexpr int kDontNeed = 4;
+                    Mm& mm = *core.running->mm;
+                    CHECK(kernel.madvise(mm, at, 4 * kPageSize, kDontNeed) == Errno::Ok);
+                    world.machine.charge_syscall(core, 1);
+                } else if (what < 12) {
+                    CHECK(!world.machine.block(core, at, 1, 3));
+                } else {
+                    const Access access = random() % 2 == 0 ? Access::Read : Access::Write;
+                    PhysAddr where;
+                    const bool ok = world.machine.access(core, at, 8, access, &where);
+                    const auto leaf = core.running->mm->table.leaf(at);
+                    CHECK_EQ(ok, leaf && leaf->pte.permits(access));
+                    if (ok) CHECK_EQ(pfn_of(where).value, leaf->pte.pfn().value);
+                }
+                // What a core holds of the loaded address space is what the tables say, or less.
+                core.mmu->for_each_entry([&](Pcid pcid, VirtAddr address, PageSize, Pte held) {
+                    if (pcid != core.context.pcid) return;
+                    const auto leaf = core.running->mm->table.leaf(address);
+                    CHECK(leaf && leaf->pte.present() && leaf->pte.pfn() == held.pfn());
+                    CHECK(leaf && (leaf->pte.writable() || !held.writable()));
+                });
+                if (check::failures_in_test != 0) return;
+            }
+            for (unsigned id = 0; id < 2; ++id) {
+                CHECK_EQ(world.machine.core(id).clock,
+                         stack_of(world.counters(id)) + stack_of(world.counters(id + 2)));
+                CHECK(world.counters(id).switches > 30);
+                CHECK(world.counters(id).faults_segv > 100);
+                CHECK((world.counters(id).shootdown_received > 0) == (policy[1] == 't'));
+            }
+        }
+    }
+}
+
+TEST(shortcuts_for_the_last_pages_change_no_count) {
+    // given 96 pages that are data and code, not written yet, in two equal machines
+    constexpr std::uint64_t kPages = 96;
+    World world("private", 1, 1);
+    World other("private", 1, 1);
+    for (World* each : {&world, &other}) {
+        Kernel& kernel = each->machine.kernel();
+        CHECK(kernel.mprotect(*each->tasks[0].mm, kRegion, kPages * kPageSize, kProtMask) ==
+              Errno::Ok);
+        for (std::uint64_t page = 0; page < kPages; ++page) {
+            const VirtAddr at = kRegion + page * kPageSize;
+            CHECK(kernel.fault(*each->tasks[0].mm, at, Access::Read).kind == FaultKind::File);
+        }
+        kernel.take_effects();
+    }
+    // when one of them works as it does, and for the other each access is translated
     const Params params = small_machine();
     Hierarchy hierarchy(params, 1);
-    Mmu mmu(params, 0, hierarchy, world.machine.kernel().tables());
+    Mmu mmu(params, 0, hierarchy, other.machine.kernel().tables());
+    const MmuContext context{other.tasks[0].mm->table.root(), 1};
     Counters plain;
-    const MmuContext context{world.tasks[0].mm->table.root(), 1};
-    const auto step = [&](std::uint64_t at, Access access) {
-        const Translation result = mmu.translate(kRegion + at, access, context, plain);
+    std::uint64_t last_line = kNoLine;
+    const auto translate = [&](VirtAddr at, Access access) {
+        const Translation result = mmu.translate(at, access, context, plain);
         CHECK(result.ok);
-        hierarchy.access(0, result.address,
-                         access == Access::Write ? AccessKind::Write : AccessKind::Read, plain);
+        plain.cycles_tlb += result.tlb_cycles;
+        plain.cycles_walk += result.walk_cycles;
+        return result.address;
     };
-    // Both TLBs start empty.
-    world.protect(0, 0, 1024, kProtRead);
-    world.protect(0, 0, 1024, kProtRead | kProtWrite);
-    const Counters before = world.counters(0);
     std::mt19937_64 random(5);
-    std::uint64_t page = 0;
-    for (int i = 0; i < 20000; ++i) {
-        if (random() % 4 == 0) page = random() % 1024;
-        const std::uint64_t at = page * kPageSize + random() % 512 * 8;
-        const Access access = random() % 3 == 0 ? Access::Write : Access::Read;
-        step(at, access);
-        CHECK(world.machine.access(world.machine.core(0), kRegion + at, 8, access));
+    std::uint64_t data = 0;
+    std::uint64_t code = 0;
+    for (int i = 0; i < 40000; ++i) {
+        if (random() % 4 == 0) data = random() % kPages;
+        if (random() % 4 == 0) code = random() % 4 == 0 ? data : random() % kPages;
+        const std::uint64_t offset = random() % 512 * 8;
+        if (random() % 2 == 0) {
+            // Two lines of code at most, in one page.
+            const VirtAddr at = kRegion + code * kPageSize + std::min<std::uint64_t>(offset, 4000);
+            CHECK(world.machine.block(world.machine.core(0), at, 64, 2));
+            plain.instructions += 2;
+            plain.cycles_base += 1;
+            const std::uint64_t from = translate(at, Access::Fetch).value;
+            for (std::uint64_t line = from & ~63ULL; line <= from + 63; line += 64) {
+                if (line == last_line) continue;
+                last_line = line;
+                ++plain.fetches;
+                plain.cycles_fetch +=
+                    hierarchy.access(0, PhysAddr(line), AccessKind::Fetch, plain).latency - 4;
+            }
+            continue;
+        }
+        const bool write = random() % 3 == 0;
+        const Access access = write ? Access::Write : Access::Read;
+        const VirtAddr at = kRegion + data * kPageSize + offset;
+        CHECK(world.machine.access(world.machine.core(0), at, 8, access));
+        ++(write ? plain.data_writes : plain.data_reads);
+        const AccessKind kind = write ? AccessKind::Write : AccessKind::Read;
+        plain.cycles_data += hierarchy.access(0, translate(at, access), kind, plain).latency - 4;
     }
-    const Counters& c = world.counters(0);
-    CHECK_EQ(c.dtlb_accesses - before.dtlb_accesses, plain.dtlb_accesses);
-    CHECK_EQ(c.dtlb_misses - before.dtlb_misses, plain.dtlb_misses);
-    CHECK_EQ(c.stlb_misses - before.stlb_misses, plain.stlb_misses);
-    CHECK_EQ(c.walks_data - before.walks_data, plain.walks_data);
-    CHECK_EQ(c.walks_dirty - before.walks_dirty, plain.walks_dirty);
+    // then every counter is the same
+#define PTSHARE_SAME(field, name) CHECK_EQ(world.counters(0).field, plain.field);
+    PTSHARE_COUNTERS(PTSHARE_SAME)
+#undef PTSHARE_SAME
+    CHECK(world.counters(0).pte_reads == plain.pte_reads);
+    CHECK(plain.walks_dirty > 50 && plain.dtlb_misses > 1000 && plain.itlb_misses > 1000);
 }

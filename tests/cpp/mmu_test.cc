@@ -2,6 +2,7 @@
 #include "engine/mmu.h"
 
 #include <algorithm>
+#include <array>
 #include <list>
 #include <map>
 #include <random>
@@ -62,6 +63,31 @@ struct World {
 
 constexpr std::uint64_t kMemory = 200 + 1;  // one PTE read from memory, with the walker's step
 constexpr std::uint64_t kL1 = 4 + 1;
+
+// What must hold between counters after any accesses, from the sums of what translate() returned.
+void check_identities(const Counters& c, std::uint64_t tlb_cycles, std::uint64_t walk_cycles) {
+    CHECK_EQ(c.itlb_misses + c.dtlb_misses, c.stlb_accesses);
+    CHECK_EQ(tlb_cycles, 7 * c.stlb_accesses);
+    CHECK_EQ(walk_cycles, c.walk_cycles);
+    CHECK_EQ(c.pwc_pmd_hits + c.pwc_pud_hits + c.pwc_p4d_hits + c.pwc_pgd_hits + c.pwc_misses,
+             c.walks_data + c.walks_fetch + c.walks_dirty);
+    // Every read costs its place and the step.
+    constexpr std::array<std::uint64_t, kServedPlaces> latencies{4, 10, 40, 200};
+    std::uint64_t cycles = 0;
+    std::uint64_t reads = 0;
+    for (const auto& level : c.pte_reads) {
+        for (unsigned place = 0; place < kServedPlaces; ++place) {
+            cycles += level[place] * (latencies[place] + 1);
+            reads += level[place];
+        }
+    }
+    CHECK_EQ(cycles, c.walk_cycles);
+    CHECK_EQ(reads, c.l1d_accesses);  // nobody else used the caches
+}
+std::uint64_t reads_of(const Counters& c, Level level) {
+    const auto& places = c.pte_reads[index_of(level)];
+    return places[0] + places[1] + places[2] + places[3];
+}
 
 }  // namespace
 
@@ -197,6 +223,182 @@ TEST(five_levels_read_five_entries) {
     CHECK_EQ(world.go(0x0000).walk_cycles, 5 * kMemory);
     CHECK_EQ(world.counters.pte_reads[index_of(Level::P4d)][3], 1U);
     CHECK_EQ(world.counters.pte_reads[index_of(Level::Pgd)][3], 1U);
+}
+
+TEST(fetches_have_their_own_tlb_and_share_the_second_level) {
+    World world;
+    world.tables.put(Pfn(4), 0, Pte::make(Pfn(100), Pte::kPresent | Pte::kUser));
+    CHECK_EQ(world.go(0x0, Access::Fetch).walk_cycles, 4 * kMemory);
+    CHECK_EQ(world.counters.walks_fetch, 1U);
+    // The D-TLB does not have it, the second level does.
+    const Translation read = world.go(0x0);
+    CHECK_EQ(read.tlb_cycles, 7U);
+    CHECK_EQ(read.walk_cycles, 0U);
+    CHECK_EQ(world.counters.itlb_misses, 1U);
+    CHECK_EQ(world.counters.dtlb_misses, 1U);
+    CHECK_EQ(world.counters.stlb_misses, 1U);
+    CHECK_EQ(world.counters.walks_data, 0U);
+}
+
+TEST(an_entry_that_forbids_is_dropped_from_every_array) {
+    // given a page that may be read and written, not executed, in the D-TLB and the second level
+    World world;
+    world.go(0x2000, Access::Write);
+    // when it is executed, then the walk decides, and nothing of the page is held after it
+    const Translation fetch = world.go(0x2000, Access::Fetch);
+    CHECK(!fetch.ok);
+    CHECK_EQ(fetch.tlb_cycles, 7U);
+    CHECK_EQ(fetch.walk_cycles, 4 * kL1);
+    CHECK_EQ(world.counters.stlb_misses, 1U);  // of the write alone
+    CHECK_EQ(world.counters.walks_faulted, 1U);
+    CHECK_EQ(world.mmu.flush_all(), 0U);
+}
+
+TEST(a_write_through_the_second_level_walks_for_its_dirty_bit) {
+    // given page 0 read, and pushed from the D-TLB to the second level
+    World world;
+    for (std::uint64_t page = 0; page < 9; ++page) world.go(page << 12);
+    const Translation write = world.go(0x0000, Access::Write);
+    CHECK_EQ(write.tlb_cycles, 7U);
+    CHECK_EQ(write.walk_cycles, 4 * kL1);
+    CHECK_EQ(world.counters.walks_dirty, 1U);
+    CHECK_EQ(world.counters.walks_data, 9U);
+    CHECK_EQ(world.counters.stlb_misses, 9U);
+    CHECK(world.leaf(0).dirty());
+    // A write that walks for its translation sets both bits at once.
+    CHECK(world.go(0xa000, Access::Write).ok);
+    CHECK_EQ(world.counters.walks_dirty, 1U);
+    CHECK(world.leaf(10).dirty() && world.leaf(10).accessed());
+}
+
+TEST(a_supervisor_page_is_closed_to_users) {
+    World world;
+    world.tables.put(Pfn(4), 3, Pte::make(Pfn(103), Pte::kPresent | Pte::kWrite));
+    CHECK(!world.go(0x3000).ok);
+    CHECK(!world.leaf(3).accessed());
+}
+
+TEST(a_walk_that_faults_keeps_the_upper_entries_it_read) {
+    // given a PUD entry that is not there
+    World world;
+    const std::uint64_t at = 5ULL << 30;
+    CHECK_EQ(world.go(at).walk_cycles, 2 * kMemory);
+    // then the next walk starts at the PUD: the line is in L1
+    CHECK_EQ(world.go(at).walk_cycles, kL1);
+    CHECK_EQ(world.counters.pwc_pgd_hits, 1U);
+    CHECK_EQ(world.counters.walks_faulted, 2U);
+}
+
+TEST(addresses_that_no_table_reaches_fault) {
+    // given the page at 0 in the TLB
+    World world;
+    world.go(0x0000);
+    const std::uint64_t accesses = world.counters.dtlb_accesses;
+    // then addresses that differ from it only above bit 47 are none of its names
+    for (const unsigned bit : {48U, 55U, 59U, 63U}) {
+        const Translation result = world.go(1ULL << bit);
+        CHECK(!result.ok);
+        CHECK_EQ(result.walk_cycles, 0U);  // the processor refuses them before it looks
+    }
+    CHECK_EQ(world.counters.dtlb_accesses, accesses);
+}
+
+TEST(counters_of_reads_and_fetches_add_up) {
+    // given pages that permit both, in two PTE tables, far more than the TLBs hold
+    World world;
+    world.tables.put(Pfn(2), 1, Pte::make(Pfn(5), kTable));
+    world.tables.put(Pfn(5), 7, Pte::make(Pfn(6), kTable));
+    for (std::uint64_t i = 0; i < 512; ++i) {
+        for (const std::uint64_t table : {4, 6}) {
+            world.tables.put(Pfn(table), i, Pte::make(Pfn(table * 1000 + i), kTable));
+        }
+    }
+    std::mt19937_64 random(21);
+    std::uint64_t tlb_cycles = 0;
+    std::uint64_t walk_cycles = 0;
+    for (int step = 0; step < 30000; ++step) {
+        const std::uint64_t index = random() % (random() % 2 == 0 ? 16 : 512);
+        const bool second = random() % 2 == 0;
+        const std::uint64_t at = (second ? kPudSize + 7 * kPmdSize : 0) + (index << 12) + 8;
+        const Translation result = world.go(at, random() % 3 == 0 ? Access::Fetch : Access::Read);
+        CHECK(result.ok);
+        CHECK_EQ(result.address.value, ((second ? 6000 : 4000) + index) * kPageSize + 8);
+        tlb_cycles += result.tlb_cycles;
+        walk_cycles += result.walk_cycles;
+    }
+    const Counters& c = world.counters;
+    check_identities(c, tlb_cycles, walk_cycles);
+    // Nothing faulted, and nothing was walked again for a bit or a right.
+    const std::uint64_t walks = c.walks_data + c.walks_fetch;
+    CHECK_EQ(c.itlb_accesses + c.dtlb_accesses, 30000U);
+    CHECK_EQ(c.stlb_misses, walks);
+    CHECK_EQ(reads_of(c, Level::Pte), walks);
+    CHECK_EQ(reads_of(c, Level::Pmd), walks - c.pwc_pmd_hits);
+    CHECK_EQ(reads_of(c, Level::Pud), walks - c.pwc_pmd_hits - c.pwc_pud_hits);
+    CHECK_EQ(reads_of(c, Level::Pgd), c.pwc_misses);
+    CHECK(c.stlb_misses > 1000 && c.stlb_accesses - c.stlb_misses > 1000);
+}
+
+TEST(translations_follow_tables_that_change) {
+    // given two address spaces over 64 pages, whose leaves change at random; a change that takes
+    // something away is followed by a flush, one that gives is not
+    World world;
+    world.tables.put(Pfn(11), 0, Pte::make(Pfn(12), kTable));
+    world.tables.put(Pfn(12), 0, Pte::make(Pfn(13), kTable));
+    world.tables.put(Pfn(13), 0, Pte::make(Pfn(14), kTable));
+    std::mt19937_64 random(33);
+    std::uint64_t tlb_cycles = 0;
+    std::uint64_t walk_cycles = 0;
+    std::uint64_t refused = 0;
+    for (int step = 0; step < 60000; ++step) {
+        const bool second = random() % 2 == 0;
+        const Pfn table(second ? 14 : 4);
+        world.context = {Pfn(second ? 11 : 1), static_cast<Pcid>(second ? 2 : 1)};
+        const std::uint64_t index = random() % 64;
+        const VirtAddr at(index << 12);
+        const PhysAddr entry(address_of(table).value + 8 * index);
+        if (random() % 20 == 0) {
+            const Pte old = world.tables.read_entry(entry);
+            if (old.present() && random() % 2 == 0) {
+                world.tables.put(table, index, old.with(Pte::kWrite).without(Pte::kNoExecute));
+                continue;
+            }
+            const std::uint64_t rights = random() % 4 == 0 ? 0 : Pte::kWrite;
+            const std::uint64_t frame = 1000 + random() % 1000;
+            world.tables.put(table, index,
+                             random() % 4 == 0 ? Pte() : Pte::make(Pfn(frame), kReadOnly | rights));
+            switch (random() % 8) {
+                case 0:
+                    world.mmu.flush_all();
+                    break;
+                case 1:
+                    world.mmu.flush_pcid(world.context.pcid);
+                    break;
+                default:
+                    world.mmu.flush_range(world.context.pcid, at, at + kPageSize);
+            }
+            continue;
+        }
+        const auto access = static_cast<Access>(random() % 3);
+        const Pte before = world.tables.read_entry(entry);
+        const Translation result = world.go(at.value + 16, access);
+        const Pte after = world.tables.read_entry(entry);
+        tlb_cycles += result.tlb_cycles;
+        walk_cycles += result.walk_cycles;
+        CHECK_EQ(result.ok, before.permits(access));
+        if (!result.ok) {
+            ++refused;
+            CHECK(after == before);
+            continue;
+        }
+        CHECK_EQ(result.address.value, address_of(before.pfn()).value + 16);
+        CHECK(after.accessed());
+        CHECK_EQ(after.dirty(), before.dirty() || access == Access::Write);
+    }
+    check_identities(world.counters, tlb_cycles, walk_cycles);
+    CHECK_EQ(world.counters.walks_faulted, refused);
+    CHECK(world.counters.walks_dirty > 100);
+    CHECK(refused > 1000);
 }
 
 TEST(bad_geometry_names_the_parameter) {
