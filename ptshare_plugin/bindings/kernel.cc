@@ -336,7 +336,7 @@ void bind_kernel(nb::module_& module) {
             [](Model* self, const std::string& policy, std::uint64_t memory_bytes, unsigned levels,
                std::uint64_t fault_around_bytes, bool dirty_tracking) {
                 new (self)
-                    Model(policy, {memory_bytes, levels, fault_around_bytes, dirty_tracking});
+                    Model(policy, {memory_bytes, levels, fault_around_bytes, dirty_tracking, 1});
             },
             nb::arg("policy"), nb::arg("memory_bytes"), nb::arg("levels") = 4,
             nb::arg("fault_around_bytes") = kPageSize, nb::arg("dirty_tracking") = false)

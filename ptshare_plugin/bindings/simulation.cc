@@ -67,7 +67,7 @@ std::size_t add_program(Simulation& simulation, const std::string& name, nb::byt
                                                      std::uint64_t, std::uint64_t>>& segments,
                         std::uint64_t entry, std::uint64_t phdr, std::uint64_t phentsize,
                         std::uint64_t phnum) {
-    std::vector<engine::Segment> list;
+    std::vector<Segment> list;
     for (const auto& [address, offset, file_bytes, memory_bytes, prot] : segments) {
         list.push_back({VirtAddr(address), offset, file_bytes, memory_bytes, prot});
     }

@@ -4,9 +4,10 @@
 
 namespace ptshare {
 
-FrameAllocator::FrameAllocator(std::uint64_t memory_bytes) : capacity_(memory_bytes >> kPageShift) {
-    frames_.resize(1);
-    take(Pfn(0), FrameUse::Reserved);
+FrameAllocator::FrameAllocator(std::uint64_t memory_bytes, std::uint64_t first)
+    : capacity_(memory_bytes >> kPageShift) {
+    frames_.resize(first);
+    for (std::uint64_t i = 0; i < first; ++i) take(Pfn(i), FrameUse::Reserved);
 }
 
 Pfn FrameAllocator::take(Pfn pfn, FrameUse use) {

@@ -29,6 +29,10 @@ class FrameContents {
     virtual void cut_file(const File&, std::uint64_t /*bytes*/, Pfn /*last*/) {}
     // The frame was given back: nothing may be remembered of it.
     virtual void released(Pfn) {}
+    // A new table page is all zeros; an entry of one, at its physical address, has a new value. For
+    // engines whose walkers read tables from simulated memory.
+    virtual void zero_table(Pfn) {}
+    virtual void write_entry(PhysAddr, std::uint64_t /*bits*/) {}
 };
 
 // Simulated memory ran out. A run ends with this message; it is no host failure.
@@ -41,7 +45,9 @@ class OutOfMemory : public std::runtime_error {
 // first, so that one seed gives one layout.
 class FrameAllocator {
   public:
-    explicit FrameAllocator(std::uint64_t memory_bytes);
+    // Hands out frames from `first` (at least 1) up to the end of `memory_bytes`; whoever owns the
+    // memory below uses that.
+    explicit FrameAllocator(std::uint64_t memory_bytes, std::uint64_t first = 1);
 
     // One frame, or 512 contiguous ones that start on a 2 MiB boundary. Throws OutOfMemory.
     Pfn allocate(FrameUse use);

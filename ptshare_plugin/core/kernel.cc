@@ -10,8 +10,8 @@ Kernel::Kernel(const KernelConfig& config, std::unique_ptr<SharingPolicy> policy
     : config_(config),
       policy_(std::move(policy)),
       contents_(contents),
-      frames_(config.memory_bytes),
-      tables_(frames_) {
+      frames_(config.memory_bytes, config.first_frame),
+      tables_(frames_, contents_) {
     zero_page_ = frames_.allocate(FrameUse::Reserved);
     contents_.zero(zero_page_);
 }

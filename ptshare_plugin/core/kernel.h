@@ -25,7 +25,8 @@ struct KernelConfig {
     std::uint64_t memory_bytes = 0;
     unsigned levels = 4;                   // of the page table: 4 or 5
     std::uint64_t fault_around_bytes = 0;  // a power of two, 4 KiB (off) to 2 MiB
-    bool dirty_tracking = false;  // shared file pages are mapped read-only until written (ext4)
+    bool dirty_tracking = false;    // shared file pages are mapped read-only until written (ext4)
+    std::uint64_t first_frame = 1;  // frames below are another's
 };
 
 // One flush: all mms whose translations one operation changed. `tables_freed`: walk caches too.

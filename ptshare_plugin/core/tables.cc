@@ -14,6 +14,7 @@ Pte TableStore::read_entry(PhysAddr address) const {
 void TableStore::set_entry_bits(PhysAddr address, std::uint64_t bits) {
     Pte& entry = at(pfn_of(address)).entries[(address.value & (kPageSize - 1)) / sizeof(Pte)];
     entry = entry.with(bits);
+    contents_.write_entry(address, entry.bits());
 }
 
 void TableStore::for_each(const std::function<void(Pfn, const TablePage&)>& fn) const {
@@ -27,12 +28,14 @@ Pfn TableStore::allocate(PageTable& owner, Level level, VirtAddr base, bool regi
     if (pfn.value >= pages_.size()) pages_.resize(pfn.value + 1);
     auto page = std::make_unique<TablePage>();
     page->owner = &owner;
+    page->frame = pfn;
     page->base = base;
     page->level = level;
     pages_[pfn.value] = std::move(page);
     ++counts_.by_level[index_of(kernel_name(level, owner.levels()))];
     ++counts_.by_owner[static_cast<unsigned>(owner.owner())];
     if (region && level == Level::Pte) mark_region(*pages_[pfn.value]);
+    contents_.zero_table(pfn);
     ++allocated_;
     if (counts_.total() > peak_.total()) peak_ = counts_;
     return pfn;
@@ -94,6 +97,7 @@ void PageTable::write(TablePage& page, std::uint64_t index, Pte entry) {
         page.occupied = static_cast<std::uint16_t>(page.occupied + (entry.none() ? -1 : 1));
     }
     slot = entry;
+    store_.contents_.write_entry(address_of(page.frame) + index * sizeof(Pte), entry.bits());
 }
 
 TablePage& PageTable::descend(VirtAddr address, Level level, bool region) {

@@ -37,6 +37,7 @@ struct TableCounts {
 struct TablePage {
     std::array<Pte, kEntries> entries{};
     PageTable* owner = nullptr;  // the tree that allocated it and will free it; never changes
+    Pfn frame;                   // where it lies
     VirtAddr base;               // first address it translates, in its owner's address space
     Level level = Level::Pte;
     std::uint16_t occupied = 0;  // invariant: number of entries that are not none()
@@ -46,7 +47,9 @@ struct TablePage {
 // All table pages of the machine, by frame. Owns their storage.
 class TableStore final : public TableMemory {
   public:
-    explicit TableStore(FrameAllocator& frames) : frames_(frames) {}
+    // Both must outlive the store.
+    TableStore(FrameAllocator& frames, FrameContents& contents)
+        : frames_(frames), contents_(contents) {}
 
     Pte read_entry(PhysAddr address) const override;
     void set_entry_bits(PhysAddr address, std::uint64_t bits) override;
@@ -73,6 +76,7 @@ class TableStore final : public TableMemory {
     void mark_region(TablePage& page);
 
     FrameAllocator& frames_;
+    FrameContents& contents_;
     std::vector<std::unique_ptr<TablePage>> pages_;  // index: frame number; null: not a table
     TableCounts counts_;                             // invariant: equals a recount over pages_
     TableCounts peak_;

@@ -1,14 +1,10 @@
 #include "engine/loader.h"
 
-#include <algorithm>
 #include <stdexcept>
 
 namespace ptshare::engine {
 
 namespace {
-
-constexpr VirtAddr kStackTop(0x7ffffffff000);
-constexpr std::uint64_t kInitialStack = 132 * 1024;  // Linux: setup_arg_pages' 128 KiB and a page
 
 // Auxiliary vector types (uapi/linux/auxvec.h).
 enum Aux : std::uint64_t {
@@ -30,72 +26,18 @@ enum Aux : std::uint64_t {
     kAuxName = 31,
 };
 
-void map(Kernel& kernel, Mm& mm, const MapRequest& request, const Program& program) {
-    const MapResult result = kernel.mmap(mm, request);
-    if (!result.ok()) {
-        throw std::runtime_error(program.name + ": a segment does not fit the address space");
-    }
-}
-
 }  // namespace
 
 VirtAddr Loader::load(Core& core, Mm& mm, const Program& program,
                       const std::vector<std::string>& argv, const std::vector<std::string>& env) {
-    VirtAddr heap(0);
-    for (const Segment& segment : program.segments) {
-        map_segment(core, mm, program, segment);
-        heap = std::max(heap, align_up(segment.address + segment.memory_bytes, kPageSize));
-    }
-    mm.brk_start = heap;
-    mm.brk = heap;
-    return build_stack(core, mm, program, argv, env);
+    map_program(machine_.kernel(), mm, program.file, program.segments,
+                [&](VirtAddr at, std::uint64_t n) { return memory_.fill_zero(core, at, n); });
+    return build_stack(core, program, argv, env);
 }
 
-void Loader::map_segment(Core& core, Mm& mm, const Program& program, const Segment& segment) {
-    const VirtAddr start = align_down(segment.address, kPageSize);
-    const VirtAddr file_end = segment.address + segment.file_bytes;
-    const VirtAddr end = align_up(segment.address + segment.memory_bytes, kPageSize);
-    const VirtAddr mapped_end = segment.file_bytes == 0 ? start : align_up(file_end, kPageSize);
-    MapRequest request;
-    request.prot = segment.prot;
-    request.flags = kMapPrivate | kMapFixed;
-    if (mapped_end > start) {
-        request.address = start;
-        request.length = mapped_end - start;
-        request.file = program.file;
-        request.offset = segment.offset - page_offset(segment.address);
-        request.file_writable = false;
-        map(machine_.kernel(), mm, request, program);
-    }
-    if (end > mapped_end) {
-        request.address = mapped_end;
-        request.length = end - mapped_end;
-        request.file = nullptr;
-        request.offset = 0;
-        request.flags |= kMapAnonymous;
-        map(machine_.kernel(), mm, request, program);
-    }
-    // The rest of the last page of file bytes belongs to .bss.
-    if (segment.memory_bytes > segment.file_bytes && (segment.prot & kProtWrite) &&
-        mapped_end > file_end) {
-        const std::uint64_t rest =
-            std::min(mapped_end, segment.address + segment.memory_bytes) - file_end;
-        if (!memory_.fill_zero(core, file_end, rest)) {
-            throw std::runtime_error(program.name + ": .bss cannot be cleared");
-        }
-    }
-}
-
-VirtAddr Loader::build_stack(Core& core, Mm& mm, const Program& program,
+VirtAddr Loader::build_stack(Core& core, const Program& program,
                              const std::vector<std::string>& argv,
                              const std::vector<std::string>& env) {
-    MapRequest request;
-    request.address = kStackTop - kInitialStack;
-    request.length = kInitialStack;
-    request.prot = kProtRead | kProtWrite;
-    request.flags = kMapPrivate | kMapAnonymous | kMapFixed | kMapGrowsDown;
-    map(machine_.kernel(), mm, request, program);
-
     const auto put = [&](VirtAddr at, const void* bytes, std::uint64_t n) {
         if (!memory_.write(core, at, bytes, n)) {
             throw std::runtime_error(program.name + ": arguments do not fit the stack");

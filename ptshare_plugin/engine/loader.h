@@ -22,9 +22,8 @@ class Loader {
                   const std::vector<std::string>& env);
 
   private:
-    void map_segment(Core& core, Mm& mm, const Program& program, const Segment& segment);
-    VirtAddr build_stack(Core& core, Mm& mm, const Program& program,
-                         const std::vector<std::string>& argv, const std::vector<std::string>& env);
+    VirtAddr build_stack(Core& core, const Program& program, const std::vector<std::string>& argv,
+                         const std::vector<std::string>& env);
 
     Machine& machine_;
     UserMemory& memory_;

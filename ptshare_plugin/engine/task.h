@@ -7,19 +7,12 @@
 #include <string>
 #include <vector>
 
+#include "core/exec.h"
 #include "engine/executor.h"
 #include "engine/machine.h"
 #include "engine/vfs.h"
 
 namespace ptshare::engine {
-
-struct Segment {
-    VirtAddr address;
-    std::uint64_t offset = 0;  // into the file
-    std::uint64_t file_bytes = 0;
-    std::uint64_t memory_bytes = 0;
-    std::uint64_t prot = 0;
-};
 
 // A static x86-64 program that the loader has checked.
 struct Program {

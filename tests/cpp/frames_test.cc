@@ -119,3 +119,12 @@ TEST(file_reads_each_page_once_and_drops_what_is_cut) {
     CHECK_EQ(frames.in_use(FrameUse::FilePage), 0U);
     CHECK_EQ(contents.gone.size(), 2U);
 }
+
+TEST(frames_below_the_first_are_anothers) {
+    FrameAllocator frames(8 * kPageSize, 5);
+    CHECK_EQ(frames.in_use(FrameUse::Reserved), 5U);
+    CHECK(frames.allocate(FrameUse::AnonPage) == Pfn(5));
+    CHECK(frames.allocate(FrameUse::AnonPage) == Pfn(6));
+    CHECK(frames.allocate(FrameUse::AnonPage) == Pfn(7));
+    CHECK_THROWS(frames.allocate(FrameUse::AnonPage), OutOfMemory, "simulated memory");
+}

@@ -1,6 +1,8 @@
 // Page tables: shape, counts, links, freeing, both leaf sizes, four and five levels.
 #include "core/tables.h"
 
+#include <map>
+#include <random>
 #include <utility>
 #include <vector>
 
@@ -13,9 +15,22 @@ namespace {
 constexpr VirtAddr kAt(0x7f0000200000);  // PMD-aligned; PML4 index 0xfe
 constexpr std::uint64_t kLeaf = Pte::kPresent | Pte::kUser;
 
+// What an engine that keeps tables in simulated memory has of them.
+struct Mirror final : FrameContents {
+    void zero_table(Pfn pfn) override {
+        for (std::uint64_t i = 0; i < kEntries; ++i) {
+            entries[address_of(pfn).value + i * sizeof(Pte)] = 0;
+        }
+    }
+    void write_entry(PhysAddr at, std::uint64_t bits) override { entries.at(at.value) = bits; }
+
+    std::map<std::uint64_t, std::uint64_t> entries;  // by physical address
+};
+
 struct Fixture {
     FrameAllocator frames{64ULL << 20};
-    TableStore store{frames};
+    Mirror mirror;
+    TableStore store{frames, mirror};
 };
 
 Pte leaf(std::uint64_t frame) {
@@ -198,4 +213,51 @@ TEST(table_peak_is_the_first_highest_moment) {
     a.free_tables(VirtAddr(0), VirtAddr(1ULL << 47));
     CHECK_EQ(f.store.counts().region_pte, 0U);
     CHECK_EQ(f.store.peak().total(), 5U);
+}
+
+TEST(table_writes_are_told_where_tables_are_mirrored) {
+    // given random leaves, links, bits set by a walker, and tables freed and used again
+    Fixture f;
+    PageTable host(f.store, Owner::Host, 4);
+    PageTable guest(f.store, Owner::Guest, 4);
+    std::mt19937_64 random(11);
+    for (int step = 0; step < 4000; ++step) {
+        const VirtAddr at = kAt + random() % 4096 * kPageSize;
+        switch (random() % 4) {
+            case 0:
+                host.set(at, leaf(1 + random() % 1000));
+                break;
+            case 1:
+                if (host.leaf(at)) host.replace(at, Pte());
+                break;
+            case 2:
+                if (random() % 50 == 0) {
+                    if (guest.linked(at) != Pfn(0)) guest.unlink(at);
+                    host.free_tables(VirtAddr(0), VirtAddr(1ULL << 47));
+                }
+                break;
+            default:
+                if (host.find(at, Level::Pte) && guest.linked(at) == Pfn(0) && random() % 50 == 0) {
+                    guest.link(at, host.ensure_pte_table(at, true));
+                    guest.unlink(at);
+                }
+        }
+    }
+    // then every entry of every live table is as the mirror has it
+    std::uint64_t tables = 0;
+    f.store.for_each([&](Pfn pfn, const TablePage& page) {
+        ++tables;
+        CHECK(page.frame == pfn);
+        for (std::uint64_t i = 0; i < kEntries; ++i) {
+            const std::uint64_t address = address_of(pfn).value + i * sizeof(Pte);
+            CHECK_EQ(f.mirror.entries.at(address), page.entries[i].bits());
+        }
+    });
+    CHECK(tables > 4);
+    const VirtAddr at = kAt + 5 * kPageSize;
+    host.set(at, leaf(5));
+    const Pfn table = host.ensure_pte_table(at, false);
+    const PhysAddr entry = address_of(table) + entry_index(at, Level::Pte) * sizeof(Pte);
+    f.store.set_entry_bits(entry, Pte::kDirty);
+    CHECK_EQ(f.mirror.entries.at(entry.value), leaf(5).with(Pte::kDirty).bits());
 }
