@@ -18,4 +18,11 @@ class TableMemory {
     virtual void set_entry_bits(PhysAddr address, std::uint64_t bits) = 0;
 };
 
+// Where the entry for `address` stands in the table page at position `level`.
+inline PhysAddr entry_address(Pfn table, VirtAddr address, Level level) {
+    const std::uint64_t index =
+        (address.value >> (kPageShift + kIndexBits * index_of(level))) & (kEntries - 1);
+    return PhysAddr(address_of(table).value + index * sizeof(Pte));
+}
+
 }  // namespace ptshare

@@ -1,0 +1,179 @@
+#include "engine/translation_caches.h"
+
+#include <stdexcept>
+#include <string>
+
+namespace ptshare::engine {
+
+namespace {
+
+Tlb make_tlb(const Params& params, const std::string& name, const char* suffix) {
+    const std::string entries = name + ".entries" + suffix;
+    return Tlb(entries, params.count(entries), params.count(name + ".ways" + suffix));
+}
+
+WalkCache make_walk_cache(const Params& params) {
+    const auto entries = [&](const char* level) {
+        return params.count(std::string("mmu.walk_cache.") + level + "_entries");
+    };
+    std::uint64_t p4d = entries("p4d");
+    std::uint64_t pgd = entries("pgd");
+    // With four levels the root, called PGD, stands at P4D's position.
+    if (params.count("mmu.levels") == 4) {
+        p4d = pgd;
+        pgd = 0;
+    }
+    return WalkCache(entries("pmd"), entries("pud"), p4d, pgd, params.count("mmu.walk_cache.ways"));
+}
+
+}  // namespace
+
+TranslationCaches::FirstLevel::FirstLevel(const Params& params, const char* name)
+    : small(make_tlb(params, name, "")), large(make_tlb(params, name, "_2m")) {
+}
+
+TranslationCaches::TranslationCaches(const Params& params)
+    : itlb_(params, "mmu.itlb"),
+      dtlb_(params, "mmu.dtlb"),
+      stlb_(make_tlb(params, "mmu.stlb", "")),
+      walk_cache_(make_walk_cache(params)),
+      has_walk_cache_(walk_cache_.present()),
+      stlb_latency_(params.count("mmu.stlb.latency")),
+      levels_(static_cast<unsigned>(params.count("mmu.levels"))) {
+    if (levels_ != 4 && levels_ != 5) throw std::invalid_argument("mmu.levels must be 4 or 5");
+}
+
+PhysAddr TranslationCaches::physical(Pte leaf, PageSize size, VirtAddr address) {
+    const std::uint64_t offset = address.value & ((1ULL << page_shift(size)) - 1);
+    return PhysAddr(address_of(leaf.pfn()).value + offset);
+}
+
+Pte* TranslationCaches::find_first(FirstLevel& tlb, Pcid pcid, VirtAddr address, PageSize& size) {
+    size = PageSize::Small;
+    if (Pte* leaf = tlb.small.find(pcid, address, size)) return leaf;
+    size = PageSize::Large;
+    return tlb.large.find(pcid, address, size);
+}
+
+void TranslationCaches::forget(Pcid pcid, VirtAddr address) {
+    for (Tlb* tlb : {&itlb_.small, &itlb_.large, &dtlb_.small, &dtlb_.large, &stlb_}) {
+        tlb->flush_page(pcid, address);
+    }
+    walk_cache_.flush_page(pcid, address);
+}
+
+TranslationCaches::Lookup TranslationCaches::find(VirtAddr address, Access access, Pcid pcid,
+                                                  Counters& counters) {
+    const bool fetch = access == Access::Fetch;
+    FirstLevel& first = fetch ? itlb_ : dtlb_;
+    Lookup result;
+    // A walk ignores the upper bits and would take it for another address.
+    if ((address.value >> (kPageShift + kIndexBits * levels_ - 1)) != 0) {
+        result.found = Found::Outside;
+        return result;
+    }
+    PageSize size = PageSize::Small;
+    bool assist = false;
+
+    // Whether a cached leaf serves the access as it stands; if not, why it must be walked again.
+    const auto serves = [&](const Pte& leaf) {
+        if (!leaf.permits(access)) return false;
+        assist = access == Access::Write && !leaf.dirty();
+        return !assist;
+    };
+    const auto here = [&](Pte leaf) {
+        result.found = Found::Here;
+        result.address = physical(leaf, size, address);
+        return result;
+    };
+
+    ++(fetch ? counters.itlb_accesses : counters.dtlb_accesses);
+    if (const Pte* leaf = find_first(first, pcid, address, size)) {
+        if (serves(*leaf)) return here(*leaf);
+        forget(pcid, address);
+    } else {
+        ++(fetch ? counters.itlb_misses : counters.dtlb_misses);
+        if (stlb_.present()) {
+            ++counters.stlb_accesses;
+            result.cycles = stlb_latency_;
+            size = PageSize::Small;
+            const Pte* second = stlb_.find(pcid, address, size);
+            if (!second) {
+                size = PageSize::Large;
+                second = stlb_.find(pcid, address, size);
+            }
+            if (second && serves(*second)) {
+                Tlb& refill = size == PageSize::Small ? first.small : first.large;
+                refill.insert(pcid, address, size, *second);
+                return here(*second);
+            }
+            if (second) {
+                forget(pcid, address);
+            } else {
+                ++counters.stlb_misses;
+            }
+        }
+    }
+    if (assist) {
+        ++counters.walks_dirty;
+    } else {
+        ++(fetch ? counters.walks_fetch : counters.walks_data);
+    }
+    return result;
+}
+
+TranslationCaches::Start TranslationCaches::start(VirtAddr address, const MmuContext& context,
+                                                  Counters& counters) {
+    const Level top = top_level(levels_);
+    if (!has_walk_cache_) return {top, context.root};
+    if (const auto hit = walk_cache_.find(context.pcid, address, top)) {
+        static constexpr std::uint64_t Counters::*kHits[kLevels] = {
+            nullptr, &Counters::pwc_pmd_hits, &Counters::pwc_pud_hits, &Counters::pwc_p4d_hits,
+            &Counters::pwc_pgd_hits};
+        ++(counters.*kHits[index_of(kernel_name(hit->level, levels_))]);
+        return {static_cast<Level>(index_of(hit->level) - 1), hit->table};
+    }
+    ++counters.pwc_misses;
+    return {top, context.root};
+}
+
+void TranslationCaches::keep(VirtAddr address, Pcid pcid, Level level, Pfn table) {
+    if (has_walk_cache_) walk_cache_.insert(pcid, address, level, table);
+}
+
+void TranslationCaches::fill(VirtAddr address, Access access, Pcid pcid, PageSize size, Pte leaf) {
+    FirstLevel& first = access == Access::Fetch ? itlb_ : dtlb_;
+    (size == PageSize::Small ? first.small : first.large).insert(pcid, address, size, leaf);
+    if (stlb_.present()) stlb_.insert(pcid, address, size, leaf);
+}
+
+std::uint64_t TranslationCaches::flush_range(Pcid pcid, VirtAddr start, VirtAddr end) {
+    std::uint64_t dropped = 0;
+    for (VirtAddr at = align_down(start, kPageSize); at < end; at = at + kPageSize) {
+        for (Tlb* tlb : {&itlb_.small, &itlb_.large, &dtlb_.small, &dtlb_.large, &stlb_}) {
+            dropped += tlb->flush_page(pcid, at);
+        }
+        walk_cache_.flush_page(pcid, at);
+    }
+    return dropped;
+}
+
+std::uint64_t TranslationCaches::flush_pcid(Pcid pcid) {
+    std::uint64_t dropped = 0;
+    for (Tlb* tlb : {&itlb_.small, &itlb_.large, &dtlb_.small, &dtlb_.large, &stlb_}) {
+        dropped += tlb->flush_pcid(pcid);
+    }
+    walk_cache_.flush_pcid(pcid);
+    return dropped;
+}
+
+std::uint64_t TranslationCaches::flush_all() {
+    std::uint64_t dropped = 0;
+    for (Tlb* tlb : {&itlb_.small, &itlb_.large, &dtlb_.small, &dtlb_.large, &stlb_}) {
+        dropped += tlb->flush_all();
+    }
+    walk_cache_.flush_all();
+    return dropped;
+}
+
+}  // namespace ptshare::engine

@@ -1,0 +1,90 @@
+// One core's translation caches: L1 TLBs for instructions and data, a second level, walk caches.
+// They decide what a look-up finds, and count. Who walks and what time passes is another's: Mmu
+// walks at once, gem5's walker with packets.
+#pragma once
+
+#include <cstdint>
+
+#include "core/mmu/tlb.h"
+#include "core/mmu/walk_cache.h"
+#include "core/types.h"
+#include "engine/counters.h"
+#include "engine/params.h"
+
+namespace ptshare::engine {
+
+// CR3: which table to walk, and the tag of its translations.
+struct MmuContext {
+    Pfn root;
+    Pcid pcid = 0;
+};
+
+class TranslationCaches {
+  public:
+    // Throws std::invalid_argument naming a parameter that makes no MMU.
+    explicit TranslationCaches(const Params& params);
+
+    enum class Found {
+        Here,     // the access is translated
+        Walk,     // the tables must be walked
+        Outside,  // beyond the user half: a page fault, without a look-up
+    };
+    struct Lookup {
+        Found found = Found::Walk;
+        PhysAddr address;          // with Here
+        std::uint64_t cycles = 0;  // of the second level, if it was asked
+    };
+    // As hardware does: L1 TLB (no cost), second level. A write through an entry whose D is clear
+    // must walk to set it (a dirty assist). An entry that forbids the access is dropped and the
+    // walk decides, so that the fault reports what the tables say now (Intel SDM volume 3A,
+    // 4.10.4.2). Counts accesses and misses, and the walk if there must be one.
+    Lookup find(VirtAddr address, Access access, Pcid pcid, Counters& counters);
+
+    // Where a walk of `context` starts: the table to read, and its position.
+    struct Start {
+        Level level;
+        Pfn table;
+    };
+    Start start(VirtAddr address, const MmuContext& context, Counters& counters);
+    // A walk read an entry at `level` that points at `table`.
+    void keep(VirtAddr address, Pcid pcid, Level level, Pfn table);
+    // A walk ended at a leaf that permits the access.
+    void fill(VirtAddr address, Access access, Pcid pcid, PageSize size, Pte leaf);
+
+    static PhysAddr physical(Pte leaf, PageSize size, VirtAddr address);
+
+    // Flushes return how many TLB entries they dropped, walk caches not counted.
+    std::uint64_t flush_range(Pcid pcid, VirtAddr start, VirtAddr end);
+    std::uint64_t flush_pcid(Pcid pcid);
+    std::uint64_t flush_all();
+
+    // Calls fn(pcid, address, page size, leaf) for every TLB entry; one page may be in two arrays.
+    template <class Fn>
+    void for_each_entry(Fn&& fn) const {
+        for (const Tlb* tlb : {&itlb_.small, &itlb_.large, &dtlb_.small, &dtlb_.large, &stlb_}) {
+            tlb->for_each(fn);
+        }
+    }
+
+    unsigned levels() const { return levels_; }
+
+  private:
+    struct FirstLevel {
+        FirstLevel(const Params& params, const char* name);
+        Tlb small;
+        Tlb large;
+    };
+
+    Pte* find_first(FirstLevel& tlb, Pcid pcid, VirtAddr address, PageSize& size);
+    void forget(Pcid pcid, VirtAddr address);
+
+    FirstLevel itlb_;
+    FirstLevel dtlb_;
+    Tlb stlb_;
+    WalkCache walk_cache_;
+    bool has_walk_cache_;
+    std::uint64_t stlb_latency_;
+    unsigned levels_;
+};
+
+}  // namespace ptshare::engine
