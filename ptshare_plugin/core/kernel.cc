@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "range.h"
+
 namespace ptshare {
 
 Kernel::Kernel(const KernelConfig& config, std::unique_ptr<SharingPolicy> policy,
@@ -66,7 +68,7 @@ std::shared_ptr<HostMm> Kernel::create_host(const Vma& creator) {
 void Kernel::destroy_host(HostMm& host) {
     zap(host.mm, host.start, host.end);
     host.mm.vmas.clear();
-    host.mm.table.free_tables(VirtAddr(0), task_size());
+    host.mm.table.free_tables(VirtAddr(0), kEverything);
     hosts_.erase(std::find_if(hosts_.begin(), hosts_.end(),
                               [&](const auto& other) { return other.get() == &host; }));
 }

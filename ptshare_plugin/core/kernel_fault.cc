@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "kernel.h"
+#include "range.h"
 
 namespace ptshare {
 
@@ -39,7 +40,8 @@ void Kernel::adopt_page(Mm& mm, const Vma& vma, VirtAddr address, Pte pte) {
 
 Vma* Kernel::grow_stack(Mm& mm, VirtAddr address) {
     const Vma* above = mm.after(address);
-    if (!above || !above->has(kVmGrowsDown) || above->end - address > kStackLimit) return nullptr;
+    if (address < kLowest || !above || !above->has(kVmGrowsDown)) return nullptr;
+    if (above->end - address > kStackLimit) return nullptr;
     Vma grown = *above;
     mm.vmas.erase(grown.start);
     grown.start = align_down(address, kPageSize);

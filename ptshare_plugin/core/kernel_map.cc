@@ -168,7 +168,7 @@ void Kernel::free_tables(Mm& mm, VirtAddr start, VirtAddr end) {
     // The kernel's free_pgtables: from the end of the VMA before to the start of the one after.
     const Vma* before = mm.before(start);
     const Vma* after = mm.after(end);
-    mm.table.free_tables(before ? before->end : VirtAddr(0), after ? after->start : task_size());
+    mm.table.free_tables(before ? before->end : VirtAddr(0), after ? after->start : kEverything);
 }
 
 void Kernel::unmap(Mm& mm, VirtAddr start, VirtAddr end) {

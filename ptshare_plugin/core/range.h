@@ -9,6 +9,8 @@ namespace ptshare {
 
 // Lowest address that mmap gives out (vm.mmap_min_addr) and the room left for the stack.
 constexpr VirtAddr kLowest(0x10000);
+// No table's span reaches beyond: with five levels one entry of the root spans 2^48 bytes.
+constexpr VirtAddr kEverything(~0ULL);
 constexpr std::uint64_t kStackGap = 128ULL << 20;
 
 constexpr bool valid_range(VirtAddr start, std::uint64_t length, VirtAddr limit) {

@@ -5,6 +5,8 @@
 #include <array>
 #include <cstdint>
 
+#include "core/policy.h"
+
 namespace ptshare::engine {
 
 // X(field, metric name)
@@ -80,5 +82,10 @@ struct Counters {
     // "walk.reads.<level>.<place>".
     std::array<std::array<std::uint64_t, kServedPlaces>, 5> pte_reads{};
 };
+
+void add(Counters& to, const Counters& from);
+void subtract(Counters& from, const Counters& what);
+// Counts one fault by its kind.
+void count_fault(Counters& counters, const FaultResult& result);
 
 }  // namespace ptshare::engine

@@ -39,7 +39,7 @@ Executor::Executor(const std::string& library, HostMemory& memory)
     hook(kHookInterrupt, pointer_to(&Executor::on_interrupt));
     hook(kHookInstruction, pointer_to(&Executor::on_syscall), kInsSyscall);
     hook(kHookInstruction, pointer_to(&Executor::on_rdtsc), kInsRdtsc);
-    hook(kHookInstruction, pointer_to(&Executor::on_rdtsc), kInsRdtscp);
+    hook(kHookInstruction, pointer_to(&Executor::on_rdtscp), kInsRdtscp);
     initial_ = new_context();
 }
 
@@ -125,10 +125,12 @@ Executor::Stop Executor::run(Observer& observer, VirtAddr pc, std::uint64_t budg
     const Error error = api_.emu_start(engine_, pc.value, ~0ULL, 0, 0);
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
     if (!stopping_) {
-        // Unicorn ended by itself: an opcode that it does not know, or a failure of its own.
+        // Unicorn ended by itself: an opcode that it does not know, a failure of its own, or HLT,
+        // which is a general protection fault in user mode.
         constexpr Error kInvalidInstruction = 10;
-        if (error != kInvalidInstruction) api_.check(error != 0 ? error : 1, "run");
-        exception_ = -1;
+        constexpr int kGeneralProtection = 13;
+        if (error != kInvalidInstruction) api_.check(error, "run");
+        exception_ = error == 0 ? kGeneralProtection : -1;
         reason_ = Stop::Exception;
     }
     if (reason_ != Stop::Budget) pc_ = VirtAddr(read(kRip));
@@ -231,6 +233,12 @@ int Executor::on_rdtsc(Engine*, void* self) {
     me.write(kRax, now & 0xffffffffULL);
     me.write(kRdx, now >> 32);
     return 1;  // done: do not execute the instruction
+}
+
+int Executor::on_rdtscp(Engine* engine, void* self) {
+    Executor& me = *static_cast<Executor*>(self);
+    me.write(kRcx, me.observer_->core_id());
+    return on_rdtsc(engine, self);
 }
 
 }  // namespace ptshare::engine

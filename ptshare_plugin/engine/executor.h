@@ -34,6 +34,7 @@ class Observer {
     // A basic block is entered. Its instructions are counted, its bytes fetched.
     virtual bool block(VirtAddr address, unsigned bytes, unsigned instructions) = 0;
     virtual std::uint64_t timestamp() = 0;  // for RDTSC
+    virtual std::uint64_t core_id() = 0;    // for RDTSCP
 };
 
 // Registers as a system call finds them.
@@ -87,6 +88,7 @@ class Executor {
     static void on_syscall(unicorn::Engine*, void* self);
     static void on_interrupt(unicorn::Engine*, std::uint32_t vector, void* self);
     static int on_rdtsc(unicorn::Engine*, void* self);
+    static int on_rdtscp(unicorn::Engine*, void* self);
 
     template <class Work>
     void guarded(Work&& work);

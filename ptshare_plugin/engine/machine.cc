@@ -96,22 +96,8 @@ void Machine::reload(Core& core) {
 // ---- Accesses
 
 bool Machine::handle_fault(Core& core, VirtAddr address, Access access) {
-    Counters& counters = core.running->counters;
     const FaultResult result = kernel_.fault(*core.running->mm, address, access);
-    static constexpr std::uint64_t Counters::*kByKind[] = {
-        &Counters::faults_link,     &Counters::faults_host, &Counters::faults_file,
-        &Counters::faults_anon,     &Counters::faults_cow,  &Counters::faults_write_protect,
-        &Counters::faults_spurious, &Counters::faults_segv, &Counters::faults_bus,
-    };
-    ++(counters.*kByKind[static_cast<unsigned>(result.kind)]);
-    counters.fault_around_pages += result.around;
-    if (result.region) {
-        if (result.kind == FaultKind::Link) ++counters.region_faults_link;
-        if (result.kind == FaultKind::Host || result.kind == FaultKind::File ||
-            result.kind == FaultKind::Anon || result.kind == FaultKind::Cow) {
-            ++counters.region_faults_page;
-        }
-    }
+    count_fault(core.running->counters, result);
     charge(core, &Counters::cycles_fault, costs_.fault(result));
     apply_effects(core, &Counters::cycles_fault);
     if (result.fatal()) fatal_ = {result.kind, address, access};

@@ -63,6 +63,18 @@ void HostMemory::read_file(const File& file, std::uint64_t index, Pfn pfn) {
     std::memcpy(frame(pfn), it->second.data() + offset, length);
 }
 
+void HostMemory::cut_file(const File& file, std::uint64_t bytes, Pfn last) {
+    const auto it = initial_.find(file.id());
+    if (it != initial_.end() && bytes < it->second.size()) it->second.resize(bytes);
+    if (last == Pfn(0)) return;
+    const std::uint64_t keep = bytes & (kPageSize - 1);
+    std::memset(frame(last) + keep, 0, kPageSize - keep);
+}
+
+void HostMemory::written(Pfn pfn) {
+    if (pfn.value < code_.size() && code_[pfn.value]) code_released_ = true;
+}
+
 void HostMemory::released(Pfn pfn) {
     if (pfn.value < code_.size() && code_[pfn.value]) {
         code_[pfn.value] = false;

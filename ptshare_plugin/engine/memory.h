@@ -34,7 +34,10 @@ class HostMemory final : public FrameContents {
     void zero(Pfn pfn) override;
     void copy(Pfn to, Pfn from) override;
     void read_file(const File& file, std::uint64_t index, Pfn pfn) override;
+    void cut_file(const File& file, std::uint64_t bytes, Pfn last) override;
     void released(Pfn pfn) override;
+    // Bytes of the frame were written from outside the executor.
+    void written(Pfn pfn);
 
   private:
     void touch(Pfn pfn);

@@ -154,7 +154,9 @@ void Simulation::run_slice(Core& core) {
             break;
         case Executor::Stop::Syscall:
             serve_syscall(core, task);
-            return;
+            // The task may be gone or blocked.
+            if (queues_[core.id].empty() || queues_[core.id].front() != &task) return;
+            break;
         case Executor::Stop::Fault:
             fatal_fault(task);
             return;
@@ -213,7 +215,8 @@ std::uint64_t Simulation::timestamp() {
 }
 
 std::uint64_t Simulation::nanoseconds(const Task& task) const {
-    return machine_.core(task.core).clock * 1000 / frequency_mhz_;
+    const std::uint64_t clock = machine_.core(task.core).clock;
+    return clock / frequency_mhz_ * 1000 + clock % frequency_mhz_ * 1000 / frequency_mhz_;
 }
 
 }  // namespace ptshare::engine

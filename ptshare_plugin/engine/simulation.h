@@ -56,6 +56,7 @@ class Simulation final : private Observer, private TaskControl {
     bool data(VirtAddr address, PhysAddr physical, unsigned size, Access access) override;
     bool block(VirtAddr address, unsigned bytes, unsigned instructions) override;
     std::uint64_t timestamp() override;
+    std::uint64_t core_id() override { return running_core_->id; }
 
     // TaskControl
     SyscallResult clone(Task& task, const CloneRequest& request) override;

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <csignal>
 #include <sstream>
+#include <tuple>
 
 #include "engine/simulation.h"
 
@@ -26,28 +27,6 @@ constexpr std::uint64_t kWaitNoHang = 1;
 bool harmless(int signal) {
     return signal == SIGCHLD || signal == SIGURG || signal == SIGWINCH || signal == SIGCONT ||
            signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
-}
-
-void add(Counters& to, const Counters& from) {
-#define PTSHARE_ADD(field, name) to.field += from.field;
-    PTSHARE_COUNTERS(PTSHARE_ADD)
-#undef PTSHARE_ADD
-    for (std::size_t level = 0; level < to.pte_reads.size(); ++level) {
-        for (std::size_t place = 0; place < kServedPlaces; ++place) {
-            to.pte_reads[level][place] += from.pte_reads[level][place];
-        }
-    }
-}
-
-void subtract(Counters& from, const Counters& what) {
-#define PTSHARE_SUBTRACT(field, name) from.field -= what.field;
-    PTSHARE_COUNTERS(PTSHARE_SUBTRACT)
-#undef PTSHARE_SUBTRACT
-    for (std::size_t level = 0; level < from.pte_reads.size(); ++level) {
-        for (std::size_t place = 0; place < kServedPlaces; ++place) {
-            from.pte_reads[level][place] -= what.pte_reads[level][place];
-        }
-    }
 }
 
 }  // namespace
@@ -142,10 +121,8 @@ SyscallResult Simulation::clone(Task& parent, const CloneRequest& request) {
     executor_.save(child.registers);
     executor_.load(parent.registers);
 
-    if ((request.flags & kCloneParentSetTid) &&
-        !user_memory_.put(core, request.parent_tid, child.pid)) {
-        return -EFAULT;
-    }
+    // As Linux: a bad address is not reported.
+    if (request.flags & kCloneParentSetTid) user_memory_.put(core, request.parent_tid, child.pid);
     if (request.flags & kCloneChildClearTid) child.clear_child_tid = request.child_tid;
     if (request.flags & kCloneChildSetTid) {
         if (same_mm) {
@@ -156,7 +133,10 @@ SyscallResult Simulation::clone(Task& parent, const CloneRequest& request) {
         }
     }
     make_runnable(child, core.clock);
-    if (request.flags & kCloneVfork) leave_queue(parent, Task::State::Vfork);
+    if (request.flags & kCloneVfork) {
+        parent.vfork_child = child.pid;
+        leave_queue(parent, Task::State::Vfork);
+    }
     return child.pid;
 }
 
@@ -191,7 +171,7 @@ SyscallResult Simulation::exec(Task& task, const std::string& path, std::vector<
 void Simulation::leave_mm(Task& task) {
     // A vfork parent goes on when the child gives the mm back.
     for (const auto& other : tasks_) {
-        if (other->state == Task::State::Vfork && task.parent == other.get()) {
+        if (other->state == Task::State::Vfork && other->vfork_child == task.pid) {
             make_runnable(*other, core_of(task).clock);
         }
     }
@@ -282,7 +262,6 @@ void Simulation::end_process(Task& task, int code, int signal, const std::string
         if (waiting->wait_for > 0 && waiting->wait_for != static_cast<int>(tgid)) continue;
         // Asks again when it runs: the call is made anew.
         make_runnable(*waiting, now);
-        break;
     }
 }
 
@@ -300,7 +279,16 @@ void Simulation::exit(Task& task, int code) {
         return;
     }
     end_task(task, code << 8);
-    if (task.pid != task.tgid) erase(task);
+    if (task.pid == task.tgid) return;
+    // Its children are the process's: the leader stands for it, as long as the process lives.
+    Task* leader = nullptr;
+    for (const auto& other : tasks_) {
+        if (other->pid == task.tgid) leader = other.get();
+    }
+    for (const auto& other : tasks_) {
+        if (other->parent == &task) other->parent = leader;
+    }
+    erase(task);
 }
 
 void Simulation::exit_group(Task& task, int code) {
@@ -317,7 +305,10 @@ SyscallResult Simulation::wait(Task& task, std::int32_t pid, VirtAddr status,
         }
         if (pid > 0 && child->pid != static_cast<std::uint32_t>(pid)) continue;
         any = true;
-        if (child->state != Task::State::Zombie) continue;
+        const bool alive = std::any_of(tasks_.begin(), tasks_.end(), [&](const auto& other) {
+            return other->tgid == child->tgid && other->state != Task::State::Zombie;
+        });
+        if (alive) continue;  // also when the leader is gone and threads go on
         const std::uint32_t found = child->pid;
         if (status != VirtAddr(0) && !user_memory_.put(core_of(task), status, child->exit_status)) {
             return -EFAULT;
@@ -345,10 +336,21 @@ Task* Simulation::find_task(std::int32_t pid) {
 SyscallResult Simulation::kill(Task& task, std::int32_t pid, int signal, bool) {
     if (signal < 0 || signal > 64 || pid <= 0) return -EINVAL;
     Task* target = find_task(pid);
-    if (!target) return -ESRCH;
+    if (!target) {
+        // A process that has ended and was not waited for can still be named.
+        const bool ended = std::any_of(tasks_.begin(), tasks_.end(), [&](const auto& other) {
+            return other->pid == static_cast<std::uint32_t>(pid);
+        });
+        return ended ? 0 : -ESRCH;
+    }
     if (signal == 0 || harmless(signal)) return 0;
     if (signal != SIGKILL && target->ignored.count(signal)) return 0;
     const bool self = target->tgid == task.tgid;
+    if (self && (signal == SIGABRT || signal == SIGSEGV || signal == SIGBUS || signal == SIGFPE ||
+                 signal == SIGILL || signal == SIGTRAP)) {
+        crash(task, signal, "sent to itself");  // abort() above all
+        return std::nullopt;
+    }
     end_process(self ? task : *target, 0, signal, self ? "sent to itself" : "sent by another");
     if (self) return std::nullopt;
     return 0;
@@ -433,14 +435,16 @@ void Simulation::futex_wait(Task& task, VirtAddr address) {
 }
 
 std::int64_t Simulation::futex_wake(Task& task, VirtAddr address, std::uint64_t count) {
-    // A futex is the physical word: waiters may map it elsewhere.
+    // As Linux's futex_key: a word of a shared file wherever it is mapped, else of one mm.
     const auto word = [](const Task& of, VirtAddr at) {
-        const auto leaf = of.mm->table.leaf(at);
-        return leaf ? address_of(leaf->frame_of(at)).value + page_offset(at) : 0;
+        const Vma* vma = of.mm->find(at);
+        const bool file = vma && vma->file && vma->has(kVmShared);
+        return file ? std::make_tuple(vma->file->id(), std::uint64_t{0},
+                                      (vma->file_page_of(at) << kPageShift) + page_offset(at))
+                    : std::make_tuple(std::uint64_t{0}, of.mm->id.value, at.value);
     };
-    const std::uint64_t mine = word(task, address);
+    const auto mine = word(task, address);
     std::int64_t woken = 0;
-    if (mine == 0) return 0;
     for (const auto& other : tasks_) {
         if (static_cast<std::uint64_t>(woken) >= count) break;
         if (other->state != Task::State::Futex || word(*other, other->futex) != mine) continue;

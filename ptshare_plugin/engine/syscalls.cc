@@ -33,7 +33,7 @@ SyscallResult Syscalls::perform(Core& core, Task& task, const SyscallRegisters& 
         ++task.counters.syscalls_unknown;
         return -ENOSYS;
     }
-    return (this->*handler->second)(Call{core, task, registers.args});
+    return (this->*handler->second)(Call{core, task, registers.args, registers.number});
 }
 
 }  // namespace ptshare::engine

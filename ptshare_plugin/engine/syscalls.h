@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "engine/marks.h"
 #include "engine/task.h"
 #include "engine/user_memory.h"
 
@@ -14,9 +15,6 @@ namespace ptshare::engine {
 
 // A result for RAX (negative errno on failure), or none: the task is blocked, gone, or starts anew.
 using SyscallResult = std::optional<std::int64_t>;
-
-// The number of the region-of-interest marks; unused by Linux, which answers ENOSYS.
-constexpr std::uint64_t kMarkSyscall = 20564;
 
 // What system calls ask of the scheduler.
 class TaskControl {
@@ -63,6 +61,7 @@ class Syscalls {
         Core& core;
         Task& task;
         const std::uint64_t* args;
+        std::uint64_t number;
 
         VirtAddr address(unsigned i) const { return VirtAddr(args[i]); }
     };
@@ -96,7 +95,8 @@ class Syscalls {
     SyscallResult getcwd(const Call&);
     SyscallResult readlink(const Call&);
     std::shared_ptr<OpenFile> descriptor(const Task& task, std::uint64_t fd) const;
-    std::int64_t install(Task& task, std::shared_ptr<OpenFile> file);
+    // The lowest free descriptor from `least` on.
+    std::int64_t install(Task& task, std::shared_ptr<OpenFile> file, std::uint64_t least = 0);
     std::int64_t open_path(const Call& call, VirtAddr path, std::uint64_t flags);
     std::int64_t stat_path(const Call& call, VirtAddr path, VirtAddr result);
     std::int64_t put_stat(const Call& call, const OpenFile& file, VirtAddr result);
@@ -126,6 +126,7 @@ class Syscalls {
     SyscallResult tkill(const Call&);
     SyscallResult tgkill(const Call&);
     SyscallResult sched_yield(const Call&);
+    SyscallResult sleep(const Call& call, VirtAddr at, std::uint64_t from);
     SyscallResult nanosleep(const Call&);
     SyscallResult clock_nanosleep(const Call&);
     SyscallResult futex(const Call&);

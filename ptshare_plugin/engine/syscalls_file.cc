@@ -13,6 +13,7 @@ namespace ptshare::engine {
 namespace {
 
 constexpr std::uint64_t kMaxTransfer = 1ULL << 30;
+constexpr std::uint64_t kMaxFileBytes = 1ULL << 42;
 constexpr std::size_t kMaxDescriptors = 1024;  // RLIMIT_NOFILE's usual soft limit
 constexpr std::uint64_t kMaxVectors = 1024;    // UIO_MAXIOV
 
@@ -47,9 +48,12 @@ std::shared_ptr<OpenFile> Syscalls::descriptor(const Task& task, std::uint64_t f
     return fd < task.descriptors->size() ? (*task.descriptors)[fd] : nullptr;
 }
 
-std::int64_t Syscalls::install(Task& task, std::shared_ptr<OpenFile> file) {
+std::int64_t Syscalls::install(Task& task, std::shared_ptr<OpenFile> file, std::uint64_t least) {
     Descriptors& table = *task.descriptors;
-    const auto slot = std::find(table.begin(), table.end(), nullptr);
+    if (least >= kMaxDescriptors) return -EINVAL;
+    if (least > table.size()) table.resize(least);
+    const auto slot =
+        std::find(table.begin() + static_cast<std::ptrdiff_t>(least), table.end(), nullptr);
     const auto fd = slot - table.begin();
     if (slot != table.end()) {
         *slot = std::move(file);
@@ -79,7 +83,14 @@ std::int64_t Syscalls::transfer_in(const Call& call, OpenFile& file, VirtAddr to
 std::int64_t Syscalls::transfer_out(const Call& call, OpenFile& file, VirtAddr from,
                                     std::uint64_t n, std::uint64_t& offset) {
     if (!file.writable) return -EBADF;
+    if (n == 0) return 0;
     n = std::min(n, kMaxTransfer);
+    if (file.kind == OpenFile::Kind::File) {
+        if (file.append) offset = file.file->size();
+        if (static_cast<std::int64_t>(offset) < 0) return -EINVAL;
+        if (offset >= kMaxFileBytes) return -EFBIG;
+        n = std::min(n, kMaxFileBytes - offset);
+    }
     std::vector<std::uint8_t> buffer(n);
     if (!memory_.read(call.core, from, buffer.data(), n)) return -EFAULT;
     if (file.kind == OpenFile::Kind::File) {
@@ -156,6 +167,7 @@ std::int64_t Syscalls::open_path(const Call& call, VirtAddr path, std::uint64_t 
     if (!name) return -EFAULT;
     int error = 0;
     auto file = vfs_.open(*name, flags, error);
+    machine_.charge_syscall(call.core, 0);  // O_TRUNC may have unmapped pages
     if (!file) return error;
     return install(call.task, std::move(file));
 }
@@ -181,8 +193,10 @@ SyscallResult Syscalls::dup(const Call& call) {
 }
 
 SyscallResult Syscalls::dup2(const Call& call) {
+    constexpr std::uint64_t kDup3 = 292;
     auto file = descriptor(call.task, call.args[0]);
     if (!file || call.args[1] >= kMaxDescriptors) return -EBADF;
+    if (call.number == kDup3 && call.args[0] == call.args[1]) return -EINVAL;
     Descriptors& table = *call.task.descriptors;
     if (call.args[1] >= table.size()) table.resize(call.args[1] + 1);
     table[call.args[1]] = std::move(file);
@@ -260,6 +274,7 @@ SyscallResult Syscalls::ftruncate(const Call& call) {
     if (!file->file || !file->writable || static_cast<std::int64_t>(call.args[1]) < 0) {
         return -EINVAL;
     }
+    if (call.args[1] > kMaxFileBytes) return -EFBIG;
     machine_.kernel().truncate(*file->file, call.args[1]);
     machine_.charge_syscall(call.core, 0);
     return 0;
@@ -287,7 +302,7 @@ SyscallResult Syscalls::fcntl(const Call& call) {
     switch (call.args[1]) {
         case F_DUPFD:
         case F_DUPFD_CLOEXEC:
-            return install(call.task, std::move(file));
+            return install(call.task, std::move(file), call.args[2]);
         case F_GETFD:
         case F_SETFD:
             return 0;

@@ -99,6 +99,13 @@ SyscallResult Syscalls::execve(const Call& call) {
     auto argv = string_array(call, call.address(1));
     auto env = string_array(call, call.address(2));
     if (!path || !argv || !env) return -EFAULT;
+    // Linux: a quarter of the stack's limit (8 MiB), pointers counted.
+    constexpr std::uint64_t kMostBytes = 2 << 20;
+    std::uint64_t bytes = 0;
+    for (const auto* list : {&*argv, &*env}) {
+        for (const std::string& text : *list) bytes += text.size() + 1 + sizeof(VirtAddr);
+    }
+    if (bytes > kMostBytes) return -E2BIG;
     return control_.exec(call.task, *path, std::move(*argv), std::move(*env));
 }
 
@@ -139,6 +146,7 @@ SyscallResult Syscalls::sched_yield(const Call& call) {
 
 SyscallResult Syscalls::futex(const Call& call) {
     constexpr std::uint64_t kCommandMask = 0x7f;  // without PRIVATE and CLOCK_REALTIME
+    if (!is_aligned(call.args[0], sizeof(std::uint32_t))) return -EINVAL;
     switch (call.args[1] & kCommandMask) {
         case 0:    // FUTEX_WAIT
         case 9: {  // FUTEX_WAIT_BITSET
@@ -195,26 +203,27 @@ SyscallResult Syscalls::arch_prctl(const Call& call) {
 
 // ---- Time: that of the simulated clock
 
-SyscallResult Syscalls::nanosleep(const Call& call) {
+SyscallResult Syscalls::sleep(const Call& call, VirtAddr at, std::uint64_t from) {
+    // Longer sleeps than eleven days would overflow the clock; nobody waits for their end.
+    constexpr std::uint64_t kMostSeconds = 1000000;
     std::uint64_t span[2];  // struct timespec
-    if (!memory_.get(call.core, call.address(0), span)) return -EFAULT;
-    if (span[1] >= kNanosecondsPerSecond) return -EINVAL;
-    const std::uint64_t nanoseconds = span[0] * kNanosecondsPerSecond + span[1];
-    control_.sleep(call.task, nanoseconds * frequency_mhz_ / 1000);
+    if (!memory_.get(call.core, at, span)) return -EFAULT;
+    if (static_cast<std::int64_t>(span[0]) < 0 || span[1] >= kNanosecondsPerSecond) return -EINVAL;
+    std::uint64_t nanoseconds = std::min(span[0], kMostSeconds) * kNanosecondsPerSecond + span[1];
+    nanoseconds -= std::min(nanoseconds, from);
+    control_.sleep(call.task, nanoseconds / 1000 * frequency_mhz_ +
+                                  nanoseconds % 1000 * frequency_mhz_ / 1000);
     return 0;
+}
+
+SyscallResult Syscalls::nanosleep(const Call& call) {
+    return sleep(call, call.address(0), 0);
 }
 
 SyscallResult Syscalls::clock_nanosleep(const Call& call) {
     constexpr std::uint64_t kAbsolute = 1;  // TIMER_ABSTIME
-    std::uint64_t span[2];
-    if (!memory_.get(call.core, call.address(2), span)) return -EFAULT;
-    if (span[1] >= kNanosecondsPerSecond) return -EINVAL;
-    std::uint64_t nanoseconds = span[0] * kNanosecondsPerSecond + span[1];
-    if (call.args[1] & kAbsolute) {
-        nanoseconds -= std::min(nanoseconds, control_.nanoseconds(call.task));
-    }
-    control_.sleep(call.task, nanoseconds * frequency_mhz_ / 1000);
-    return 0;
+    const bool absolute = (call.args[1] & kAbsolute) != 0;
+    return sleep(call, call.address(2), absolute ? control_.nanoseconds(call.task) : 0);
 }
 
 SyscallResult Syscalls::clock_gettime(const Call& call) {
@@ -285,7 +294,7 @@ SyscallResult Syscalls::sched_getaffinity(const Call& call) {
 }
 
 SyscallResult Syscalls::getrandom(const Call& call) {
-    std::vector<std::uint8_t> bytes(std::min<std::uint64_t>(call.args[1], 256));
+    std::vector<std::uint8_t> bytes(std::min<std::uint64_t>(call.args[1], 1 << 20));
     for (std::uint8_t& byte : bytes) {
         // xorshift64* (Vigna 2016): depends on the seed alone.
         random_ = random_ == 0 ? 0x9e3779b97f4a7c15ULL : random_;
@@ -308,7 +317,7 @@ SyscallResult Syscalls::prlimit(const Call& call) {
 
 SyscallResult Syscalls::getrlimit(const Call& call) {
     const std::uint64_t args[6] = {0, call.args[0], 0, call.args[1], 0, 0};
-    return prlimit(Call{call.core, call.task, args});
+    return prlimit(Call{call.core, call.task, args, call.number});
 }
 
 }  // namespace ptshare::engine

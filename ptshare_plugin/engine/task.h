@@ -67,6 +67,7 @@ struct Task : Charged {
     VirtAddr wait_status;             // Waiting: where the status goes, 0: nowhere
     VirtAddr clear_child_tid;         // set_tid_address
     VirtAddr set_child_tid;           // written by the child before it first runs, 0: nothing
+    std::uint32_t vfork_child = 0;    // Vfork: whose exec or exit is waited for
     bool repeat_syscall = false;      // the call that blocked it is made again when it wakes
     int exit_status = 0;              // Zombie: as wait4 reports it
     std::uint64_t quantum_start = 0;  // core clock when it was last loaded

@@ -21,6 +21,7 @@ bool UserMemory::each_page(Core& core, VirtAddr address, std::uint64_t n, Access
         if (at >= machine_.kernel().task_size()) return false;
         if (!machine_.make_accessible(core, at, access)) return false;
         const auto leaf = core.running->mm->table.leaf(at);
+        if (access == Access::Write) memory_.written(leaf->frame_of(at));
         std::uint8_t* bytes = memory_.frame(leaf->frame_of(at)) + page_offset(at);
         if (!copy(bytes, done, part)) return true;
         done += part;

@@ -88,7 +88,9 @@ void Vfs::write(File& file, std::uint64_t offset, const std::uint8_t* buffer, st
         const std::uint64_t at = offset + done;
         const std::uint64_t in_page = at & (kPageSize - 1);
         const std::uint64_t part = std::min(n - done, kPageSize - in_page);
-        std::memcpy(memory_.frame(file.page(at >> kPageShift)) + in_page, buffer + done, part);
+        const Pfn pfn = file.page(at >> kPageShift);
+        memory_.written(pfn);
+        std::memcpy(memory_.frame(pfn) + in_page, buffer + done, part);
         done += part;
     }
 }

@@ -1,0 +1,43 @@
+#include "engine/counters.h"
+
+namespace ptshare::engine {
+
+void add(Counters& to, const Counters& from) {
+#define PTSHARE_ADD(field, name) to.field += from.field;
+    PTSHARE_COUNTERS(PTSHARE_ADD)
+#undef PTSHARE_ADD
+    for (std::size_t level = 0; level < to.pte_reads.size(); ++level) {
+        for (std::size_t place = 0; place < kServedPlaces; ++place) {
+            to.pte_reads[level][place] += from.pte_reads[level][place];
+        }
+    }
+}
+
+void subtract(Counters& from, const Counters& what) {
+#define PTSHARE_SUBTRACT(field, name) from.field -= what.field;
+    PTSHARE_COUNTERS(PTSHARE_SUBTRACT)
+#undef PTSHARE_SUBTRACT
+    for (std::size_t level = 0; level < from.pte_reads.size(); ++level) {
+        for (std::size_t place = 0; place < kServedPlaces; ++place) {
+            from.pte_reads[level][place] -= what.pte_reads[level][place];
+        }
+    }
+}
+
+void count_fault(Counters& counters, const FaultResult& result) {
+    static constexpr std::uint64_t Counters::*kByKind[] = {
+        &Counters::faults_link,     &Counters::faults_host, &Counters::faults_file,
+        &Counters::faults_anon,     &Counters::faults_cow,  &Counters::faults_write_protect,
+        &Counters::faults_spurious, &Counters::faults_segv, &Counters::faults_bus,
+    };
+    ++(counters.*kByKind[static_cast<unsigned>(result.kind)]);
+    counters.fault_around_pages += result.around;
+    if (!result.region) return;
+    if (result.kind == FaultKind::Link) ++counters.region_faults_link;
+    if (result.kind == FaultKind::Host || result.kind == FaultKind::File ||
+        result.kind == FaultKind::Anon || result.kind == FaultKind::Cow) {
+        ++counters.region_faults_page;
+    }
+}
+
+}  // namespace ptshare::engine
