@@ -1,14 +1,14 @@
 // churn: ranks attach, touch and leave in varied order; the last rank is killed.
 //
 // In each round the ranks take their turns in an order drawn from the seed: in its turn a rank maps
-// the region, or unmaps it. All keep it mapped between the two halves of a round and verify what
-// the others wrote. At the end the last rank leaves the barrier and kills itself with the region
-// mapped; alone it lives.
+// the region, or unmaps it. A rank that comes writes its pages and verifies what the round before
+// left in them. All keep the region mapped between the two halves of a round and verify what
+// the others wrote; those who stay verify again after each that leaves. At the end the last rank
+// leaves the barrier and kills itself with the region mapped; alone it lives.
 #include "runtime/runtime.h"
 
-WORKLOAD("churn", "ranks attach, touch and leave in varied order, the last one is killed",
-         "3 rounds");
-const u64 default_work = 3;
+WORKLOAD("churn", "ranks attach, touch and leave in varied order, the last one is killed", 3,
+         "rounds");
 static u64 touched = 256;
 const struct Extra extras[] = {{"--pages", &touched, 1, 1UL << 34}, {0}};
 
@@ -17,6 +17,12 @@ static u64 my_turn(u64 round, u64 half) {
     const u64 shift = datum(round, half) % options.count;
     const u64 turn = (options.rank + shift) % options.count;
     return half ? options.count - 1 - turn : turn;
+}
+
+// Rounds write the first two words of a page by turns: the first access to a page stays a write,
+// and what the round before left is still there to be verified.
+static volatile u64* word_of(u64 i, u64 stride, u64 round) {
+    return word_at(i * stride * PAGE_SIZE + 8 * (round % 2));
 }
 
 void run(void) {
@@ -32,13 +38,15 @@ void run(void) {
             if (turn == attach) {
                 map_region();
                 for (u64 i = options.rank; i < pages; i += options.count) {
-                    *word_at(i * stride * PAGE_SIZE) = datum(i, round);
+                    *word_of(i, stride, round) = datum(i, round);
+                    expect("page", i * stride, *word_of(i, stride, round + 1),
+                           round == 0 ? 0 : datum(i, round - 1));
                 }
             }
             barrier();
         }
         for (u64 i = 0; i < pages; ++i) {
-            const u64 got = *word_at(i * stride * PAGE_SIZE);
+            const u64 got = *word_of(i, stride, round);
             expect("page", i * stride, got, datum(i, round));
             checksum = mix(checksum ^ got);
         }
@@ -46,9 +54,15 @@ void run(void) {
         if (last && options.count > 1 && options.rank == options.count - 1) break;
         const u64 leave = my_turn(round, 1);
         for (u64 turn = 0; turn < options.count; ++turn) {
-            // In the last round the last rank takes no part: its turn passes.
             if (turn == leave) unmap_region();
-            if (!last) barrier();
+            // In the last round the last rank takes no part: nobody waits for turns.
+            if (last) continue;
+            barrier();
+            if (turn >= leave) continue;
+            // Another share of the pages each time: reading all would weigh more than the churn.
+            for (u64 i = turn; i < pages; i += options.count) {
+                expect("page", i * stride, *word_of(i, stride, round), datum(i, round));
+            }
         }
     }
     mark_end();
@@ -58,8 +72,7 @@ void run(void) {
     if (options.count > 1 && options.rank == options.count - 1) {
         finish();
         leave_barrier();
-        sys_kill(sys_getpid(), SIGKILL);
-        fail("SIGKILL had no effect");
+        fail_call("SIGKILL to itself had no effect: kill", sys_kill(sys_getpid(), SIGKILL));
     }
     // Whoever lives goes on after the death of one.
     barrier();

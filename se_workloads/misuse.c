@@ -4,8 +4,7 @@
 // Linux the flag is unknown and ignored.
 #include "runtime/runtime.h"
 
-WORKLOAD("misuse", "makes every wrong call and prints each errno", "1 round");
-const u64 default_work = 1;
+WORKLOAD("misuse", "makes every wrong call and prints each errno", 1, "round");
 const struct Extra extras[] = {{0}};
 
 #define READ_WRITE (PROT_READ | PROT_WRITE)
@@ -26,7 +25,9 @@ static void try_map(const char* name, u64 addr, u64 length, int prot, int flags,
 }
 
 void run(void) {
-    if (options.size < 2 * PMD_SIZE) fail("--size must be at least 4194304");
+    if (options.size < 2 * PMD_SIZE || options.size % PMD_SIZE) {
+        bad_argument("--size", options.size, "must be a multiple of 2097152, at least 4194304");
+    }
     setup();
     barrier();
     mark_begin();
@@ -36,7 +37,7 @@ void run(void) {
         const int fixed = MAP_SHARED | MAP_FIXED;
         const int fd = region_fd;
         const int read_only = (int)sys_open(options.file, O_RDONLY);
-        if (read_only < 0) fail(errno_name(read_only));
+        if (read_only < 0) fail_call(options.file, read_only);
 
         try_map("unaligned", base + PAGE_SIZE, PMD_SIZE, READ_WRITE, fixed, fd, 0);
         try_map("odd_size", base, PMD_SIZE + PAGE_SIZE, READ_WRITE, fixed, fd, 0);

@@ -5,8 +5,7 @@
 // entries of rank 0: they are copied into the host.
 #include "runtime/runtime.h"
 
-WORKLOAD("preshare", "touches the region privately, then shares it", "2 rounds");
-const u64 default_work = 2;
+WORKLOAD("preshare", "touches the region privately, then shares it", 2, "rounds");
 const struct Extra extras[] = {{0}};
 
 void run(void) {
@@ -15,7 +14,7 @@ void run(void) {
     if (options.rank == 0) {
         const long at = sys_mmap(options.addr, options.size, PROT_READ | PROT_WRITE,
                                  MAP_SHARED | MAP_FIXED, region_fd, 0);
-        if (at < 0) fail(errno_name(at));
+        if (at < 0) fail_call("mmap of the region without MAP_SHARED_PT", at);
         for (u64 page = 0; page < pages; page += 2) {
             *word_at(page * PAGE_SIZE) = datum(page, 0);
         }
@@ -41,6 +40,10 @@ void run(void) {
         barrier();
     }
     mark_end();
+    // What the last round wrote is there too.
+    for (u64 page = 0; page < pages; ++page) {
+        expect("page", page, *word_at(page * PAGE_SIZE), datum(page, options.work));
+    }
     put_number("pages", pages);
     put_number("rounds", options.work);
     put_hex("checksum", checksum);

@@ -6,8 +6,7 @@
 // pieces refuse is tested by a system call that stores there: EFAULT, where a store would be fatal.
 #include "runtime/runtime.h"
 
-WORKLOAD("protect", "one rank flips the protection of the region between rounds", "4 rounds");
-const u64 default_work = 4;
+WORKLOAD("protect", "one rank flips the protection of the region between rounds", 4, "rounds");
 static u64 piece = 65536;
 const struct Extra extras[] = {{"--piece", &piece, PAGE_SIZE, 1UL << 40}, {0}};
 
@@ -15,12 +14,25 @@ static void set_protection(int prot) {
     for (u64 at = 0; at < options.size; at += 2 * piece) {
         const u64 length = options.size - at < piece ? options.size - at : piece;
         const long error = sys_mprotect(options.addr + at, length, prot);
-        if (error < 0) fail(errno_name(error));
+        if (error < 0) fail_call("mprotect of a piece of the region", error);
     }
 }
 
+// A system call that stores in page 0, which is in the first piece. It reads the file's first 8
+// bytes: what is there already.
+static void expect_store(const char* what, long want) {
+    const long stored = sys_read(region_fd, options.addr, 8);
+    if (stored == want) return;
+    start_failure();
+    put_text(what);
+    put_text(errno_name(want));
+    put_text(", got ");
+    put_text(errno_name(stored));
+    end_failure();
+}
+
 void run(void) {
-    piece -= piece % PAGE_SIZE;
+    if (piece % PAGE_SIZE) bad_argument("--piece", piece, "must be a multiple of 4096");
     setup();
     map_region();
     const u64 pages = pages_of_region();
@@ -35,10 +47,7 @@ void run(void) {
             }
         } else if (options.rank == 0) {
             set_protection(PROT_READ);
-            // Reads 8 bytes of the file into the region: the store must be refused.
-            const long stored = sys_read(region_fd, options.addr, 8);
-            if (stored != -14)
-                fail_with("a store into a read-only page was not EFAULT", (u64)stored);
+            expect_store("a store into a read-only page: expected ", -EFAULT);
         }
         barrier();
         for (u64 page = 0; page < pages; ++page) {
@@ -51,6 +60,7 @@ void run(void) {
         barrier();
     }
     mark_end();
+    if (options.rank == 0) expect_store("a store once the right to write is back: expected ", 8);
     put_number("pages", pages);
     put_number("rounds", options.work);
     put_hex("checksum", checksum);

@@ -1,11 +1,11 @@
 // random: uniformly distributed reads and writes of single words.
 //
 // A write stores the word's number mixed with the seed, whoever writes: any rank can check any word
-// at any time, for it holds 0 or that value.
+// at any time, for it holds 0 or that value. When all are done each rank looks for what it wrote,
+// and for the first words that the next rank wrote.
 #include "runtime/runtime.h"
 
-WORKLOAD("random", "reads and writes words all over the region, uniformly", "200000 accesses");
-const u64 default_work = 200000;
+WORKLOAD("random", "reads and writes words all over the region, uniformly", 200000, "accesses");
 static u64 writes = 20;
 const struct Extra extras[] = {{"--writes", &writes, 0, 100}, {0}};
 
@@ -19,11 +19,39 @@ static inline u64 place_of(u64 state, u64 words) {
     return (u64)(((unsigned __int128)state * words) >> 64);
 }
 
+static inline u64 start_of(u64 rank) {
+    return mix(options.seed ^ mix(rank + 1));
+}
+
+struct Writes {
+    u64 limit;  // of the lower half of the state: below it, the word is written
+    u64 salt;   // in each value
+};
+
+// Nothing that a rank wrote with its first accesses is lost: the same draws once more. Returns how
+// many were writes.
+static u64 check_writes(const struct Writes* all, u64 rank, u64 accesses) {
+    const u64 words = options.size / 8;
+    u64 state = start_of(rank);
+    u64 written = 0;
+    for (u64 left = accesses; left != 0; --left) {
+        state = next(state);
+        if ((state & 0xffffffffUL) >= all->limit) continue;
+        const u64 at = place_of(state, words);
+        expect("word", at, *word_at(at * 8), at ^ all->salt);
+        ++written;
+    }
+    return written;
+}
+
+// Of another rank: enough to find what does not come across, too few to weigh.
+#define CHECKED_OF_OTHER 5000UL
+
 void run(void) {
     setup();
     map_region();
     const u64 words = options.size / 8;
-    const u64 start = mix(options.seed ^ mix(options.rank + 1));
+    const u64 start = start_of(options.rank);
     // The lower half of the state decides whether the word is written.
     const u64 limit = writes * ((1UL << 32) / 100);
     const u64 salt = options.seed ^ 0x5bd1e9955bd1e995UL;
@@ -47,18 +75,16 @@ void run(void) {
     }
     mark_end();
     if (wrong) {
+        // A failure even if the word is right again by now.
         const u64 at = (u64)(wrong - region);
-        expect("word", at, *wrong, at ^ salt);
+        mismatch("a read was wrong, now the word", at, *wrong, at ^ salt);
     }
-    // Nothing that this rank wrote is lost: the same draws once more.
-    u64 again = start;
-    u64 written = 0;
-    for (u64 left = options.work; left != 0; --left) {
-        again = next(again);
-        if ((again & 0xffffffffUL) >= limit) continue;
-        const u64 at = place_of(again, words);
-        expect("word", at, region[at], at ^ salt);
-        ++written;
+    barrier();
+    const struct Writes all = {limit, salt};
+    const u64 written = check_writes(&all, options.rank, options.work);
+    if (options.count > 1) {
+        const u64 some = options.work < CHECKED_OF_OTHER ? options.work : CHECKED_OF_OTHER;
+        check_writes(&all, (options.rank + 1) % options.count, some);
     }
     put_number("reads", options.work - written);
     put_number("writes", written);

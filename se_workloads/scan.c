@@ -5,8 +5,7 @@
 // p % count, which writes it at the end of each round; after a barrier all verify what all wrote.
 #include "runtime/runtime.h"
 
-WORKLOAD("scan", "touches each page in turn, several rounds", "3 rounds");
-const u64 default_work = 3;
+WORKLOAD("scan", "touches each page in turn, several rounds", 3, "rounds");
 const struct Extra extras[] = {{0}};
 
 #define LINES_READ 64  // of a page: one word from each cache line
@@ -45,6 +44,10 @@ void run(void) {
         barrier();
     }
     mark_end();
+    // What the last round wrote is there too.
+    for (u64 page = 0; page < pages_of_region(); ++page) {
+        expect("page", page, *word_at(page * PAGE_SIZE), datum(page, options.work));
+    }
     put_number("pages", pages_of_region());
     put_number("rounds", options.work);
     put_hex("checksum", checksum);

@@ -1,4 +1,4 @@
-// Start-up, output and the region. See runtime.h.
+// Start-up, output and the region. See runtime.h, and arguments.c.
 #include "runtime.h"
 
 struct Options options;
@@ -21,8 +21,10 @@ void* memcpy(void* to, const void* from, size_t n) {
 
 // ---- Text
 
+// Linux writes a pipe atomically up to PIPE_BUF, 4096 bytes: lines of many ranks stay whole.
 static char line[1024];
 static u64 line_length;
+#define LINE_ROOM (sizeof(line) - 1)  // the newline always fits
 
 static u64 length_of(const char* text) {
     u64 n = 0;
@@ -30,16 +32,16 @@ static u64 length_of(const char* text) {
     return n;
 }
 
-static int same(const char* a, const char* b) {
-    while (*a && *a == *b) ++a, ++b;
-    return *a == *b;
+void put_text(const char* text) {
+    for (; *text && line_length < LINE_ROOM; ++text) line[line_length++] = *text;
 }
 
-void put_text(const char* text) {
-    const u64 n = length_of(text);
-    if (line_length + n > sizeof(line)) fail("the result line is too long");
-    memcpy(line + line_length, text, n);
-    line_length += n;
+void put_shown(const char* text) {
+    enum { SHOWN = 210 };  // the longest path, and more
+    for (int n = 0; text[n] && n < SHOWN; ++n) {
+        const char shown[] = {text[n], 0};
+        put_text(*shown < ' ' || *shown > '~' ? "?" : shown);
+    }
 }
 
 static void put_base(u64 value, u64 base) {
@@ -51,6 +53,10 @@ static void put_base(u64 value, u64 base) {
         value /= base;
     } while (value);
     put_text(digits + at);
+}
+
+void put_decimal(u64 value) {
+    put_base(value, 10);
 }
 
 void put_number(const char* name, u64 value) {
@@ -67,130 +73,74 @@ void put_hex(const char* name, u64 value) {
     put_base(value, 16);
 }
 
-// Both the line under way and whatever stood before it: one write.
-static void write_line(int fd) {
-    put_text("\n");
-    sys_write(fd, (u64)line, line_length);
+// What write returned.
+static long write_line(int fd) {
+    line[line_length++] = '\n';
+    return sys_write(fd, (u64)line, line_length);
 }
 
 static void begin_line(const char* verdict) {
     line_length = 0;
     put_text(workload_name);
     put_text(verdict);
-    put_number("rank", options.rank);
 }
 
 void finish(void) {
-    write_line(1);
+    if (line_length == LINE_ROOM) fail("the result line is too long");
+    const long written = write_line(1);
+    if (written < 0) fail_call("write of the result line", written);
+    if ((u64)written != line_length) fail("the result line was written in part");
+}
+
+void start_failure(void) {
+    begin_line(": FAIL");
+    put_number("rank", options.rank);
+    put_text(": ");
+}
+
+void end_failure(void) {
+    write_line(2);
+    tell_failure();
+    sys_exit(1);
 }
 
 void fail(const char* what) {
-    begin_line(": FAIL");
-    put_text(": ");
+    start_failure();
     put_text(what);
-    write_line(2);
-    tell_failure();
-    sys_exit(1);
+    end_failure();
 }
 
-void fail_with(const char* what, u64 number) {
-    begin_line(": FAIL");
+void fail_call(const char* call, long result) {
+    start_failure();
+    put_shown(call);
     put_text(": ");
-    put_text(what);
-    put_number("value", number);
-    write_line(2);
-    tell_failure();
-    sys_exit(1);
+    put_text(errno_name(result));
+    end_failure();
 }
 
-void expect(const char* what, u64 place, u64 got, u64 want) {
-    if (got == want) return;
-    begin_line(": FAIL");
-    put_text(": ");
+void mismatch(const char* what, u64 place, u64 got, u64 want) {
+    start_failure();
     put_text(what);
     put_number("at", place);
     put_hex("got", got);
     put_hex("expected", want);
-    write_line(2);
-    tell_failure();
-    sys_exit(1);
+    if (want == 0) put_text(" (the region's file must be new)");
+    end_failure();
 }
 
-// ---- Arguments
+void expect(const char* what, u64 place, u64 got, u64 want) {
+    if (got != want) mismatch(what, place, got, want);
+}
 
-__attribute__((noreturn)) static void usage(const char* name, const char* want) {
-    line_length = 0;
-    put_text(workload_name);
+void start_bad_argument(const char* name) {
+    begin_line(": ");
+    put_shown(name);
     put_text(": ");
-    put_text(name);
-    put_text(": ");
-    put_text(want);
+}
+
+void end_bad_argument(void) {
     write_line(2);
     sys_exit(2);
-}
-
-static u64 number(const char* name, const char* text, u64 base, u64 least, u64 most) {
-    const char* want =
-        base == 16 ? "must be a hexadecimal address, 0x..." : "must be a whole number in range";
-    if (base == 16) {
-        if (text[0] != '0' || text[1] != 'x') usage(name, want);
-        text += 2;
-    }
-    u64 value = 0;
-    if (!*text) usage(name, want);
-    for (; *text; ++text) {
-        u64 digit = base;
-        if (*text >= '0' && *text <= '9') digit = (u64)(*text - '0');
-        if (*text >= 'a' && *text <= 'f') digit = (u64)(*text - 'a') + 10;
-        if (digit >= base || value > (~0UL - digit) / base) usage(name, want);
-        value = value * base + digit;
-    }
-    if (value < least || value > most) usage(name, want);
-    return value;
-}
-
-static void parse(int argc, char** argv) {
-    options = (struct Options){0, 0, 0x100000000000UL, 0, 0, 1, 1, default_work};
-    const struct {
-        const char* name;
-        u64* value;
-        u64 base, least, most;
-    } known[] = {
-        {"--size", &options.size, 10, PAGE_SIZE, 1UL << 46},
-        {"--addr", &options.addr, 16, 0x10000, 1UL << 46},
-        {"--share", &options.share, 10, 0, 1},
-        {"--rank", &options.rank, 10, 0, 1UL << 20},
-        {"--count", &options.count, 10, 1, 1UL << 20},
-        {"--seed", &options.seed, 10, 0, ~0UL},
-        {"--work", &options.work, 10, 1, 1UL << 62},
-    };
-    for (int i = 1; i < argc; i += 2) {
-        if (i + 1 == argc) usage(argv[i], "needs a value");
-        const char* value = argv[i + 1];
-        int found = same(argv[i], "--file");
-        if (found) options.file = value;
-        for (u64 k = 0; k < sizeof(known) / sizeof(known[0]); ++k) {
-            if (!same(argv[i], known[k].name)) continue;
-            *known[k].value = number(argv[i], value, known[k].base, known[k].least, known[k].most);
-            found = 1;
-        }
-        for (const struct Extra* extra = extras; extra->name; ++extra) {
-            if (!same(argv[i], extra->name)) continue;
-            *extra->value = number(argv[i], value, 10, extra->least, extra->most);
-            found = 1;
-        }
-        if (!found) {
-            usage(argv[i],
-                  "unknown argument; there are --file --size --addr --share --rank --count"
-                  " --seed --work, and the workload's own");
-        }
-    }
-    if (!options.file) usage("--file", "is needed: the path of the region's file");
-    if (length_of(options.file) > 200) usage("--file", "must be at most 200 characters");
-    if (!options.size) usage("--size", "is needed: bytes of the region");
-    if (options.size % PAGE_SIZE) usage("--size", "must be a multiple of 4096");
-    if (options.addr % PAGE_SIZE) usage("--addr", "must be a multiple of 0x1000");
-    if (options.rank >= options.count) usage("--rank", "must be less than --count");
 }
 
 // ---- Region
@@ -201,12 +151,12 @@ void setup(void) {
     memcpy(sync_path, options.file, n);
     memcpy(sync_path + n, ".sync", sizeof(".sync"));
 
-    region_fd = (int)sys_open(options.file, O_RDWR | O_CREAT);
-    if (region_fd < 0) fail(errno_name(region_fd));
-    long error = sys_ftruncate(region_fd, options.size);
-    if (error < 0) fail(errno_name(error));
-    extern void map_barrier(const char* path);
-    map_barrier(sync_path);
+    map_barrier(sync_path);  // first, so that a failure is told to the others
+    const long fd = sys_open(options.file, O_RDWR | O_CREAT);
+    if (fd < 0) fail_call(options.file, fd);
+    region_fd = (int)fd;
+    const long error = sys_ftruncate(region_fd, options.size);
+    if (error < 0) fail_call("ftruncate of the region's file", error);
 }
 
 void map_region(void) {
@@ -214,25 +164,26 @@ void map_region(void) {
     const long at =
         sys_mmap(options.addr, options.size, PROT_READ | PROT_WRITE, flags, region_fd, 0);
     if (at < 0) {
-        begin_line(": FAIL");
-        put_text(": mmap of the region: ");
-        put_text(errno_name(at));
-        write_line(2);
-        sys_exit(1);
+        fail_call(options.share ? "mmap of the region with MAP_SHARED_PT" : "mmap of the region",
+                  at);
+    }
+    if ((u64)at != options.addr) {
+        mismatch("mmap with MAP_FIXED: address", 0, (u64)at, options.addr);
     }
 }
 
 void unmap_region(void) {
     const long error = sys_munmap(options.addr, options.size);
-    if (error < 0) fail(errno_name(error));
+    if (error < 0) fail_call("munmap of the region", error);
 }
 
 // ---- Start
 
 // The kernel starts a program with argc at the stack pointer and argv above it.
 __attribute__((noreturn, used)) void start(u64* stack) {
-    parse((int)stack[0], (char**)(stack + 1));
+    parse_arguments((int)stack[0], (char**)(stack + 1));
     begin_line(": ok");
+    put_number("rank", options.rank);
     put_number("of", options.count);
     run();
     finish();

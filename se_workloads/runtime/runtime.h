@@ -24,16 +24,20 @@ typedef uint32_t u32;
 #define O_RDONLY 0
 #define O_RDWR 2
 #define O_CREAT 0100
+#define EFAULT 14
 #define SIGKILL 9
 
 // ---- Description, read from the ELF file: "name\0what it does\0default work and its unit\0"
 
-#define WORKLOAD(name, description, work)                                        \
+// Once in each workload; `work`, the default of --work, is a plain number.
+#define WORKLOAD(name, description, work, unit)                                  \
     __attribute__((section(".ptshare.about"), used)) static const char about[] = \
-        name "\0" description "\0" work;                                         \
-    const char* const workload_name = name
+        name "\0" description "\0" #work " " unit;                               \
+    const char* const workload_name = name;                                      \
+    const u64 default_work = work
 
 extern const char* const workload_name;
+extern const u64 default_work;
 
 // ---- Arguments
 
@@ -56,9 +60,13 @@ struct Extra {
     u64 least;
     u64 most;
 };
-// Each workload defines these: its default amount of work, and its own arguments up to a null name.
-extern const u64 default_work;
+// Each workload defines its own arguments, up to a null name.
 extern const struct Extra extras[];
+
+// Fills in the options, or ends the program as bad_argument does.
+void parse_arguments(int argc, char** argv);
+// "<workload>: <name>: <value>: <right>" on standard error, exit code 2. Only before setup().
+__attribute__((noreturn)) void bad_argument(const char* name, u64 value, const char* right);
 
 // ---- System calls: the result, or a negative errno
 
@@ -74,14 +82,17 @@ long sys_write(int fd, u64 buffer, u64 n);
 long sys_getpid(void);
 long sys_kill(long pid, int signal);
 __attribute__((noreturn)) void sys_exit(int code);
-const char* errno_name(long result);  // "ok", "EINVAL", ...
+const char* errno_name(long result);  // "ok", "EINVAL", ...: one word
 
 // ---- Region, barrier, marks
 
 extern int region_fd;
 
-// Opens the region's file and the barrier's page, and sets their sizes.
+// Opens the barrier's page and the region's file, and sets their sizes.
 void setup(void);
+// Maps the barrier's page, from its own file; fails when other ranks than those of this run used
+// it.
+void map_barrier(const char* path);
 // Maps the whole region where the options say. Ends the program when that fails.
 void map_region(void);
 void unmap_region(void);
@@ -117,17 +128,27 @@ static inline u64 datum(u64 place, u64 round) {
     return mix(options.seed ^ mix(place ^ mix(round)));
 }
 
-// Ends the program unless `got` is what it should be.
-void expect(const char* what, u64 place, u64 got, u64 want);
-__attribute__((noreturn)) void fail(const char* what);
-__attribute__((noreturn)) void fail_with(const char* what, u64 number);
-
 // ---- The result line, built up and written in one system call
 
 void put_text(const char* text);
+void put_shown(const char* text);  // what a user gave: cut short and printable, so one line stays
+void put_decimal(u64 value);
 void put_number(const char* name, u64 value);  // " name=value"
 void put_hex(const char* name, u64 value);
 void finish(void);  // writes "<workload>: ok rank=R of=N ...\n"
+
+// ---- Failures: one line on standard error, exit code 1; ranks that wait at a barrier end too
+
+void start_failure(void);  // "<workload>: FAIL rank=R: "; put_... may follow
+__attribute__((noreturn)) void end_failure(void);
+__attribute__((noreturn)) void fail(const char* what);
+__attribute__((noreturn)) void fail_call(const char* call, long result);  // a negative errno
+__attribute__((noreturn)) void mismatch(const char* what, u64 place, u64 got, u64 want);
+// Fails unless `got` is what it should be.
+void expect(const char* what, u64 place, u64 got, u64 want);
+// For bad_argument: an error line of another kind, and the end of it.
+void start_bad_argument(const char* name);
+__attribute__((noreturn)) void end_bad_argument(void);
 
 // The work itself; each workload defines it. Returns when the result line is complete.
 void run(void);

@@ -63,16 +63,18 @@ const char* errno_name(long result) {
         long number;
         const char* name;
     } names[] = {
-        {1, "EPERM"},   {2, "ENOENT"},      {9, "EBADF"},   {11, "EAGAIN"}, {12, "ENOMEM"},
-        {13, "EACCES"}, {14, "EFAULT"},     {17, "EEXIST"}, {19, "ENODEV"}, {21, "EISDIR"},
-        {22, "EINVAL"}, {24, "EMFILE"},     {27, "EFBIG"},  {28, "ENOSPC"}, {30, "EROFS"},
-        {38, "ENOSYS"}, {95, "EOPNOTSUPP"},
+        {1, "EPERM"},   {2, "ENOENT"},  {3, "ESRCH"},      {4, "EINTR"},       {5, "EIO"},
+        {9, "EBADF"},   {11, "EAGAIN"}, {12, "ENOMEM"},    {13, "EACCES"},     {EFAULT, "EFAULT"},
+        {16, "EBUSY"},  {17, "EEXIST"}, {19, "ENODEV"},    {20, "ENOTDIR"},    {21, "EISDIR"},
+        {22, "EINVAL"}, {23, "ENFILE"}, {24, "EMFILE"},    {26, "ETXTBSY"},    {27, "EFBIG"},
+        {28, "ENOSPC"}, {29, "ESPIPE"}, {30, "EROFS"},     {32, "EPIPE"},      {36, "ENAMETOOLONG"},
+        {38, "ENOSYS"}, {40, "ELOOP"},  {75, "EOVERFLOW"}, {95, "EOPNOTSUPP"}, {122, "EDQUOT"},
     };
     if (result >= 0) return "ok";
     for (u64 i = 0; i < sizeof(names) / sizeof(names[0]); ++i) {
         if (names[i].number == -result) return names[i].name;
     }
-    return "another errno";
+    return "another-errno";
 }
 
 // ---- Barrier
@@ -81,18 +83,36 @@ const char* errno_name(long result) {
 static volatile struct {
     u64 arrived;     // ranks that wait in this generation; times 2^32, ranks that are gone
     u64 generation;  // counts completed barriers
-    u64 failed;      // 1 once a rank has failed: waiting for it would be for ever
+    u64 failed;      // 1 + a rank that has failed: waiting for it would be for ever
+    u64 joined;      // ranks that mapped this page, ever
+    u64 count;       // --count of the first of them
 } * barrier_page;
 
+// The first barrier needs all ranks, so none may join after it, and none may be too many.
+static void join(const char* path) {
+    u64 count = 0;
+    __atomic_compare_exchange_n(&barrier_page->count, &count, options.count, 0, __ATOMIC_SEQ_CST,
+                                __ATOMIC_SEQ_CST);
+    const u64 joined = __atomic_add_fetch(&barrier_page->joined, 1, __ATOMIC_SEQ_CST);
+    const u64 generation = __atomic_load_n(&barrier_page->generation, __ATOMIC_SEQ_CST);
+    if ((count == 0 || count == options.count) && joined <= options.count && generation == 0)
+        return;
+    start_failure();
+    put_shown(path);
+    put_text(": more ranks than --count, or another --count; remove it if an earlier run left it");
+    end_failure();
+}
+
 void map_barrier(const char* path) {
-    const int fd = (int)sys_open(path, O_RDWR | O_CREAT);
-    if (fd < 0) fail(errno_name(fd));
-    long result = sys_ftruncate(fd, PAGE_SIZE);
-    if (result < 0) fail(errno_name(result));
-    result = sys_mmap(0, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (result < 0) fail(errno_name(result));
+    const long fd = sys_open(path, O_RDWR | O_CREAT);
+    if (fd < 0) fail_call(path, fd);
+    long result = sys_ftruncate((int)fd, PAGE_SIZE);
+    if (result < 0) fail_call("ftruncate of the barrier's page", result);
+    result = sys_mmap(0, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, (int)fd, 0);
+    if (result < 0) fail_call("mmap of the barrier's page", result);
     barrier_page = (void*)result;
-    sys_close(fd);
+    sys_close((int)fd);
+    join(path);
 }
 
 // arrived and gone in one word, so that whoever completes the set sees both: gone in the upper
@@ -114,12 +134,21 @@ void barrier(void) {
     while (__atomic_load_n(&barrier_page->generation, __ATOMIC_SEQ_CST) == generation) {
         __asm__ volatile("pause");
         call(24, 0, 0, 0, 0, 0, 0);  // sched_yield; without it, this spins
-        if (barrier_page->failed) fail("another rank failed");
+        const u64 failed = barrier_page->failed;
+        if (failed) {
+            start_failure();
+            put_text("gave up, as another rank failed: rank ");
+            put_decimal(failed - 1);
+            end_failure();
+        }
     }
 }
 
 void tell_failure(void) {
-    if (barrier_page) barrier_page->failed = 1;
+    if (!barrier_page) return;
+    u64 nobody = 0;
+    __atomic_compare_exchange_n(&barrier_page->failed, &nobody, options.rank + 1, 0,
+                                __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
 void leave_barrier(void) {
