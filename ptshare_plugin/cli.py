@@ -15,6 +15,7 @@ from ptshare_plugin.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, Us
 if TYPE_CHECKING:
     from types import FrameType
 
+    from ptshare_plugin.machine import Machine
     from ptshare_plugin.spec import RunSpec
 
 # No Rich in help and errors: it costs start-up time, and errors are one line each.
@@ -190,6 +191,8 @@ def compare_command(
     policies = [
         name.strip() for item in policy or compare.DEFAULT_POLICIES for name in item.split(",")
     ]
+    if not all(policies):
+        raise UserError("--policy: names separated by commas, none of them empty", EXIT_USAGE)
     if len(set(policies)) != len(policies):
         raise UserError("--policy: a policy is named twice", EXIT_USAGE)
     specs = _specs(
@@ -285,7 +288,7 @@ def presets(
     from ptshare_plugin.machine import KEYS, flatten
 
     chosen = [name] if name is not None else config.preset_names()
-    machines = [flatten(config.load(preset)) for preset in chosen]
+    machines = [flatten(_machine(preset, [])) for preset in chosen]
     if as_json:
         _print_json(dict(zip(chosen, machines, strict=True)))
         return
@@ -345,13 +348,13 @@ def _specs(
     work: int | None,
     no_share: bool,
 ) -> list[RunSpec]:
-    from ptshare_plugin import config, engines, units
+    from ptshare_plugin import engines, units
     from ptshare_plugin import program as programs
     from ptshare_plugin import spec as specs
     from ptshare_plugin import workloads as installed
 
     known = [name for name, _ in engines.get(engine).policies()]
-    machine = config.load(preset, overrides or [])
+    machine = _machine(preset, overrides or [])
     try:
         size = units.parse_size(region)
     except UserError as error:
@@ -402,18 +405,32 @@ def _end(problems: list[str]) -> None:
         raise UserError(problems[-1])
 
 
+def _machine(preset: str, overrides: list[str]) -> Machine:
+    from ptshare_plugin import config
+
+    try:
+        return config.load(preset, overrides)
+    except UserError as error:
+        raise UserError(str(error), EXIT_USAGE) from error
+
+
 def _complain(message: str) -> None:
     sys.stderr.write(f"ptshare: error: {message}\n")
 
 
-def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
+def _terminated(number: int, _frame: FrameType | None) -> NoReturn:
     # As an exception, so that half-written folders are removed.
-    sys.exit(128 + signal.SIGTERM)
+    sys.exit(128 + number)
 
 
 def main() -> None:
     """Entry point of the ``ptshare`` command: errors are one line, and the exit code tells."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _terminated)
+    if sys.stdout is None or sys.stderr is None:  # closed by whoever started this
+        os.write(2, b"ptshare: error: standard output and error must be open\n")
+        sys.exit(EXIT_FAILURE)
     if os.environ.get("PTSHARE_DEBUG"):
         sys.exit(app(standalone_mode=False))
     sys.exit(_guarded())

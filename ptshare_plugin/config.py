@@ -77,8 +77,6 @@ def describe_limits(key: Key) -> str:
     power = "power of two, " if key.power_of_two else ""
     if key.low is None or key.high is None:
         return power + key.type.__name__
-    if key.unit == "cycles":  # the upper limit only keeps sums from overflowing
-        return f"{_show(key, key.low)} or more"
     return f"{power}{_show(key, key.low)} to {_show(key, key.high)}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptshare_plugin import metrics
-from ptshare_plugin.errors import UserError, os_reason
+from ptshare_plugin.errors import UserError
+from ptshare_plugin.files import read_json
 from ptshare_plugin.folders import is_run
 from ptshare_plugin.run import COLUMNS, RUN_JSON, SCHEMA, STATS, identity_columns
 
@@ -61,14 +61,7 @@ def read(folder: Path) -> Loaded:
 
 def _record(folder: Path) -> dict[str, Any]:
     path = folder / RUN_JSON
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: missing; the run folder is not whole") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {os_reason(error)}") from error
-    except ValueError as error:  # also UnicodeDecodeError
-        raise UserError(f"{path}: damaged: not JSON") from error
+    record = read_json(path)
     if not isinstance(record, dict) or "schema" not in record:
         raise UserError(f"{path}: damaged: not the record of a run")
     if record["schema"] != SCHEMA:

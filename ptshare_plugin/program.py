@@ -95,10 +95,12 @@ def about(path: str | os.PathLike[str]) -> tuple[str, str, str]:
 def read_image(path: str | os.PathLike[str]) -> bytes:
     """Content of the regular file ``path``, of 1 GiB at most."""
     try:
+        # Before it is opened: opening a FIFO waits for its writer.
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise UserError(f"{path}: not a regular file")
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise UserError(f"{path}: not a regular file")
             if status.st_size > _LARGEST_FILE:
                 raise UserError(f"{path}: {exact_size(status.st_size)} is too large a program")
             return file.read()

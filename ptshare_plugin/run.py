@@ -6,16 +6,19 @@ import datetime
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ptshare_plugin import __version__, engines, metrics, progress
 from ptshare_plugin.engines import ProcessResult, RunResult
 from ptshare_plugin.errors import UserError
 from ptshare_plugin.metrics import ALL
 from ptshare_plugin.spec import RunSpec, check
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SCHEMA = 1
 """Version of a run folder's files; readers refuse others."""
@@ -85,6 +88,7 @@ class Run:
             "preset": self.spec.preset,
             "overrides": list(self.spec.overrides),
             **self.spec.identity(),
+            "failed": len(self.failures()),
             "processes": [
                 {"pid": process.pid, "status": process.status, "note": process.note}
                 for process in self.result.processes
@@ -104,10 +108,17 @@ def execute(spec: RunSpec) -> Run:
 
 def collect(result: RunResult) -> dict[int, dict[str, Number]]:
     """All metrics by process index, ``ALL`` last: sums, derived and ``host.*`` ones added."""
+    collected = collect_rows(result.statistics)
+    collected[ALL].update(_host(result, collected[ALL]))
+    return collected
+
+
+def collect_rows(statistics: Iterable[tuple[int, str, Number]]) -> dict[int, dict[str, Number]]:
+    """The same of raw metrics alone, without ``host.*``."""
     known = metrics.registry()
     processes: dict[int, dict[str, Number]] = {}
     whole: dict[str, Number] = {}
-    for index, name, value in result.statistics:
+    for index, name, value in statistics:
         if name not in known:
             raise UserError(
                 f"the engine counts {name}, which the vocabulary does not know; "
@@ -124,7 +135,6 @@ def collect(result: RunResult) -> dict[int, dict[str, Number]]:
             sums[name] = sums.get(name, 0) + value
     # An engine that also gives a sum may know of processes that it does not list one by one.
     everything = metrics.with_derived(metrics.with_derived({**sums, **whole}, "process"), "machine")
-    everything.update(_host(result, everything))
     collected = {
         index: metrics.with_derived(values, "process")
         for index, values in sorted(processes.items())
@@ -167,18 +177,16 @@ def identity_columns(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write(run: Run, folder: Path) -> None:
-    """Write the three files of a run folder into ``folder``, which is there and empty."""
+def table(record: Mapping[str, Any], values: Mapping[int, Mapping[str, Number]]) -> pa.Table:
+    """Rows of ``COLUMNS``, a row a value, of a run and its metrics by process."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     known = metrics.registry()
-    record = run.record()
     process: list[int] = []
     metric: list[str] = []
     value: list[float] = []
-    for index, values in run.values.items():
-        ordered = in_order(values)
+    for index, found in values.items():
+        ordered = in_order(found)
         process += [index] * len(ordered)
         metric += ordered.keys()
         value += (float(number) for number in ordered.values())
@@ -188,11 +196,11 @@ def write(run: Run, folder: Path) -> None:
         # Words repeat in every row: dictionaries keep a thousand processes small.
         return pa.array(items, pa.string()).dictionary_encode()
 
-    table = pa.table(
+    return pa.table(
         {
             "run": words([record["run"]] * count),
-            "engine": words([run.spec.engine] * count),
-            "policy": words([run.spec.policy] * count),
+            "engine": words([record["engine"]] * count),
+            "policy": words([record["policy"]] * count),
             "process": pa.array(process, pa.int32()),
             "component": words([known[name].component for name in metric]),
             "metric": words(metric),
@@ -200,7 +208,14 @@ def write(run: Run, folder: Path) -> None:
             "unit": words([known[name].unit for name in metric]),
         }
     )
-    pq.write_table(table, folder / STATS)
+
+
+def write(run: Run, folder: Path) -> None:
+    """Write the three files of a run folder into ``folder``, which is there and empty."""
+    import pyarrow.parquet as pq
+
+    record = run.record()
+    pq.write_table(table(record, run.values), folder / STATS)
     (folder / OUTPUT).write_text(output_text(run), encoding="utf-8")
     (folder / RUN_JSON).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,12 +103,17 @@ class RunSpec:
 
     def run_id(self) -> str:
         """Twelve hex digits of the hash of ``identity()``."""
-        text = json.dumps(self.identity(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return identity_hash(self.identity())
 
     def kill_is_expected(self, rank: int) -> bool:
         """Whether ``rank`` is meant to end by a SIGKILL that it sends itself."""
         return self.workload is not None and self.workload.expected_kill and rank == self.procs - 1
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """Twelve hex digits that stand for a run: equal ones decide equal results."""
+    text = json.dumps(identity, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def default_cores(procs: int) -> int:
@@ -124,7 +130,7 @@ def check(spec: RunSpec, policies: list[str]) -> None:
     if not 0 <= spec.seed < 1 << 64:
         raise _usage(f"--seed {spec.seed}: must be 0 to 2^64 - 1")
     if spec.work is not None and not 1 <= spec.work < 1 << 63:
-        raise _usage(f"--work {spec.work}: must be at least 1")
+        raise _usage(f"--work {spec.work}: must be 1 to 2^63 - 1")
     if spec.policy not in policies:
         raise _usage(
             f"--policy: unknown policy {spec.policy}{nearest(spec.policy, policies)};"
@@ -136,7 +142,7 @@ def check(spec: RunSpec, policies: list[str]) -> None:
         return
     size = exact_size(spec.region)
     if spec.region < PAGE_BYTES or spec.region % PAGE_BYTES:
-        raise _usage(f"--region {size}: must be a multiple of the page size, 4KiB")
+        raise _usage(f"--region {size}: must be a multiple of the page size, 4KiB, and not 0")
     if spec.share and spec.policy in _STRICT_POLICIES and spec.region % PMD_BYTES:
         above = exact_size((spec.region // PMD_BYTES + 1) * PMD_BYTES)
         raise _usage(

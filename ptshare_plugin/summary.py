@@ -44,19 +44,26 @@ def summarise(paths: Sequence[str], form: str, patterns: Sequence[str], output: 
         raise UserError("--format parquet needs -o FILE", EXIT_USAGE)
     for_people = form in ("table", "markdown")
     metrics.select(patterns)  # a wrong name is refused before thousands of folders are read
-    folders = [folder for path in paths for folder in frames.find(path)]
-    frame = frames.wide(
-        [frames.read(folder) for folder in folders], patterns or (KEY_METRICS if for_people else ())
-    )
+    runs = [frames.read(folder) for path in paths for folder in frames.find(path)]
+    frame = frames.wide(runs, patterns or (KEY_METRICS if for_people else ()))
     if for_people:
         shown = [name for name in frame.columns if name in metrics.registry()]
         frame = frame[
             [*_KEY_COLUMNS, *(shown if patterns else sorted(shown, key=KEY_METRICS.index))]
         ]
+    _warn_of_failures(runs)
     if output is None:
         _print(frame, form)
     else:
         _write(frame, form, Path(output))
+
+
+def _warn_of_failures(runs: Sequence[frames.Loaded]) -> None:
+    """Figures of a program that failed look like any others: say so beside them."""
+    failed = [run.name for run in runs if run.record.get("failed")]
+    if failed:
+        others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        sys.stderr.write(f"ptshare: warning: {failed[0]}{others}: the program failed\n")
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -107,6 +114,9 @@ def _cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def _write(frame: pd.DataFrame, form: str, path: Path) -> None:
+    path = Path(os.path.realpath(path))  # a link stays one
+    if path.exists() and not path.is_file():
+        raise UserError(f"-o {path}: there is something else than a file; leave -o out to print")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         if form == "parquet":

@@ -75,8 +75,8 @@ static u64 draw(u64 state, u64 log_pages, u64 pages) {
     return rank > pages ? pages : rank;
 }
 
-// Where the page of a rank lies. For powers of two a bijection; elsewhere two ranks may meet in one
-// page, which only adds their probabilities.
+// Where the page of a rank lies: scattered. Ranks may meet in one page, which adds their
+// probabilities and leaves another page unvisited.
 static u64 page_of(u64 rank, u64 pages) {
     return ((rank * 0x9e3779b97f4a7c15UL) >> 16) % pages;
 }

@@ -147,7 +147,7 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
         for (VirtAddr at = start; at < end; at = at + kPageSize) {
             const auto leaf = mm.table.leaf(at);
             if (leaf && leaf->pte.permits(access)) continue;
-            if (fault(mm, at, access).fatal()) break;  // as Linux: population is best effort
+            if (fault(mm, at, access).is_fatal()) break;  // as Linux: population is best effort
         }
     }
     return MapResult{Errno::Ok, start};

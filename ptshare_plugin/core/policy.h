@@ -55,7 +55,7 @@ struct FaultResult {
     bool region = false;       // in memory for which MAP_SHARED_PT was asked
     std::uint64_t around = 0;  // further pages mapped by fault-around
 
-    bool fatal() const { return kind == FaultKind::Segv || kind == FaultKind::Bus; }
+    bool is_fatal() const { return kind == FaultKind::Segv || kind == FaultKind::Bus; }
 };
 
 // A page that was mapped where a shared mapping now comes (S5).

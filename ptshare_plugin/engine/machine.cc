@@ -100,8 +100,8 @@ bool Machine::handle_fault(Core& core, VirtAddr address, Access access) {
     count_fault(core.running->counters, result);
     charge(core, &Counters::cycles_fault, costs_.fault(result));
     apply_effects(core, &Counters::cycles_fault);
-    if (result.fatal()) fatal_ = {result.kind, address, access};
-    return !result.fatal();
+    if (result.is_fatal()) fatal_ = {result.kind, address, access};
+    return !result.is_fatal();
 }
 
 Translation Machine::translate(Core& core, VirtAddr address, Access access) {

@@ -377,7 +377,9 @@ def test_results_are_kept_and_read_back(tmp_path: Path) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_interrupted_nothing_is_left(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     own = program(tmp_path, "for (volatile long i = 0;; i++) { }")
     out = tmp_path / "results" / "out"
@@ -398,6 +400,35 @@ def test_interrupted_nothing_is_left(tmp_path: Path, sent: signal.Signals, code:
     assert running.returncode == code
     assert "Traceback" not in errors
     assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_summary_writes_where_it_is_told_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    good("run", "scan", *SMALL, "-o", out)
+    real, link, pipe = tmp_path / "real.csv", tmp_path / "link.csv", tmp_path / "pipe"
+    real.write_text("old")
+    link.symlink_to(real)
+    os.mkfifo(pipe)
+    good("summary", out, "--format", "csv", "-o", link)
+    assert link.is_symlink() and real.read_text().startswith("run,engine,")
+    assert "something else than a file" in one_line(ptshare("summary", out, "-o", pipe))
+    assert pipe.is_fifo()
+    assert "not a regular file" in one_line(ptshare("run", pipe))
+
+
+def test_summary_says_which_runs_failed(tmp_path: Path) -> None:
+    failed = ptshare("run", "scan", *SMALL, "-o", tmp_path / "bad", "--", "--id", "3")
+    assert failed.returncode == 1
+    done = ptshare("summary", tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == f"ptshare: warning: {tmp_path}/bad: the program failed\n"
+
+
+def test_closed_output_is_one_line() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"'{COMMAND}' --version >&-"], capture_output=True, text=True
+    )
+    assert one_line(done) == "standard output and error must be open"
 
 
 # Wrong input ----------------------------------------
@@ -422,9 +453,9 @@ def test_interrupted_nothing_is_left(tmp_path: Path, sent: signal.Signals, code:
         (("run", "scan", "--procs", "four"), "valid integer"),
         (("run", "scan", "--cores", "65"), f"must be 1 to {spec.MAX_CORES}"),
         (("run", "scan", "--seed", "-1"), "--seed -1: must be 0 to"),
-        (("run", "scan", "--work", "0"), "--work 0: must be at least 1"),
+        (("run", "scan", "--work", "0"), "--work 0: must be 1 to"),
         (("run", "scan", "--policy", "ptshar"), "(did you mean ptshare?)"),
-        (("run", "scan", "--engine", "gem5"), "engine gem5: not in this version"),
+        (("run", "scan", "--engine", "linux"), "engine linux: not in this version"),
         (("run", "scan", "--engine", "embeded"), "(did you mean embedded?)"),
         (("run", "scan", "--preset", "serve"), "(did you mean server?)"),
         (("run", "scan", "--preset", "./none.toml"), "none.toml: no such file"),

@@ -96,7 +96,7 @@ class Ptshare final : public SharingPolicy {
         HostMm& host = *vma.host;
         const VirtAddr at = host.to_host(vma, address);
         FaultResult result = kernel.fault_in(host.mm, *host.mm.find(at), at, access);
-        if (result.fatal()) return result;
+        if (result.is_fatal()) return result;
         if (result.kind == FaultKind::File) result.kind = FaultKind::Host;
         if (mm.table.linked(address) == Pfn(0)) {
             mm.table.link(address, host.mm.table.ensure_pte_table(at, true));
