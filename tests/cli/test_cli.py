@@ -376,6 +376,12 @@ def test_results_are_kept_and_read_back(tmp_path: Path) -> None:
     assert record["config"] == json.loads(good("presets", "server", "--json"))["server"]
 
 
+def default_signals() -> None:
+    # Whoever runs the tests may ignore them: a background job SIGINT, nohup SIGHUP.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @needs_compiler
 @pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
@@ -388,7 +394,7 @@ def test_interrupted_nothing_is_left(tmp_path: Path, sent: signal.Signals, code:
         text=True,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=default_signals,
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("results/.*")):
