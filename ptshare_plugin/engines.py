@@ -6,7 +6,6 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import resource
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -161,13 +160,12 @@ class EmbeddedEngine:
 class _LaterEngine:
     """An engine that this version does not have; named so that ``doctor`` can say so."""
 
-    def __init__(self, name: str, description: str, look: Callable[[], str]) -> None:
+    def __init__(self, name: str, description: str) -> None:
         self.name = name
         self.description = description
-        self._look = look
 
     def missing(self) -> str | None:
-        return f"not in this version of ptshare{self._look()}"
+        return "not in this version of ptshare"
 
     def policies(self) -> list[tuple[str, str]]:
         return []
@@ -176,26 +174,20 @@ class _LaterEngine:
         raise UserError(f"engine {self.name}: {self.missing()}")
 
 
-def _find_gem5() -> str:
-    place = shutil.which("gem5.opt")
-    return f" (gem5.opt found: {place})" if place else " (no gem5.opt on PATH either)"
-
-
-_ENGINES: tuple[Engine, ...] = (
-    EmbeddedEngine(),
-    _LaterEngine("gem5", "gem5's syscall emulation with core as a plugin", _find_gem5),
-    _LaterEngine("linux", "real processes on this machine's kernel", lambda: ""),
-)
-
-
 def all_engines() -> tuple[Engine, ...]:
     """Every engine, whether this machine has it or not."""
-    return _ENGINES
+    from ptshare_plugin.gem5_engine import Gem5Engine  # which needs the types above
+
+    return (
+        EmbeddedEngine(),
+        Gem5Engine(),
+        _LaterEngine("linux", "real processes on this machine's kernel"),
+    )
 
 
 def get(name: str) -> Engine:
     """Engine called ``name``, ready to use; a UserError says what it lacks."""
-    engines = {engine.name: engine for engine in _ENGINES}
+    engines = {engine.name: engine for engine in all_engines()}
     if name not in engines:
         raise UserError(
             f"--engine: unknown engine {name}{nearest(name, engines)}; there are "

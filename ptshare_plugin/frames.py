@@ -8,11 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptshare_plugin import metrics
+from ptshare_plugin import gem5_stats, metrics
 from ptshare_plugin.errors import UserError
 from ptshare_plugin.files import read_json
 from ptshare_plugin.folders import is_run
-from ptshare_plugin.run import COLUMNS, RUN_JSON, SCHEMA, STATS, identity_columns
+from ptshare_plugin.run import (
+    COLUMNS,
+    RUN_JSON,
+    SCHEMA,
+    STATS,
+    collect_rows,
+    identity_columns,
+    table,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,11 +58,22 @@ def find(path: str | os.PathLike[str]) -> list[Path]:
 
 def _looks_like_run(folder: Path) -> bool:
     # A folder that lost one of the two is damaged, not absent: reading it says so.
-    return is_run(folder) or (folder / STATS).is_file()
+    return is_run(folder) or (folder / STATS).is_file() or _is_m5out(folder)
+
+
+def _is_m5out(folder: Path) -> bool:
+    return (folder / gem5_stats.RECORD).is_file()
 
 
 def read(folder: Path) -> Loaded:
-    """Content of one run folder; a UserError names the folder and file that cannot be used."""
+    """Content of one run folder, or of gem5's m5out.
+
+    A UserError names the folder and file that cannot be used.
+    """
+    if _is_m5out(folder):
+        record = gem5_stats.read_record(folder)
+        values = collect_rows(gem5_stats.statistics(folder, record))
+        return Loaded(name=str(folder), record=record, tidy=table(record, values).to_pandas())
     record = _record(folder)
     return Loaded(name=str(folder), record=record, tidy=_tidy(folder, record))
 

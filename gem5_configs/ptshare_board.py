@@ -1,0 +1,237 @@
+"""A gem5 system in which processes share page tables: components for a gem5 script.
+
+Usage::
+
+    import ptshare_board as board
+
+    board.load_module()
+    machine = config.load("gem5-x86")                 # ptshare_plugin.config
+    processes = [Process(pid=100 + n, cmd=["./a.out"]) for n in range(4)]
+    system = board.make_system(machine, processes, policy="ptshare", cpu="timing")
+    root = Root(full_system=False, system=system)
+
+Limitations: system-call emulation, one process a CPU, no fork, clone, exec or checkpoints; the
+walker's time counts in Timing and O3 CPUs, not in Atomic ones.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import m5
+import m5.internal.params
+from m5.objects import (
+    X86O3CPU,
+    AddrRange,
+    Cache,
+    DDR4_2400_8x8,
+    L2XBar,
+    MemCtrl,
+    SimpleMemory,
+    SrcClockDomain,
+    System,
+    SystemXBar,
+    VoltageDomain,
+    X86AtomicSimpleCPU,
+    X86EmuLinux,
+    X86TimingSimpleCPU,
+)
+
+from ptshare_plugin.machine import flatten
+
+CPUS = {"atomic": X86AtomicSimpleCPU, "timing": X86TimingSimpleCPU, "o3": X86O3CPU}
+MEMORIES = ("simple", "ddr4")
+MODULE = Path(__file__).resolve().parent.parent / "build" / "gem5" / "ptshare_gem5.so"
+HOW_TO_BUILD = "build it with: scons -f SConstruct.local"
+
+
+class BoardError(Exception):
+    """What a user can mend; the message is one line."""
+
+
+# ---- The module
+
+
+def load_module(path: Path = MODULE) -> None:
+    """Bring ptshare's SimObjects into this gem5.
+
+    Raises BoardError when the module is missing or was built for another gem5.opt: loading that
+    would end in a crash.
+    """
+    stamp = path.with_suffix(".stamp")
+    if not path.is_file() or not stamp.is_file():
+        raise BoardError(f"{path}: no ptshare module there; {HOW_TO_BUILD}")
+    size, modified, program = stamp.read_text(encoding="utf-8").rstrip("\n").split(" ", 2)
+    mine = os.stat("/proc/self/exe")
+    if (int(size), int(modified)) != (mine.st_size, mine.st_mtime_ns):
+        raise BoardError(
+            f"{path} was built for {program} as it was then, not for this"
+            f" {os.readlink('/proc/self/exe')}; {HOW_TO_BUILD}"
+        )
+    spec = importlib.util.spec_from_file_location("ptshare_gem5", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    # What m5.internal.params and m5.objects do for the SimObjects that gem5 was built with.
+    for name in dir(module):
+        if name.startswith("param_"):
+            parameters = getattr(module, name)
+            for exported in dir(parameters):
+                if not exported.startswith("_"):
+                    setattr(m5.internal.params, exported, getattr(parameters, exported))
+    m5.objects.__path__.append(str(path.parents[2] / "ptshare_plugin" / "gem5"))
+    import m5.objects.PtshareObjects as declared
+
+    for name in dir(declared):
+        if name.startswith("Ptshare"):
+            setattr(m5.objects, name, getattr(declared, name))
+
+
+# ---- Memory
+
+
+def _cycles_below(*latencies: int) -> int:
+    """What a level adds to a hit, of what its hit takes in all: levels above answer twice.
+
+    gem5 adds a cache's tag latency on the way down and its response latency on the way up; a
+    preset gives the sum from the CPU. Crossbars come on top.
+    """
+    *above, whole = latencies
+    return max(1, whole - 2 * sum(above))
+
+
+def latencies(machine: Any) -> dict[str, int]:
+    """Cycles of each cache's tags (data and response are the same), and of memory."""
+    cache = machine.cache
+    own = {"l1i": cache.l1i.latency, "l1d": cache.l1d.latency}
+    above = [cache.l1d.latency]
+    for name in ("l2", "llc"):
+        level = getattr(cache, name)
+        if level.bytes:
+            own[name] = _cycles_below(*above, level.latency)
+            above.append(own[name])
+    own["memory"] = _cycles_below(*above, cache.dram_latency)
+    return own
+
+
+def _cache(machine: Any, name: str, cycles: int) -> Any:
+    level = getattr(machine.cache, name)
+    private = name != "llc"
+    return Cache(
+        size=f"{level.bytes}B",
+        assoc=level.ways,
+        tag_latency=cycles,
+        data_latency=cycles,
+        response_latency=cycles,
+        mshrs=16 if private else 64,
+        tgts_per_mshr=20,
+        write_buffers=16,
+    )
+
+
+def make_system(
+    machine: Any,
+    processes: list[Any],
+    *,
+    policy: str | None,
+    cpu: str = "timing",
+    memory: str = "simple",
+) -> Any:
+    """A system that runs each process on a CPU of its own.
+
+    :param machine: ``ptshare_plugin.machine.Machine``.
+    :param processes: ``m5.objects.Process`` objects, with their ``pid`` set.
+    :param policy: sharing policy; None makes the same system of stock gem5 objects alone.
+    :param cpu: one of ``CPUS``. ``memory``: one of ``MEMORIES``.
+    """
+    system = System(
+        clk_domain=SrcClockDomain(
+            clock=f"{machine.cpu.frequency_mhz}MHz", voltage_domain=VoltageDomain()
+        ),
+        mem_mode="atomic" if cpu == "atomic" else "timing",
+        mem_ranges=[AddrRange(machine.kernel.memory_bytes)],
+        mmap_using_noreserve=True,
+        m5ops_base=0,  # else its range would cut memory in two
+        cache_line_size=machine.cache.line_bytes,
+    )
+    system.membus = SystemXBar()
+    system.system_port = system.membus.cpu_side_ports
+    cycles = latencies(machine)
+    below = system.membus
+    if machine.cache.llc.bytes:
+        system.llcbus = L2XBar()
+        system.llc = _cache(machine, "llc", cycles["llc"])
+        system.llc.cpu_side = system.llcbus.mem_side_ports
+        system.llc.mem_side = system.membus.cpu_side_ports
+        below = system.llcbus
+    if memory == "ddr4":
+        system.memory = MemCtrl(dram=DDR4_2400_8x8(range=system.mem_ranges[0]))
+    else:
+        nanoseconds = cycles["memory"] * 1000 / machine.cpu.frequency_mhz
+        system.memory = SimpleMemory(range=system.mem_ranges[0], latency=f"{nanoseconds}ns")
+    system.memory.port = system.membus.mem_side_ports
+    if policy is None:
+        system.workload = X86EmuLinux()
+    else:
+        system.kernel = m5.objects.PtshareKernel(
+            policy=policy, machine=[_setting(*item) for item in flatten(machine).items()]
+        )
+        system.workload = m5.objects.PtshareWorkload(kernel=system.kernel)
+    system.cpu = [CPUS[cpu](cpu_id=index) for index in range(len(processes))]
+    for core, process in zip(system.cpu, processes, strict=True):
+        _wire(system, core, machine, cycles, below, shared=policy is not None)
+        core.workload = process
+        core.createThreads()
+    return system
+
+
+def _setting(key: str, value: Any) -> str:
+    return f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+
+
+def _wire(system: Any, core: Any, machine: Any, cycles: dict[str, int], below: Any, shared: bool):
+    """Caches, interrupts and MMU of one CPU; ``below``: the bus behind its private caches."""
+    core.icache = _cache(machine, "l1i", cycles["l1i"])
+    core.dcache = _cache(machine, "l1d", cycles["l1d"])
+    core.icache.cpu_side = core.icache_port
+    bus = below
+    if machine.cache.l2.bytes:
+        core.l2bus = L2XBar()
+        core.l2cache = _cache(machine, "l2", cycles["l2"])
+        core.l2cache.cpu_side = core.l2bus.mem_side_ports
+        core.l2cache.mem_side = below.cpu_side_ports
+        bus = core.l2bus
+    core.icache.mem_side = bus.cpu_side_ports
+    core.dcache.mem_side = bus.cpu_side_ports
+    core.createInterruptController()
+    core.interrupts[0].pio = system.membus.mem_side_ports
+    core.interrupts[0].int_requestor = system.membus.cpu_side_ports
+    core.interrupts[0].int_responder = system.membus.mem_side_ports
+    if not shared:
+        core.dcache.cpu_side = core.dcache_port
+        core.mmu.connectWalkerPorts(bus.cpu_side_ports, bus.cpu_side_ports)
+        return
+    at_l1 = machine.mmu.walker.port == "l1d"
+    places = [0] if at_l1 else []
+    places += [1] if machine.cache.l2.bytes else []
+    places += [2] if machine.cache.llc.bytes else []
+    core.pages = m5.objects.PtshareWalker(kernel=system.kernel, places=[*places, 3])
+    for side, tlb in (("instruction", "itb"), ("data", "dtb")):
+        setattr(
+            core.mmu,
+            tlb,
+            m5.objects.PtshareTLB(
+                entry_type=side, kernel=system.kernel, pages=core.pages, walker=core.pages
+            ),
+        )
+    if at_l1:
+        # Both enter the L1 data cache; a crossbar without a latency of its own joins them.
+        core.dcachebus = L2XBar(frontend_latency=0, forward_latency=0, response_latency=0)
+        core.dcache_port = core.dcachebus.cpu_side_ports
+        core.pages.port = core.dcachebus.cpu_side_ports
+        core.dcache.cpu_side = core.dcachebus.mem_side_ports
+    else:
+        core.dcache.cpu_side = core.dcache_port
+        core.pages.port = bus.cpu_side_ports

@@ -1,0 +1,50 @@
+// One side, instructions or data, of a CPU's translation caches, as gem5's CPUs see it.
+#pragma once
+
+#include "arch/x86/tlb.hh"
+#include "core/types.h"
+#include "params/PtshareTLB.hh"
+
+namespace ptshare::g5 {
+
+using gem5::PtshareTLBParams;
+
+class Kernel;
+class Walker;
+struct ProcessRecord;
+
+// The arrays of X86ISA::TLB serve only what core does not map (gem5's vsyscall page, and processes
+// that core does not know); everything else is in the walker's TranslationCaches.
+class Tlb : public gem5::X86ISA::TLB {
+  public:
+    PARAMS(PtshareTLB);
+    explicit Tlb(const Params& p);
+
+    Walker& pages() const { return *pages_; }
+
+    gem5::Fault translateAtomic(const gem5::RequestPtr& req, gem5::ThreadContext* tc,
+                                gem5::BaseMMU::Mode mode) override;
+    void translateTiming(const gem5::RequestPtr& req, gem5::ThreadContext* tc,
+                         gem5::BaseMMU::Translation* translation,
+                         gem5::BaseMMU::Mode mode) override;
+    // What system calls and debuggers use: pages are faulted in, nothing is counted as a look-up.
+    gem5::Fault translateFunctional(const gem5::RequestPtr& req, gem5::ThreadContext* tc,
+                                    gem5::BaseMMU::Mode mode) override;
+    void flushAll() override;
+    void demapPage(gem5::Addr va, std::uint64_t asn) override;
+
+    // Sets the physical address of a request that has been translated.
+    gem5::Fault finish(const gem5::RequestPtr& req, gem5::ThreadContext* tc,
+                       gem5::BaseMMU::Mode mode, PhysAddr address) const;
+
+  private:
+    // The process whose tables translate the request; null: the base class does.
+    ProcessRecord* record_for(const gem5::RequestPtr& req, gem5::ThreadContext* tc) const;
+
+    Kernel* kernel_;  // not owned, as is pages_
+    Walker* pages_;
+};
+
+Access access_of(gem5::BaseMMU::Mode mode);
+
+}  // namespace ptshare::g5

@@ -1,0 +1,286 @@
+#include "gem5/walker.hh"
+
+#include <algorithm>
+#include <utility>
+
+#include "arch/x86/faults.hh"
+#include "base/logging.hh"
+#include "debug/Ptshare.hh"
+#include "gem5/fault.hh"
+#include "gem5/kernel.hh"
+#include "gem5/tlb.hh"
+#include "mem/packet_access.hh"
+#include "sim/system.hh"
+
+namespace ptshare::g5 {
+
+using engine::TranslationCaches;
+using Found = TranslationCaches::Found;
+
+namespace {
+
+constexpr std::uint64_t kSetByWalks = Pte::kAccessed | Pte::kDirty;
+
+}  // namespace
+
+Walker::Walker(const Params& p)
+    : gem5::X86ISA::Walker(p),
+      kernel_(*p.kernel),
+      caches_(kernel_.machine()),
+      step_cycles_(kernel_.machine().count("mmu.walker.step_cycles")),
+      max_walks_(p.max_walks),
+      places_(p.places.begin(), p.places.end()),
+      requestor_(p.system->getRequestorId(this, "reads")),
+      port_(name() + ".port", *this),
+      statistics_(this) {
+    fatal_if(max_walks_ == 0, "%s: max_walks must be at least 1", name());
+    fatal_if(places_.empty(), "%s: places must name where reads are served", name());
+    for (const unsigned place : places_) {
+        fatal_if(place >= engine::kServedPlaces, "%s: places are 0 to 3", name());
+    }
+}
+
+Walker::Statistics::Statistics(gem5::statistics::Group* parent)
+    : Group(parent),
+      ADD_STAT(walks, gem5::statistics::units::Count::get(), "page walks that read tables"),
+      ADD_STAT(coalesced, gem5::statistics::units::Count::get(),
+               "translations that waited for another one's walk"),
+      ADD_STAT(squashed, gem5::statistics::units::Count::get(),
+               "translations that nobody wanted any more"),
+      ADD_STAT(restarted, gem5::statistics::units::Count::get(),
+               "walks begun anew because the tables had changed"),
+      ADD_STAT(latency, gem5::statistics::units::Cycle::get(), "cycles from request to end") {
+    latency.init(0, 999, 20).flags(gem5::statistics::nozero);
+}
+
+gem5::Port& Walker::getPort(const std::string& if_name, gem5::PortID id) {
+    if (if_name == "port") return port_;
+    return gem5::X86ISA::Walker::getPort(if_name, id);
+}
+
+// ---- A walk, whatever carries its reads
+
+TranslationCaches::Lookup Walker::look_up(ProcessRecord& record, VirtAddr address, Access access) {
+    if (access != Access::Fetch) {
+        ++(access == Access::Write ? record.counters.data_writes : record.counters.data_reads);
+    }
+    return caches_.find(address, access, record.mmu.pcid, record.counters);
+}
+
+void Walker::begin(Walk& walk) {
+    const auto start = caches_.start(walk.address, walk.record->mmu, walk.record->counters);
+    walk.level = start.level;
+    walk.table = start.table;
+}
+
+gem5::PacketPtr Walker::make_read(Walk& walk) {
+    walk.at = entry_address(walk.table, walk.address, walk.level);
+    const auto req = std::make_shared<gem5::Request>(walk.at.value, sizeof(Pte),
+                                                     gem5::Request::Flags(0), requestor_);
+    auto* pkt = new gem5::Packet(req, gem5::MemCmd::ReadReq);
+    pkt->allocate();
+    return pkt;
+}
+
+void Walker::count_read(Walk& walk, const gem5::PacketPtr& pkt) {
+    // Caches count in the request how many of them missed.
+    const auto depth = static_cast<std::size_t>(std::max(pkt->req->getAccessDepth(), 0));
+    const unsigned place = places_[std::min(depth, places_.size() - 1)];
+    ++walk.record->counters.pte_reads[index_of(kernel_name(walk.level, caches_.levels()))][place];
+}
+
+Walker::Next Walker::step(Walk& walk, Pte entry, PhysAddr& physical) {
+    ProcessRecord& record = *walk.record;
+    if (!record.mm) return Next::Fault;  // it left while the read was under way
+    // Another CPU's kernel may have changed the tables since the read was served: what is no longer
+    // true must not get into the TLB.
+    TableStore& tables = kernel_.core().tables();
+    const bool live = tables.is_table(pfn_of(walk.at));
+    const Pte now = live ? tables.read_entry(walk.at) : Pte();
+    if (now.without(kSetByWalks) != entry.without(kSetByWalks)) {
+        ++statistics_.restarted;
+        begin(walk);
+        return Next::Read;
+    }
+    if (!entry.present()) return Next::Fault;
+    if (walk.level != Level::Pte && !entry.large()) {
+        caches_.keep(walk.address, record.mmu.pcid, walk.level, entry.pfn());
+        walk.table = entry.pfn();
+        walk.level = static_cast<Level>(index_of(walk.level) - 1);
+        return Next::Read;
+    }
+    if (!entry.permits(walk.access)) return Next::Fault;
+    const std::uint64_t bits =
+        Pte::kAccessed | (walk.access == Access::Write ? Pte::kDirty : std::uint64_t{0});
+    const Pte leaf = now.with(bits);
+    if (leaf != now) tables.set_entry_bits(walk.at, bits);
+    const PageSize size = walk.level == Level::Pte ? PageSize::Small : PageSize::Large;
+    caches_.fill(walk.address, walk.access, record.mmu.pcid, size, leaf);
+    physical = TranslationCaches::physical(leaf, size, walk.address);
+    return Next::Hit;
+}
+
+bool Walker::translate(ProcessRecord& record, VirtAddr address, Access access, PhysAddr& physical) {
+    const auto lookup = look_up(record, address, access);
+    if (lookup.found != Found::Walk) {
+        physical = lookup.address;
+        return lookup.found == Found::Here;
+    }
+    Walk walk;
+    walk.record = &record;
+    walk.address = address;
+    walk.access = access;
+    begin(walk);
+    ++statistics_.walks;
+    Next next = Next::Read;
+    gem5::Tick ticks = 0;
+    while (next == Next::Read) {
+        const gem5::PacketPtr pkt = make_read(walk);
+        ticks += port_.sendAtomic(pkt) + cyclesToTicks(gem5::Cycles(step_cycles_));
+        count_read(walk, pkt);
+        const Pte entry(pkt->getLE<std::uint64_t>());
+        delete pkt;
+        next = step(walk, entry, physical);
+    }
+    const std::uint64_t cycles = ticksToCycles(ticks);
+    statistics_.latency.sample(cycles);
+    record.counters.walk_cycles += cycles;
+    if (next == Next::Fault) ++record.counters.walks_faulted;
+    return next == Next::Hit;
+}
+
+// ---- Timing
+
+void Walker::after(gem5::Cycles cycles, std::function<void()> work) {
+    if (cycles == 0) {
+        work();
+        return;
+    }
+    schedule(new gem5::EventFunctionWrapper(std::move(work), name(), true), clockEdge(cycles));
+}
+
+void Walker::delay(Waiter waiter, ProcessRecord& record, const TranslationCaches::Lookup& lookup) {
+    const VirtAddr address(waiter.req->getVaddr());
+    const Access access = access_of(waiter.mode);
+    const bool walks = lookup.found == Found::Walk;
+    const PhysAddr physical = lookup.address;
+    after(gem5::Cycles(lookup.cycles), [=, this_record = &record] {
+        if (walks) {
+            request(waiter, *this_record, address, access);
+        } else {
+            finish(waiter, true, physical);
+        }
+    });
+}
+
+void Walker::request(Waiter waiter, ProcessRecord& record, VirtAddr address, Access access) {
+    const VirtAddr page = align_down(address, kPageSize);
+    for (std::list<Walk>* list : {&walks_, &waiting_}) {
+        for (Walk& walk : *list) {
+            if (walk.record != &record || walk.access != access ||
+                align_down(walk.address, kPageSize) != page) {
+                continue;
+            }
+            ++statistics_.coalesced;
+            walk.waiters.push_back(std::move(waiter));
+            return;
+        }
+    }
+    Walk walk;
+    walk.record = &record;
+    walk.address = address;
+    walk.access = access;
+    walk.begin = gem5::curTick();
+    walk.waiters.push_back(std::move(waiter));
+    if (walks_.size() >= max_walks_) {
+        waiting_.push_back(std::move(walk));
+        return;
+    }
+    walks_.push_back(std::move(walk));
+    start(std::prev(walks_.end()));
+}
+
+void Walker::start(WalkRef walk) {
+    ++statistics_.walks;
+    begin(*walk);
+    send_read(walk);
+}
+
+void Walker::start_waiting() {
+    while (walks_.size() < max_walks_ && !waiting_.empty()) {
+        Walk& next = waiting_.front();
+        const auto wanted = [](const Waiter& w) { return !w.translation->squashed(); };
+        if (std::none_of(next.waiters.begin(), next.waiters.end(), wanted)) {
+            const std::vector<Waiter> gone = std::move(next.waiters);
+            waiting_.pop_front();
+            for (const Waiter& waiter : gone) finish(waiter, false, PhysAddr(0));
+            continue;
+        }
+        walks_.splice(walks_.end(), waiting_, waiting_.begin());
+        start(std::prev(walks_.end()));
+    }
+}
+
+void Walker::send_read(WalkRef walk) {
+    const gem5::PacketPtr pkt = make_read(*walk);
+    pkt->pushSenderState(new WalkState(walk));
+    after(gem5::Cycles(step_cycles_), [this, pkt] { send(pkt); });
+}
+
+void Walker::send(gem5::PacketPtr pkt) {
+    if (!blocked_.empty() || !port_.sendTimingReq(pkt)) blocked_.push_back(pkt);
+}
+
+void Walker::retry() {
+    while (!blocked_.empty() && port_.sendTimingReq(blocked_.front())) blocked_.pop_front();
+}
+
+bool Walker::received(gem5::PacketPtr pkt) {
+    auto* state = dynamic_cast<WalkState*>(pkt->popSenderState());
+    panic_if(!state, "%s: a response that it did not ask for", name());
+    const WalkRef walk = state->walk;
+    delete state;
+    count_read(*walk, pkt);
+    const Pte entry(pkt->getLE<std::uint64_t>());
+    delete pkt;
+    PhysAddr physical;
+    const Next next = step(*walk, entry, physical);
+    if (next == Next::Read) {
+        send_read(walk);
+    } else {
+        end(walk, next == Next::Hit, physical);
+    }
+    return true;
+}
+
+void Walker::end(WalkRef walk, bool hit, PhysAddr physical) {
+    const std::uint64_t cycles = ticksToCycles(gem5::curTick() - walk->begin);
+    statistics_.latency.sample(cycles);
+    walk->record->counters.walk_cycles += cycles;
+    if (!hit) ++walk->record->counters.walks_faulted;
+    const std::vector<Waiter> waiters = std::move(walk->waiters);
+    walks_.erase(walk);
+    // The CPU may ask for further walks while it is told.
+    for (const Waiter& waiter : waiters) {
+        const PhysAddr at((physical.value & ~(kPageSize - 1)) |
+                          page_offset(VirtAddr(waiter.req->getVaddr())));
+        finish(waiter, hit, at);
+    }
+    start_waiting();
+}
+
+void Walker::finish(const Waiter& waiter, bool hit, PhysAddr physical) {
+    gem5::Fault fault;
+    if (waiter.translation->squashed()) {
+        ++statistics_.squashed;
+        fault = std::make_shared<gem5::UnimpFault>("a squashed translation");
+    } else if (hit) {
+        fault = waiter.tlb->finish(waiter.req, waiter.tc, waiter.mode, physical);
+    } else {
+        fault = std::make_shared<PageFault>(kernel_, VirtAddr(waiter.req->getVaddr()),
+                                            access_of(waiter.mode));
+    }
+    waiter.translation->finish(fault, waiter.req, waiter.tc, waiter.mode);
+}
+
+}  // namespace ptshare::g5

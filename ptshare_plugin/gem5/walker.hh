@@ -1,0 +1,122 @@
+// One CPU's translation caches and page walker. The walker reads tables from simulated memory with
+// packets through its port: at once in atomic mode, several walks side by side in timing mode.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <string>
+#include <vector>
+
+#include "arch/x86/pagetable_walker.hh"
+#include "base/statistics.hh"
+#include "engine/translation_caches.h"
+#include "mem/port.hh"
+#include "params/PtshareWalker.hh"
+
+namespace ptshare::g5 {
+
+using gem5::PtshareWalkerParams;
+
+class Kernel;
+class Tlb;
+struct ProcessRecord;
+
+// Derived from gem5's walker because gem5's TLB asks for one; nothing of it but the type is used.
+class Walker : public gem5::X86ISA::Walker {
+  public:
+    PARAMS(PtshareWalker);
+    explicit Walker(const Params& p);
+
+    engine::TranslationCaches& caches() { return caches_; }
+
+    // A translation of a CPU that takes time.
+    struct Waiter {
+        Tlb* tlb;
+        gem5::BaseMMU::Translation* translation;  // finish() ends it: it deletes itself
+        gem5::RequestPtr req;
+        gem5::ThreadContext* tc;
+        gem5::BaseMMU::Mode mode;
+    };
+
+    engine::TranslationCaches::Lookup look_up(ProcessRecord& record, VirtAddr address,
+                                              Access access);
+    // Finishes a translation after the second level's time, and a walk if `lookup` asks for one.
+    void delay(Waiter waiter, ProcessRecord& record,
+               const engine::TranslationCaches::Lookup& lookup);
+    // Atomic mode: a look-up and a walk, no time. False: a page fault.
+    bool translate(ProcessRecord& record, VirtAddr address, Access access, PhysAddr& physical);
+
+    gem5::Port& getPort(const std::string& name, gem5::PortID id) override;
+
+  private:
+    class ReadPort : public gem5::RequestPort {
+      public:
+        ReadPort(const std::string& name, Walker& walker)
+            : gem5::RequestPort(name), walker_(walker) {}
+
+      protected:
+        bool recvTimingResp(gem5::PacketPtr pkt) override { return walker_.received(pkt); }
+        void recvReqRetry() override { walker_.retry(); }
+
+      private:
+        Walker& walker_;
+    };
+
+    // One walk; several translations of a page may wait for it.
+    struct Walk {
+        ProcessRecord* record = nullptr;  // not owned
+        VirtAddr address;
+        Access access = Access::Read;
+        Level level = Level::Pte;  // of the entry that is read next
+        Pfn table;
+        PhysAddr at;  // that entry
+        gem5::Tick begin = 0;
+        std::vector<Waiter> waiters;
+    };
+    struct WalkState : gem5::Packet::SenderState {
+        explicit WalkState(std::list<Walk>::iterator w) : walk(w) {}
+        std::list<Walk>::iterator walk;
+    };
+    using WalkRef = std::list<Walk>::iterator;
+
+    // What a walk does after an entry was read.
+    enum class Next { Read, Hit, Fault };
+    Next step(Walk& walk, Pte entry, PhysAddr& physical);
+    void begin(Walk& walk);
+    gem5::PacketPtr make_read(Walk& walk);
+    void count_read(Walk& walk, const gem5::PacketPtr& pkt);
+
+    void request(Waiter waiter, ProcessRecord& record, VirtAddr address, Access access);
+    void start(WalkRef walk);
+    void start_waiting();
+    void send_read(WalkRef walk);
+    void send(gem5::PacketPtr pkt);
+    bool received(gem5::PacketPtr pkt);
+    void retry();
+    void end(WalkRef walk, bool hit, PhysAddr physical);
+    void finish(const Waiter& waiter, bool hit, PhysAddr physical);
+    void after(gem5::Cycles cycles, std::function<void()> work);
+
+    Kernel& kernel_;
+    engine::TranslationCaches caches_;
+    std::uint64_t step_cycles_;
+    unsigned max_walks_;
+    std::vector<unsigned> places_;
+    gem5::RequestorID requestor_;
+    ReadPort port_;
+    std::list<Walk> walks_;                // under way
+    std::list<Walk> waiting_;              // until there are fewer than max_walks_
+    std::deque<gem5::PacketPtr> blocked_;  // the port refused them; owned until they are sent
+
+    struct Statistics : public gem5::statistics::Group {
+        explicit Statistics(gem5::statistics::Group* parent);
+        gem5::statistics::Scalar walks;
+        gem5::statistics::Scalar coalesced;
+        gem5::statistics::Scalar squashed;
+        gem5::statistics::Scalar restarted;
+        gem5::statistics::Distribution latency;
+    } statistics_;
+};
+
+}  // namespace ptshare::g5

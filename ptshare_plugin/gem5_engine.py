@@ -1,0 +1,114 @@
+"""The gem5 engine: one run of ``gem5.opt gem5_configs/ptshare.py`` as a process of its own."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptshare_plugin import gem5_stats, workloads
+from ptshare_plugin.engines import Progress, RunResult
+from ptshare_plugin.errors import UserError
+
+if TYPE_CHECKING:
+    from ptshare_plugin.spec import RunSpec
+
+_SOURCE = Path(__file__).resolve().parent.parent
+_SCRIPT = _SOURCE / "gem5_configs" / "ptshare.py"
+_MODULE = _SOURCE / "build" / "gem5" / "ptshare_gem5.so"
+
+
+class Gem5Engine:
+    """gem5's system-call emulation with core as a plugin."""
+
+    name = "gem5"
+    description = "gem5's syscall emulation with core as a plugin"
+
+    def missing(self) -> str | None:
+        """One of: gem5, ptshare's source folder, the module built for gem5."""
+        if shutil.which("gem5.opt") is None:
+            return (
+                "no gem5.opt on PATH: build gem5 (X86) as https://www.gem5.org/documentation says"
+                " and put it there"
+            )
+        if not _SCRIPT.is_file():
+            return f"{_SCRIPT} is missing: install ptshare from its source folder, pip install -e ."
+        if not _MODULE.is_file():
+            return f"the gem5 module is not built: run 'scons -f SConstruct.local' in {_SOURCE}"
+        return None
+
+    def policies(self) -> list[tuple[str, str]]:
+        """Those of core, which is in the module too."""
+        from ptshare_plugin import _core
+
+        return _core.policies()
+
+    def run(self, spec: RunSpec, progress: Progress) -> RunResult:
+        """Run ``spec``, one process a CPU, on gem5's Timing CPU."""
+        if spec.cores != spec.procs:
+            raise UserError(
+                f"--cores {spec.cores}: engine gem5 runs each process on a CPU of its own; "
+                f"use --cores {spec.procs}"
+            )
+        with tempfile.TemporaryDirectory(prefix="ptshare-gem5-") as place:
+            folder = Path(place)
+            start = time.perf_counter()
+            done = _gem5(_command(spec, folder), progress)
+            seconds = time.perf_counter() - start
+            if not (folder / gem5_stats.RECORD).is_file():
+                raise UserError(f"engine gem5: {_last_line(done)}")
+            record = gem5_stats.read_record(folder)
+            return RunResult(
+                processes=gem5_stats.processes(folder, record),
+                statistics=gem5_stats.statistics(folder, record),
+                seconds=seconds,
+                peak_rss_bytes=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+                versions={"gem5": record["gem5"], "gem5_compiled": record["compiled"]},
+            )
+
+
+def _command(spec: RunSpec, out: Path) -> list[str]:
+    command = ["gem5.opt", "-q", "-d", str(out), str(_SCRIPT)]
+    if spec.workload is not None:
+        command += ["--workload", spec.workload.name, "--workloads", str(workloads.folder())]
+        command += ["--region", str(spec.region)]
+        command += [] if spec.share else ["--no-share"]
+        command += [] if spec.work is None else ["--work", str(spec.work)]
+    else:
+        command += ["--program", spec.program.path]
+    command += ["--procs", str(spec.procs), "--policy", spec.policy, "--seed", str(spec.seed)]
+    command += ["--preset", spec.preset]
+    for override in spec.overrides:
+        command += ["--set", override]
+    return [*command, "--", *spec.args]
+
+
+def _gem5(command: list[str], progress: Progress) -> subprocess.CompletedProcess[str]:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            while True:
+                try:
+                    output, _ = process.communicate(timeout=0.2)
+                    return subprocess.CompletedProcess(command, process.returncode, output)
+                except subprocess.TimeoutExpired:
+                    progress(0, 0)
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The line of gem5's output that says why it ended."""
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    for line in lines:
+        if line.startswith("ptshare.py: error: "):
+            return line.removeprefix("ptshare.py: error: ")
+    told = [line for line in lines if "fatal:" in line or "panic:" in line]
+    reason = (told or lines or ["no output"])[-1]
+    return f"gem5.opt ended with status {done.returncode}: {reason}"

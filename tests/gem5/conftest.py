@@ -1,0 +1,90 @@
+"""Runs of a real gem5.opt; skipped, with one line that says why, where there is none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptshare_plugin import gem5_stats, workloads
+from ptshare_plugin.gem5_engine import Gem5Engine
+
+HERE = Path(__file__).parent
+SCRIPT = HERE.parent.parent / "gem5_configs" / "ptshare.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    lack = Gem5Engine().missing()
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.gem5)
+            if lack is not None:
+                item.add_marker(pytest.mark.skip(reason=lack))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How many tests of gem5 ran, so that a log shows whether any did."""
+    counts = {
+        outcome: sum(
+            1
+            for report in terminalreporter.stats.get(outcome, [])
+            if "gem5" in getattr(report, "keywords", {})
+        )
+        for outcome in ("passed", "failed", "skipped")
+    }
+    if any(counts.values()):
+        told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        terminalreporter.write_line(f"tests that need gem5: {told}")
+
+
+@dataclass(frozen=True)
+class Gem5Run:
+    """What one run of gem5.opt left."""
+
+    folder: Path
+    returncode: int
+    output: str
+
+    @property
+    def record(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / gem5_stats.RECORD).read_text())
+        return found
+
+    def dumps(self) -> list[dict[str, float]]:
+        return gem5_stats.dumps(self.folder / gem5_stats.STATS_TXT)
+
+    def lines(self) -> list[str]:
+        processes = gem5_stats.processes(self.folder, self.record)
+        return [line for done in processes for line in done.stdout.decode().splitlines()]
+
+
+@pytest.fixture
+def gem5(tmp_path: Path) -> Callable[..., Gem5Run]:
+    """Run ``gem5_configs/ptshare.py`` with options."""
+
+    def run(*options: str) -> Gem5Run:
+        folder = tmp_path / f"m5out{len(list(tmp_path.iterdir()))}"
+        done = subprocess.run(
+            [
+                "gem5.opt",
+                "-q",
+                "-d",
+                str(folder),
+                str(SCRIPT),
+                "--workloads",
+                str(workloads.folder()),
+                *options,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=900,
+        )
+        return Gem5Run(folder, done.returncode, done.stdout)
+
+    return run
