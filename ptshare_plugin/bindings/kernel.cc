@@ -8,12 +8,14 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -22,6 +24,7 @@
 
 #include "bindings/bindings.h"
 #include "core/audit.h"
+#include "core/snapshot.h"
 
 namespace nb = nanobind;
 
@@ -125,6 +128,21 @@ class Model {
         files_.erase(id);
     }
 
+    std::string save() const {
+        std::ostringstream to;
+        ptshare::save(kernel_, to);
+        return to.str();
+    }
+    // Another model in this one's state, with as many open files.
+    std::unique_ptr<Model> restored() const {
+        auto other = std::make_unique<Model>(kernel_.policy().name(), kernel_.config());
+        other->words_ = words_;  // first: restore() must leave them alone
+        std::istringstream from(save());
+        const FilesById files = restore(other->kernel_, from);
+        for (const auto& [id, file] : files_) other->files_[id] = files.at(id);
+        return other;
+    }
+
     // What a user-mode access does: hardware walk, faults until it goes through, A and D bits. The
     // frame it ends at, or the negated number of the signal that it raises.
     std::int64_t touch(Mm& mm, VirtAddr address, Access access) {
@@ -160,7 +178,7 @@ class Model {
 
     Words words_;    // outlives kernel_
     Kernel kernel_;  // outlives files_
-    std::map<std::uint64_t, std::shared_ptr<File>> files_;
+    FilesById files_;
 };
 
 Access access_of(const std::string& name) {
@@ -425,6 +443,13 @@ void bind_kernel(nb::module_& module) {
         .def("read", &read, nb::arg("mm"), nb::arg("address"))
         .def("write", &write, nb::arg("mm"), nb::arg("address"), nb::arg("value"))
         .def("translate", &translate, nb::arg("mm"), nb::arg("address"))
+
+        .def("save",
+             [](Model& self) {
+                 const std::string saved = self.save();
+                 return nb::bytes(saved.data(), saved.size());
+             })
+        .def("restored", &Model::restored)
 
         .def("audit", [](Model& self) { return audit(self.kernel()); })
         .def("table_counts",

@@ -186,7 +186,7 @@ class Auditor {
         std::uint64_t cached = 0;
         for (const auto& weak : kernel_.files()) {
             const auto file = weak.lock();
-            for (std::uint64_t i = 0; file && i < file->pages(); ++i) {
+            for (std::uint64_t i = 0; file && i < file->cached_end(); ++i) {
                 if (file->cached(i) != Pfn(0)) ++cached;
             }
         }

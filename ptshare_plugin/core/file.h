@@ -31,10 +31,15 @@ class File {
 
     // The cached page `index`, or Pfn(0).
     Pfn cached(std::uint64_t index) const { return index < cache_.size() ? cache_[index] : Pfn(0); }
+    // No page at or beyond this one is cached.
+    std::uint64_t cached_end() const { return cache_.size(); }
     // The page `index` (< pages()), brought into the cache if need be.
     Pfn page(std::uint64_t index);
 
   private:
+    template <bool kReads>
+    friend class Snapshot;
+
     std::uint64_t id_;
     std::string name_;
     std::uint64_t size_ = 0;

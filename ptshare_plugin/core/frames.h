@@ -66,6 +66,9 @@ class FrameAllocator {
     std::uint64_t capacity() const { return capacity_; }
 
   private:
+    template <bool kReads>
+    friend class Snapshot;
+
     struct Frame {
         FrameUse use = FrameUse::Free;
         std::uint32_t references = 0;  // invariant: 0 exactly when use is Free

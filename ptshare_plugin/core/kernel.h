@@ -132,6 +132,9 @@ class Kernel {
     const SharingPolicy& policy() const { return *policy_; }
 
   private:
+    template <bool kReads>
+    friend class Snapshot;
+
     // Where to map `length` bytes, top-down below the stack; 0 when there is no room.
     VirtAddr find_area(const Mm& mm, std::uint64_t length, std::uint64_t alignment) const;
     std::uint64_t vm_flags_of(const MapRequest& request) const;
@@ -162,7 +165,7 @@ class Kernel {
     Pfn zero_page_;  // mapped read-only by reads of untouched anonymous memory; never freed
     std::map<MmId, std::unique_ptr<Mm>> mms_;
     std::vector<std::shared_ptr<HostMm>> hosts_;  // in order of creation
-    std::vector<std::weak_ptr<File>> files_;      // all files ever made
+    std::vector<std::weak_ptr<File>> files_;      // all files ever made (restored: those alive)
     std::uint64_t next_mm_ = 1;
     std::uint64_t next_file_ = 1;
     std::uint64_t rss_file_ = 0;  // sums over mms and hosts, for the peaks

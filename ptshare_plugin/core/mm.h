@@ -16,8 +16,9 @@ using MmId = Number<struct MmIdTag>;  // 0: none
 // The kernel's mm_struct: VMAs, page table, counters.
 class Mm {
   public:
-    Mm(MmId mm_id, TableStore& store, Owner owner, unsigned levels)
-        : id(mm_id), table(store, owner, levels) {}
+    // `root`: see PageTable.
+    Mm(MmId mm_id, TableStore& store, Owner owner, unsigned levels, Pfn root = Pfn(0))
+        : id(mm_id), table(store, owner, levels, root) {}
 
     const MmId id;
     VmaMap vmas;
@@ -68,8 +69,8 @@ struct Guest {
 // kernel's list and the guest VMAs; its tables go when the last guest detaches.
 class HostMm {
   public:
-    HostMm(MmId mm_id, TableStore& store, unsigned levels, const Vma& creator)
-        : mm(mm_id, store, Owner::Host, levels),
+    HostMm(MmId mm_id, TableStore& store, unsigned levels, const Vma& creator, Pfn root = Pfn(0))
+        : mm(mm_id, store, Owner::Host, levels, root),
           start(creator.start),
           end(creator.end),
           flags(creator.flags),

@@ -66,7 +66,11 @@ std::vector<PolicyInfo> policies() {
 std::unique_ptr<SharingPolicy> make_policy(const std::string& name) {
     std::string known;
     for (const PolicyInfo& info : policies()) {
-        if (info.name == name) return info.make();
+        if (info.name == name) {
+            auto policy = info.make();
+            policy->name_ = name;
+            return policy;
+        }
         known += (known.empty() ? "" : ", ") + info.name;
     }
     throw std::invalid_argument("unknown policy '" + name + "'; there are: " + known);

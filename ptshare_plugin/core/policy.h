@@ -68,6 +68,9 @@ class SharingPolicy {
   public:
     virtual ~SharingPolicy() = default;
 
+    // Under which it is registered; empty when make_policy did not make it.
+    const std::string& name() const { return name_; }
+
     // ---- mmap with MAP_SHARED_PT
 
     // Where to map when the caller leaves the address to the kernel: an address to prefer (0: none)
@@ -98,6 +101,10 @@ class SharingPolicy {
     virtual Errno protect(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr start, VirtAddr end,
                           std::uint64_t prot);
     virtual void discard(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr start, VirtAddr end);
+
+  private:
+    friend std::unique_ptr<SharingPolicy> make_policy(const std::string& name);
+    std::string name_;
 };
 
 struct PolicyInfo {

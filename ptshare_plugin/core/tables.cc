@@ -60,14 +60,15 @@ void TableStore::mark_region(TablePage& page) {
 
 // ---- PageTable
 
-PageTable::PageTable(TableStore& store, Owner owner, unsigned levels)
-    : store_(store), owner_(owner), levels_(levels), top_(top_level(levels)) {
+PageTable::PageTable(TableStore& store, Owner owner, unsigned levels, Pfn root)
+    : store_(store), owner_(owner), levels_(levels), top_(top_level(levels)), root_(root) {
+    if (root_ != Pfn(0)) return;
     root_ = store_.allocate(*this, top_, VirtAddr(0), false);
     ++tables_[index_of(top_)];
 }
 
 PageTable::~PageTable() {
-    release_all(root_);
+    if (root_ != Pfn(0)) release_all(root_);
 }
 
 void PageTable::release_all(Pfn pfn) {

@@ -71,6 +71,8 @@ class TableStore final : public TableMemory {
 
   private:
     friend class PageTable;
+    template <bool kReads>
+    friend class Snapshot;
     Pfn allocate(PageTable& owner, Level level, VirtAddr base, bool region);
     void free(Pfn pfn);
     void mark_region(TablePage& page);
@@ -89,7 +91,8 @@ class TableStore final : public TableMemory {
 // into it stays its host's.
 class PageTable {
   public:
-    PageTable(TableStore& store, Owner owner, unsigned levels);
+    // `root`: of a tree that a snapshot brings back; none: a new one is allocated.
+    PageTable(TableStore& store, Owner owner, unsigned levels, Pfn root = Pfn(0));
     ~PageTable();
     PageTable(const PageTable&) = delete;
     PageTable& operator=(const PageTable&) = delete;
@@ -143,6 +146,8 @@ class PageTable {
 
   private:
     friend class TableStore;
+    template <bool kReads>
+    friend class Snapshot;
     static Pte table_entry(Pfn pfn);
     VirtAddr span_base(VirtAddr address, Level level) const;
     TablePage& descend(VirtAddr address, Level level, bool region = false);
@@ -156,7 +161,7 @@ class PageTable {
     Owner owner_;
     unsigned levels_;
     Level top_;
-    Pfn root_;                                     // owned; allocated with the tree, freed with it
+    Pfn root_;  // owned; allocated with the tree, freed with it; none after a restore that failed
     std::array<std::uint64_t, kLevels> tables_{};  // invariant: own live table pages by level
 };
 

@@ -9,8 +9,6 @@ from oracle import Oracle
 from records import PAGE, PMD_PAGES, SHARED_PT, File, Mmap
 from twin import Twin
 
-from ptshare_plugin._core import Kernel
-
 PMD = PAGE * PMD_PAGES
 BASE = 0x100_4000_0000 - 3 * PMD  # the region crosses the edge of a PUD entry
 CHUNKS = 6
@@ -25,9 +23,8 @@ class Checked(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         twin = self.policy == "twin"
-        self.kernel: Any = (
-            Twin(MEMORY, **self.options) if twin else Kernel(self.policy, MEMORY, **self.options)
-        )
+        policies = ("private", "ptshare") if twin else (self.policy,)
+        self.kernel = Twin(policies, MEMORY, **self.options)
         self.oracle = Oracle("private" if twin else self.policy)
         self.share_flag = 0 if twin else SHARED_PT
         # TLBs of as many CPUs as it takes, which forget only what they are told to:

@@ -3,7 +3,8 @@ kernel's counters equal recounts after every step?
 
 Invariants: 1 counters equal recounts, 2 table frames have owners and go with them, 3 links and
 guests, 4 one file page has one content for all, 5 no translation outlives a flush that it needed,
-6 (class Twin) policies agree where no sharing is asked.
+6 (class Twin) policies agree where no sharing is asked, 7 a kernel that was saved and restored goes
+on as if nothing had been.
 
     pytest tests/core                                  what CI runs, about a minute
     PTSHARE_EXAMPLES=5000 pytest tests/core            a longer search
@@ -292,6 +293,10 @@ class MemoryMachine(Checked):
     def truncate(self, file: int, size: int) -> None:
         self.kernel.truncate(self.files[file].id, size)
         self.oracle.truncate(self.files[file], size)
+
+    @rule(beside=st.booleans())
+    def save_and_restore(self, beside: bool) -> None:
+        self.kernel.save_and_restore(beside)
 
     # ---- accesses
 
