@@ -5,31 +5,11 @@
 #include <sstream>
 #include <tuple>
 
+#include "engine/linux_tasks.h"
+#include "engine/marks.h"
 #include "engine/simulation.h"
 
 namespace ptshare::engine {
-
-namespace {
-
-// clone(2) flags that are honoured.
-constexpr std::uint64_t kCloneVm = 0x100;
-constexpr std::uint64_t kCloneFiles = 0x400;
-constexpr std::uint64_t kCloneVfork = 0x4000;
-constexpr std::uint64_t kCloneThread = 0x10000;
-constexpr std::uint64_t kCloneSetTls = 0x80000;
-constexpr std::uint64_t kCloneParentSetTid = 0x100000;
-constexpr std::uint64_t kCloneChildClearTid = 0x200000;
-constexpr std::uint64_t kCloneChildSetTid = 0x1000000;
-
-constexpr std::uint64_t kWaitNoHang = 1;
-
-// Signals whose default action is to do nothing (signal(7)); the stop signals are not modelled.
-bool harmless(int signal) {
-    return signal == SIGCHLD || signal == SIGURG || signal == SIGWINCH || signal == SIGCONT ||
-           signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
-}
-
-}  // namespace
 
 // ---- Starting
 
@@ -180,11 +160,11 @@ void Simulation::leave_mm(Task& task) {
 }
 
 void Simulation::mark(Task& task, std::uint64_t kind) {
-    if (kind == 1 && !task.in_roi) {
+    if (kind == kMarkBegin && !task.in_roi) {
         task.in_roi = true;
         task.roi_begin = task.counters;
         ranks_[task.rank].marked = true;
-    } else if (kind == 2) {
+    } else if (kind == kMarkEnd) {
         end_marks(task);
     }
 }
@@ -334,7 +314,7 @@ Task* Simulation::find_task(std::int32_t pid) {
 }
 
 SyscallResult Simulation::kill(Task& task, std::int32_t pid, int signal, bool) {
-    if (signal < 0 || signal > 64 || pid <= 0) return -EINVAL;
+    if (signal < 0 || signal > kMostSignals || pid <= 0) return -EINVAL;
     Task* target = find_task(pid);
     if (!target) {
         // A process that has ended and was not waited for can still be named.
