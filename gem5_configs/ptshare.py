@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
@@ -27,7 +28,7 @@ from m5.objects import Process, RedirectPath, Root
 
 from ptshare_plugin import config, workloads
 from ptshare_plugin.errors import UserError
-from ptshare_plugin.machine import flatten
+from ptshare_plugin.machine import KEYS, flatten
 from ptshare_plugin.units import parse_size
 
 BUILT = HERE.parent / "build"
@@ -35,16 +36,18 @@ RECORD = "ptshare.json"
 FIRST_PID = 1000
 ROI_BEGINS = "ptshare: the region of interest begins"
 ROI_ENDS = "ptshare: the region of interest ends"
+AT_LIMIT = "simulate() limit reached"
 
 
 def arguments() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--workload", help="a program of se_workloads/ by name")
     what.add_argument("--program", help="a static x86-64 program of your own")
-    parser.add_argument("--workloads", help="folder of the workloads' binaries")
+    parser.add_argument("--workloads", metavar="DIR", help="folder of the workloads' binaries")
     parser.add_argument("--procs", type=int, default=4, help="processes, each on its own CPU")
+    parser.add_argument("--cores", type=int, help="CPUs; more than --procs: for what they fork")
     parser.add_argument("--policy", default="private", help="sharing policy")
     parser.add_argument("--stock", action="store_true", help="gem5 without ptshare's module")
     parser.add_argument("--region", default="64MiB", help="size of the shared region")
@@ -53,17 +56,50 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=int, help="amount of work; the workload's own default")
     parser.add_argument("--preset", default="gem5-x86", help="machine: a preset or a TOML file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--cpu", choices=board.CPUS, default="timing")
-    parser.add_argument("--memory", choices=board.MEMORIES, default="simple")
+    for key in ("cpu", "memory"):
+        parser.add_argument(
+            f"--{key}", choices=KEYS[f"gem5.{key}"].choices, help=f"short for --set gem5.{key}=..."
+        )
+    parser.add_argument("--checkpoint", metavar="WHEN", help="roi (where it begins), or a tick")
+    parser.add_argument("--restore", metavar="DIR", help="go on from a checkpoint")
     parser.add_argument("--debug", action="store_true", help="trace faults (flag Ptshare)")
     parser.add_argument("arguments", nargs="*", help="the program's own, after --")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.set += [
+        f"gem5.{key}={getattr(args, key)}" for key in ("cpu", "memory") if getattr(args, key)
+    ]
+    if args.cores is None:
+        args.cores = args.procs
+    return args
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse what cannot be run, in one line."""
+    if args.procs < 1:
+        raise UserError(f"--procs {args.procs}: must be at least 1")
+    if args.cores < args.procs:
+        raise UserError(
+            f"--cores {args.cores}: gem5 runs each process on a CPU of its own;"
+            f" give --cores {args.procs} or more"
+        )
+    when = args.checkpoint
+    if when is not None and when != "roi" and not when.isdecimal():
+        raise UserError(f"--checkpoint {when}: roi, or a tick (a whole number)")
+    if args.stock and args.workload:
+        raise UserError(
+            "--stock ends at the workloads' marks, which gem5 does not know; use --program"
+        )
+    if args.stock and (args.cores > args.procs or args.checkpoint or args.restore):
+        raise UserError("--stock takes no spare --cores and no checkpoints")
 
 
 def binary(args: argparse.Namespace) -> Path:
     """The program to run."""
     if args.program:
-        return Path(args.program).resolve()
+        place = Path(args.program).resolve()
+        if not place.is_file():
+            raise UserError(f"--program {args.program}: no such file")
+        return place
     # Where the package's build leaves them; gem5's Python does not know where it is installed.
     folders = [Path(args.workloads)] if args.workloads else BUILT.glob("*/se_workloads/bin")
     folder = max(folders, key=lambda place: place.stat().st_mtime, default=None)
@@ -81,7 +117,9 @@ def processes(args: argparse.Namespace, program: Path) -> list[Process]:
     region = parse_size(args.region)
     made = []
     for rank in range(args.procs):
-        own = [text.replace("{rank}", str(rank)) for text in args.arguments]
+        own = workloads.own_arguments(
+            args.arguments, rank=rank, procs=args.procs, seed=args.seed, region=region
+        )
         given = []
         if args.workload:
             given = workloads.arguments(
@@ -97,7 +135,7 @@ def processes(args: argparse.Namespace, program: Path) -> list[Process]:
                 pid=FIRST_PID + rank,
                 executable=str(program),
                 cmd=[program.name, *given, *own],
-                env=[f"PTSHARE_RANK={rank}", f"PTSHARE_PROCS={args.procs}"],
+                env=workloads.environment(rank, args.procs),
                 output=f"process{rank}.out",
                 errout=f"process{rank}.err",
             )
@@ -105,60 +143,9 @@ def processes(args: argparse.Namespace, program: Path) -> list[Process]:
     return made
 
 
-def simulate() -> tuple[str, int, list[str]]:
-    """Run to the end; statistics are dumped where the region of interest begins and ends.
-
-    :return: why it ended, its exit code, what each dump covers.
-    """
-    labels = []
-    while True:
-        event = m5.simulate()
-        cause = event.getCause()
-        labels.append("roi" if cause == ROI_ENDS else "outside")
-        m5.stats.dump()
-        if cause not in (ROI_BEGINS, ROI_ENDS):
-            return cause, event.getCode(), labels
-        m5.stats.reset()
-
-
-def main() -> int:
-    """Whole run; the exit status of gem5."""
-    args = arguments()
-    try:
-        machine = config.load(args.preset, args.set)
-        if args.stock and args.workload:
-            raise UserError(
-                "--stock ends at the workloads' marks, which gem5 does not know; use --program"
-            )
-        program = binary(args)
-        started = processes(args, program)
-        if not args.stock:
-            board.load_module()
-    except (UserError, board.BoardError) as error:
-        print(f"ptshare.py: error: {error}", file=sys.stderr)
-        return 2
-    if args.debug:
-        m5.debug.flags["Ptshare"].enable()
-    out = Path(m5.options.outdir)
-    system = board.make_system(
-        machine,
-        started,
-        policy=None if args.stock else args.policy,
-        cpu=args.cpu,
-        memory=args.memory,
-    )
-    # What the workloads call /ptshare is a folder of this run.
-    files = out / "files"
-    files.mkdir(exist_ok=True)
-    for old in files.iterdir():
-        old.unlink()
-    shared = os.path.dirname(workloads.FILE_PATH)
-    system.redirect_paths = [RedirectPath(app_path=shared, host_paths=[str(files.resolve())])]
-    Root(full_system=False, system=system)
-    m5.instantiate()
-    cause, code, labels = simulate()
-    statuses = [] if args.stock else [system.kernel.status(rank) for rank in range(args.procs)]
-    record = {
+def identity(args: argparse.Namespace, program: Path) -> dict[str, Any]:
+    """What is run, by the names of ``run.json``, but for the machine."""
+    return {
         "engine": "gem5",
         "policy": None if args.stock else args.policy,
         "program": {
@@ -168,14 +155,108 @@ def main() -> int:
         },
         "args": args.arguments,
         "procs": args.procs,
-        "cores": args.procs,
+        "cores": args.cores,
         "region_bytes": parse_size(args.region),
         "share": not args.no_share,
         "seed": args.seed,
         "work": args.work,
+    }
+
+
+def check_restore(folder: Path, what: dict[str, Any]) -> bool:
+    """Refuse a checkpoint of another run; the machine may be another, as far as core allows it.
+
+    :return: whether the checkpoint was taken inside the region of interest.
+    """
+    path = folder / RECORD
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--restore {folder}: {path.name} there cannot be read: {error}") from error
+    for key, value in what.items():
+        if saved.get(key) != value:
+            raise UserError(
+                f"--restore {folder}: its run had {key} = {saved.get(key)}, not {value};"
+                " give the same options"
+            )
+    return bool(saved["inside"])
+
+
+def take_checkpoint(folder: Path, what: dict[str, Any], inside: bool) -> None:
+    """Write one that ``--restore`` takes."""
+    m5.checkpoint(str(folder))
+    record = {**what, "inside": inside}
+    (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def simulate(
+    checkpoint: str | None, folder: Path, what: dict[str, Any], inside: bool
+) -> tuple[str, int, list[str]]:
+    """Run to the end; statistics are dumped where the region of interest begins and ends.
+
+    :return: why it ended, its exit code, what each dump covers.
+    """
+    labels: list[str] = []
+    limit = int(checkpoint) if checkpoint not in (None, "roi") else None
+    last_dump = -1
+    while True:
+        event = m5.simulate() if limit is None else m5.simulate(max(0, limit - m5.curTick()))
+        cause = event.getCause()
+        if cause == AT_LIMIT and limit is not None:
+            take_checkpoint(folder, what, inside)
+            limit = None
+            continue
+        # gem5 dumps once a tick. The end of the region may come unseen, with the end of the run.
+        if m5.curTick() != last_dump:
+            labels.append("roi" if inside else "outside")
+            m5.stats.dump()
+            last_dump = m5.curTick()
+        if cause not in (ROI_BEGINS, ROI_ENDS):
+            return cause, event.getCode(), labels
+        inside = cause == ROI_BEGINS
+        if inside and checkpoint == "roi":
+            take_checkpoint(folder, what, inside)
+            checkpoint = None
+        m5.stats.reset()
+
+
+def main() -> int:
+    """Whole run; the exit status of gem5."""
+    args = arguments()
+    out = Path(m5.options.outdir)
+    try:
+        check(args)
+        machine = config.load(args.preset, args.set)
+        program = binary(args)
+        what = identity(args, program)
+        started = processes(args, program)
+        inside = check_restore(Path(args.restore), what) if args.restore else False
+        if not args.stock:
+            board.load_module()
+    except (UserError, board.BoardError) as error:
+        print(f"ptshare.py: error: {error}", file=sys.stderr)
+        return 2
+    if args.debug:
+        m5.debug.flags["Ptshare"].enable()
+    system = board.make_system(
+        machine, started, policy=None if args.stock else args.policy, cores=args.cores
+    )
+    # What the workloads call /ptshare is a folder of this run; a checkpoint names its own.
+    files = out / "files"
+    files.mkdir(exist_ok=True)
+    if not args.restore:
+        for old in files.iterdir():
+            old.unlink()
+    shared = os.path.dirname(workloads.FILE_PATH)
+    system.redirect_paths = [RedirectPath(app_path=shared, host_paths=[str(files.resolve())])]
+    Root(full_system=False, system=system)
+    m5.instantiate(args.restore)
+    cause, code, labels = simulate(args.checkpoint, out / "checkpoint", what, inside)
+    statuses = [] if args.stock else [system.kernel.status(rank) for rank in range(args.procs)]
+    record = {
+        **what,
         "preset": args.preset,
-        "cpu": args.cpu,
-        "memory": args.memory,
+        "restored": args.restore,
         "cause": cause,
         "dumps": labels,
         "first_pid": FIRST_PID,
@@ -187,8 +268,11 @@ def main() -> int:
     (out / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
     if cause.startswith("ptshare: process"):
         print(cause, file=sys.stderr)
-    elif "last active thread context" not in cause:
-        print(f"ptshare.py: the simulation ended early: {cause}", file=sys.stderr)
+        return code
+    if "last active thread context" not in cause:
+        if cause == AT_LIMIT:
+            cause = "all processes wait, for ever"
+        print(f"ptshare.py: error: the simulation ended early: {cause}", file=sys.stderr)
         return 1
     return code or max((abs(status) for status in statuses), default=0)
 

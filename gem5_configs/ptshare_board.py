@@ -7,11 +7,11 @@ Usage::
     board.load_module()
     machine = config.load("gem5-x86")                 # ptshare_plugin.config
     processes = [Process(pid=100 + n, cmd=["./a.out"]) for n in range(4)]
-    system = board.make_system(machine, processes, policy="ptshare", cpu="timing")
+    system = board.make_system(machine, processes, policy="ptshare")
     root = Root(full_system=False, system=system)
 
-Limitations: system-call emulation, one process a CPU, no fork, clone, exec or checkpoints; the
-walker's time counts in Timing and O3 CPUs, not in Atomic ones.
+Limitations: system-call emulation; one process or thread a CPU, forked ones on spare CPUs
+(``cores``); no exec; the walker's time counts in Timing and O3 CPUs, not in Atomic ones.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import _m5.core
 import m5
 import m5.internal.params
+import m5.SimObject
 from m5.objects import (
     X86O3CPU,
     AddrRange,
@@ -43,7 +45,6 @@ from m5.objects import (
 from ptshare_plugin.machine import flatten
 
 CPUS = {"atomic": X86AtomicSimpleCPU, "timing": X86TimingSimpleCPU, "o3": X86O3CPU}
-MEMORIES = ("simple", "ddr4")
 MODULE = Path(__file__).resolve().parent.parent / "build" / "gem5" / "ptshare_gem5.so"
 HOW_TO_BUILD = "build it with: scons -f SConstruct.local"
 
@@ -56,20 +57,22 @@ class BoardError(Exception):
 
 
 def load_module(path: Path = MODULE) -> None:
-    """Bring ptshare's SimObjects into this gem5.
+    """Bring ptshare's SimObjects into this gem5, if it was not built with them (EXTRAS).
 
     Raises BoardError when the module is missing or was built for another gem5.opt: loading that
     would end in a crash.
     """
+    if "PtshareKernel" in m5.SimObject.allClasses:
+        return
     stamp = path.with_suffix(".stamp")
     if not path.is_file() or not stamp.is_file():
         raise BoardError(f"{path}: no ptshare module there; {HOW_TO_BUILD}")
-    size, modified, program = stamp.read_text(encoding="utf-8").rstrip("\n").split(" ", 2)
-    mine = os.stat("/proc/self/exe")
-    if (int(size), int(modified)) != (mine.st_size, mine.st_mtime_ns):
+    size, compiled, program = stamp.read_text(encoding="utf-8").splitlines()
+    mine = os.stat("/proc/self/exe").st_size, _m5.core.compileDate
+    if (int(size), compiled) != mine:
         raise BoardError(
-            f"{path} was built for {program} as it was then, not for this"
-            f" {os.readlink('/proc/self/exe')}; {HOW_TO_BUILD}"
+            f"{path} was built for {program} as compiled on {compiled}, and this is"
+            f" {os.readlink('/proc/self/exe')}, compiled on {mine[1]}; {HOW_TO_BUILD}"
         )
     spec = importlib.util.spec_from_file_location("ptshare_gem5", path)
     module = importlib.util.module_from_spec(spec)
@@ -132,20 +135,16 @@ def _cache(machine: Any, name: str, cycles: int) -> Any:
 
 
 def make_system(
-    machine: Any,
-    processes: list[Any],
-    *,
-    policy: str | None,
-    cpu: str = "timing",
-    memory: str = "simple",
+    machine: Any, processes: list[Any], *, policy: str | None, cores: int | None = None
 ) -> Any:
     """A system that runs each process on a CPU of its own.
 
     :param machine: ``ptshare_plugin.machine.Machine``.
     :param processes: ``m5.objects.Process`` objects, with their ``pid`` set.
     :param policy: sharing policy; None makes the same system of stock gem5 objects alone.
-    :param cpu: one of ``CPUS``. ``memory``: one of ``MEMORIES``.
+    :param cores: CPUs; those beyond the processes run what the processes fork. None: no more.
     """
+    cpu = machine.gem5.cpu
     system = System(
         clk_domain=SrcClockDomain(
             clock=f"{machine.cpu.frequency_mhz}MHz", voltage_domain=VoltageDomain()
@@ -166,7 +165,7 @@ def make_system(
         system.llc.cpu_side = system.llcbus.mem_side_ports
         system.llc.mem_side = system.membus.cpu_side_ports
         below = system.llcbus
-    if memory == "ddr4":
+    if machine.gem5.memory == "ddr4":
         system.memory = MemCtrl(dram=DDR4_2400_8x8(range=system.mem_ranges[0]))
     else:
         nanoseconds = cycles["memory"] * 1000 / machine.cpu.frequency_mhz
@@ -179,10 +178,11 @@ def make_system(
             policy=policy, machine=[_setting(*item) for item in flatten(machine).items()]
         )
         system.workload = m5.objects.PtshareWorkload(kernel=system.kernel)
-    system.cpu = [CPUS[cpu](cpu_id=index) for index in range(len(processes))]
-    for core, process in zip(system.cpu, processes, strict=True):
+    system.cpu = [CPUS[cpu](cpu_id=index) for index in range(cores or len(processes))]
+    for index, core in enumerate(system.cpu):
         _wire(system, core, machine, cycles, below, shared=policy is not None)
-        core.workload = process
+        # gem5 gives each context a process; one that is not the first of its process stays idle.
+        core.workload = processes[index] if index < len(processes) else processes[0]
         core.createThreads()
     return system
 
@@ -217,7 +217,9 @@ def _wire(system: Any, core: Any, machine: Any, cycles: dict[str, int], below: A
     places = [0] if at_l1 else []
     places += [1] if machine.cache.l2.bytes else []
     places += [2] if machine.cache.llc.bytes else []
-    core.pages = m5.objects.PtshareWalker(kernel=system.kernel, places=[*places, 3])
+    core.pages = m5.objects.PtshareWalker(
+        kernel=system.kernel, places=[*places, 3], max_walks=machine.gem5.walks
+    )
     for side, tlb in (("instruction", "itb"), ("data", "dtb")):
         setattr(
             core.mmu,

@@ -45,7 +45,8 @@ ProcsOpt = Annotated[int, typer.Option("--procs", "-n", help="Number of processe
 CoresOpt = Annotated[
     int | None,
     typer.Option(
-        "--cores", help="Number of simulated cores, at most 64.  [default: procs, at most 16]"
+        "--cores",
+        help="Number of simulated cores, at most 64.  [default: procs, at most 16 but with gem5]",
     ),
 ]
 RegionOpt = Annotated[
@@ -370,7 +371,7 @@ def _specs(
             engine=engine,
             policy=policy,
             procs=procs,
-            cores=specs.default_cores(procs) if cores is None else cores,
+            cores=specs.default_cores(procs, engine) if cores is None else cores,
             region=size,
             share=not no_share,
             seed=seed,

@@ -127,7 +127,11 @@ class EmbeddedEngine:
         start = time.perf_counter()
         try:
             simulation = _core.Simulation(
-                spec.parameters(), spec.policy, spec.cores, spec.seed, str(unicorn_library())
+                {k: v for k, v in spec.parameters().items() if not k.startswith("gem5.")},
+                spec.policy,
+                spec.cores,
+                spec.seed,
+                str(unicorn_library()),
             )
             index = simulation.add_program(
                 program.name,

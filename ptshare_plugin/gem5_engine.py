@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import os
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _SOURCE = Path(__file__).resolve().parent.parent
 _SCRIPT = _SOURCE / "gem5_configs" / "ptshare.py"
 _MODULE = _SOURCE / "build" / "gem5" / "ptshare_gem5.so"
+_ERROR = "ptshare.py: error: "
+_LOOK_SECONDS = 0.05
 
 
 class Gem5Engine:
@@ -48,25 +50,23 @@ class Gem5Engine:
         return _core.policies()
 
     def run(self, spec: RunSpec, progress: Progress) -> RunResult:
-        """Run ``spec``, one process a CPU, on gem5's Timing CPU."""
-        if spec.cores != spec.procs:
-            raise UserError(
-                f"--cores {spec.cores}: engine gem5 runs each process on a CPU of its own; "
-                f"use --cores {spec.procs}"
-            )
+        """Run ``spec``, one process a CPU; further cores are for what processes fork."""
         with tempfile.TemporaryDirectory(prefix="ptshare-gem5-") as place:
             folder = Path(place)
             start = time.perf_counter()
-            done = _gem5(_command(spec, folder), progress)
+            status, output, peak = _gem5(_command(spec, folder), progress)
             seconds = time.perf_counter() - start
+            told = _told(output)
+            if told is not None:
+                raise UserError(f"engine gem5: {told}")
             if not (folder / gem5_stats.RECORD).is_file():
-                raise UserError(f"engine gem5: {_last_line(done)}")
+                raise UserError(f"engine gem5: gem5.opt ended with status {status}: {_why(output)}")
             record = gem5_stats.read_record(folder)
             return RunResult(
                 processes=gem5_stats.processes(folder, record),
                 statistics=gem5_stats.statistics(folder, record),
                 seconds=seconds,
-                peak_rss_bytes=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+                peak_rss_bytes=peak,
                 versions={"gem5": record["gem5"], "gem5_compiled": record["compiled"]},
             )
 
@@ -80,35 +80,43 @@ def _command(spec: RunSpec, out: Path) -> list[str]:
         command += [] if spec.work is None else ["--work", str(spec.work)]
     else:
         command += ["--program", spec.program.path]
-    command += ["--procs", str(spec.procs), "--policy", spec.policy, "--seed", str(spec.seed)]
-    command += ["--preset", spec.preset]
+    command += ["--procs", str(spec.procs), "--cores", str(spec.cores)]
+    command += ["--policy", spec.policy, "--seed", str(spec.seed), "--preset", spec.preset]
     for override in spec.overrides:
         command += ["--set", override]
     return [*command, "--", *spec.args]
 
 
-def _gem5(command: list[str], progress: Progress) -> subprocess.CompletedProcess[str]:
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+def _gem5(command: list[str], progress: Progress) -> tuple[int, str, int]:
+    """Status, output and peak of resident memory (bytes) of a run of gem5."""
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
             while True:
-                try:
-                    output, _ = process.communicate(timeout=0.2)
-                    return subprocess.CompletedProcess(command, process.returncode, output)
-                except subprocess.TimeoutExpired:
-                    progress(0, 0)
+                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+                if pid:
+                    break
+                time.sleep(_LOOK_SECONDS)
+                progress(0, 0)
         except BaseException:
             process.kill()
             raise
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        text = output.read().decode("utf-8", "backslashreplace")
+    return process.returncode, text, usage.ru_maxrss * 1024
 
 
-def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    """The line of gem5's output that says why it ended."""
-    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    for line in lines:
-        if line.startswith("ptshare.py: error: "):
-            return line.removeprefix("ptshare.py: error: ")
+def _told(output: str) -> str | None:
+    """What ``gem5_configs/ptshare.py`` says is wrong."""
+    for line in output.splitlines():
+        if line.startswith(_ERROR):
+            return line.removeprefix(_ERROR)
+    return None
+
+
+def _why(output: str) -> str:
+    """The line of gem5's own output that says why it ended."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     told = [line for line in lines if "fatal:" in line or "panic:" in line]
-    reason = (told or lines or ["no output"])[-1]
-    return f"gem5.opt ended with status {done.returncode}: {reason}"
+    return (told or lines or ["no output"])[-1]

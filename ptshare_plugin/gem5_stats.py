@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from ptshare_plugin.engines import ProcessResult
 from ptshare_plugin.errors import UserError, os_reason
 from ptshare_plugin.files import read_json
 from ptshare_plugin.metrics import ALL
-from ptshare_plugin.spec import identity_hash
+from ptshare_plugin.spec import IDENTITY, identity_hash
 
+# What PtshareKernel.status gives for a process that has not ended.
+_RUNNING = -1000
 RECORD, STATS_TXT = "ptshare.json", "stats.txt"
 
 Row = tuple[int, str, int | float]
@@ -27,10 +30,6 @@ _CACHES = {
     "dcache": "l1d",
     "l2cache": "l2",
 }
-_IDENTITY = (
-    *("engine", "policy", "program", "args", "procs", "cores", "region_bytes", "share"),
-    *("seed", "work", "config", "cpu", "memory"),
-)
 _COUNTS = {"overallAccesses::total": "accesses", "overallMisses::total": "misses"}
 
 
@@ -42,7 +41,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged: not the record of a gem5 run of ptshare")
     if record.get("policy") is None:
         raise UserError(f"{path}: a run of stock gem5, of which ptshare has no figures")
-    record["run"] = identity_hash({key: record.get(key) for key in _IDENTITY})
+    record["run"] = identity_hash({key: record.get(key) for key in IDENTITY})
     return record
 
 
@@ -71,10 +70,10 @@ def statistics(folder: Path, record: Mapping[str, Any]) -> list[Row]:
     if len(parts) != len(labels):
         raise UserError(f"{path}: {len(parts)} dumps where {RECORD} has {len(labels)}")
     rows = list(_own(parts))
-    rows += _caches(parts, int(record["procs"]), "")
+    rows += _caches(parts, record, "")
     inside = [part for part, label in zip(parts, labels, strict=True) if label == "roi"]
     if inside:
-        rows += _caches(inside, int(record["procs"]), "roi.")
+        rows += _caches(inside, record, "roi.")
     return rows
 
 
@@ -96,20 +95,30 @@ def _own(parts: list[dict[str, float]]) -> Iterator[Row]:
         yield (ALL if process is None else int(process), metric, _number(value))
 
 
-def _caches(parts: list[dict[str, float]], procs: int, prefix: str) -> Iterator[Row]:
+def _caches(parts: list[dict[str, float]], record: Mapping[str, Any], prefix: str) -> Iterator[Row]:
+    """Accesses and misses of the caches, those of a CPU for the process that started on it."""
+    procs, cores = int(record["procs"]), int(record["cores"])
     for part, level in _CACHES.items():
-        for core in range(procs):
-            cpu = "system.cpu" if procs == 1 else f"system.cpu{core}"
-            yield from _counts(parts, f"{cpu}.{part}", core, f"{prefix}cache.{level}")
-    yield from _counts(parts, "system.llc", ALL, f"{prefix}cache.llc")
-
-
-def _counts(parts: list[dict[str, float]], place: str, process: int, metric: str) -> Iterator[Row]:
+        places = ["system.cpu" if cores == 1 else f"system.cpu{core}" for core in range(cores)]
+        for statistic, what in _COUNTS.items():
+            counts = [_total(parts, f"{place}.{part}.{statistic}") for place in places]
+            metric = f"{prefix}cache.{level}.{what}"
+            for process, count in enumerate(counts[:procs]):
+                if count is not None:
+                    yield (process, metric, count)
+            if cores > procs and any(counts):
+                # What processes fork runs on the further CPUs: it is in the sum alone.
+                yield (ALL, metric, sum(count or 0 for count in counts))
     for statistic, what in _COUNTS.items():
-        name = f"{place}.{statistic}"
-        if any(name in part for part in parts):
-            total = sum(part.get(name, 0) for part in parts)
-            yield (process, f"{metric}.{what}", _number(total))
+        count = _total(parts, f"system.llc.{statistic}")
+        if count is not None:
+            yield (ALL, f"{prefix}cache.llc.{what}", count)
+
+
+def _total(parts: list[dict[str, float]], name: str) -> int | float | None:
+    """Sum of a statistic over dumps; None where none has it."""
+    found = [part[name] for part in parts if name in part]
+    return _number(sum(found)) if found else None
 
 
 def _number(value: float) -> int | float:
@@ -120,8 +129,10 @@ def processes(folder: Path, record: Mapping[str, Any]) -> list[ProcessResult]:
     """How each process ended, and what it wrote."""
     results = []
     for rank, status in enumerate(record["statuses"]):
-        killed = status < 0
         note = ""
+        if status == _RUNNING:
+            status, note = -signal.SIGKILL, "ended because another process crashed"
+        killed = status < 0
         if killed and (
             match := re.search(rf"process {rank} was killed by \w+ \((.*)\)", record["cause"])
         ):

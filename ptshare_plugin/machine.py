@@ -216,6 +216,17 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gem5:
+    """What gem5 alone takes; the embedded engine's core is in order, with one walk at a time."""
+
+    cpu: str = _key("", "CPU model", choices=("atomic", "timing", "o3"))
+    memory: str = _key(
+        "", "Memory: cache.dram_latency, or the times of a DDR4-2400", choices=("simple", "ddr4")
+    )
+    walks: int = _key("walks", "Page walks of a CPU under way at a time", 1, 64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """A whole simulated machine; made by ``config.load``."""
 
@@ -225,6 +236,7 @@ class Machine:
     kernel: Kernel = field()
     sched: Sched = field()
     cost: Cost = field()
+    gem5: Gem5 = field()
 
 
 def _collect(section: type, prefix: str) -> dict[str, Key]:

@@ -18,6 +18,12 @@ MAX_CORES = 64
 MAX_PROCS = 32768
 _DEFAULT_MAX_CORES = 16
 
+IDENTITY = (
+    *("engine", "policy", "program", "args", "procs", "cores", "region_bytes", "share"),
+    *("seed", "work", "config"),
+)
+"""Keys of a ``run.json`` that decide the result; ``RunSpec.identity`` gives them."""
+
 # The policy that answers EINVAL to a misaligned MAP_SHARED_PT request (S2); others fall back.
 _STRICT_POLICIES = frozenset({"ptshare"})
 
@@ -50,7 +56,9 @@ class RunSpec:
 
     def argv(self, rank: int) -> list[str]:
         """Command line of process ``rank``."""
-        own = [self._replaced(arg, rank) for arg in self.args]
+        own = workloads.own_arguments(
+            self.args, rank=rank, procs=self.procs, seed=self.seed, region=self.region
+        )
         if self.workload is None:
             return [self.program.name, *own]
         given = workloads.arguments(
@@ -64,18 +72,8 @@ class RunSpec:
         return [self.program.name, *given, *own]
 
     def env(self, rank: int) -> list[str]:
-        """Environment of process ``rank``: nothing of the host's, so that runs repeat."""
-        return [f"PTSHARE_RANK={rank}", f"PTSHARE_PROCS={self.procs}"]
-
-    def _replaced(self, arg: str, rank: int) -> str:
-        for name, value in (
-            ("rank", rank),
-            ("procs", self.procs),
-            ("seed", self.seed),
-            ("region", self.region),
-        ):
-            arg = arg.replace("{" + name + "}", str(value))
-        return arg
+        """Environment of process ``rank``."""
+        return workloads.environment(rank, self.procs)
 
     def parameters(self) -> dict[str, Value]:
         """Flat machine configuration, as engines and ``run.json`` take it."""
@@ -116,9 +114,9 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def default_cores(procs: int) -> int:
-    """As many cores as processes, 16 at most."""
-    return min(procs, _DEFAULT_MAX_CORES)
+def default_cores(procs: int, engine: str) -> int:
+    """As many cores as processes, 16 at most; gem5 runs each process on a core of its own."""
+    return procs if engine == "gem5" else min(procs, _DEFAULT_MAX_CORES)
 
 
 def check(spec: RunSpec, policies: list[str]) -> None:

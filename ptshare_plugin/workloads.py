@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,3 +108,21 @@ def arguments(
         str(seed),
     ]
     return args if work is None else [*args, "--work", str(work)]
+
+
+def own_arguments(
+    args: Iterable[str], *, rank: int, procs: int, seed: int, region: int
+) -> list[str]:
+    """Arguments that a user wrote, with {rank}, {procs}, {seed} and {region} filled in."""
+    values = {"rank": rank, "procs": procs, "seed": seed, "region": region}
+    filled = []
+    for arg in args:
+        for name, value in values.items():
+            arg = arg.replace("{" + name + "}", str(value))
+        filled.append(arg)
+    return filled
+
+
+def environment(rank: int, procs: int) -> list[str]:
+    """Environment of process ``rank``: nothing of the host's, so that runs repeat."""
+    return [f"PTSHARE_RANK={rank}", f"PTSHARE_PROCS={procs}"]

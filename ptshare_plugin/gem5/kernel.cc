@@ -1,7 +1,6 @@
 #include "gem5/kernel.hh"
 
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
@@ -10,14 +9,14 @@
 #include <unordered_map>
 #include <utility>
 
+#include "arch/x86/regs/misc.hh"
 #include "base/logging.hh"
 #include "cpu/base.hh"
 #include "debug/Ptshare.hh"
-#include "engine/kernel_metrics.h"
+#include "engine/marks.h"
 #include "gem5/program.hh"
 #include "gem5/tlb.hh"
 #include "gem5/walker.hh"
-#include "sim/process.hh"
 #include "sim/se_workload.hh"
 #include "sim/sim_exit.hh"
 #include "sim/system.hh"
@@ -26,9 +25,10 @@ namespace ptshare::g5 {
 
 namespace {
 
-// Frames left to gem5's own emulation: vsyscall pages, stacks of its own.
+// Frames left to gem5's own emulation: vsyscall pages.
 constexpr std::uint64_t kFramesForGem5 = 4096;
 constexpr int kMaxTries = 8;  // of one access; the engine's limit
+constexpr int kStillRunning = -1000;
 
 engine::Parameter parse(const std::string& text) {
     if (text == "true" || text == "false") return text == "true";
@@ -51,73 +51,14 @@ engine::Params parse_machine(const std::vector<std::string>& lines) {
     return engine::Params(std::move(values));
 }
 
-// What this engine counts for a process; the rest is gem5's to count.
-bool counted_here(const std::string& name) {
-    for (const char* prefix :
-         {"instructions", "access.reads", "access.writes", "tlb.", "walk", "fault.", "syscall.",
-          "shootdown.", "cycles.walk", "cycles.fault", "cycles.syscall", "cycles.shootdown"}) {
-        if (name.rfind(prefix, 0) == 0) return true;
-    }
-    return false;
-}
-
 }  // namespace
-
-// ---- Contents
-
-Contents::~Contents() {
-    for (const auto& [id, fd] : host_) ::close(fd);
-}
-
-void Contents::back(const File& file, int fd) {
-    const int copy = ::dup(fd);
-    fatal_if(copy < 0, "ptshare: no file descriptors left on the host");
-    host_[file.id()] = copy;
-}
-
-int Contents::host_file(const File& file) const {
-    const auto it = host_.find(file.id());
-    return it == host_.end() ? -1 : it->second;
-}
-
-void Contents::zero(Pfn pfn) {
-    memory_.memsetBlob(address_of(pfn).value, 0, kPageSize);
-}
-
-void Contents::copy(Pfn to, Pfn from) {
-    std::uint8_t page[kPageSize];
-    memory_.readBlob(address_of(from).value, page, sizeof(page));
-    memory_.writeBlob(address_of(to).value, page, sizeof(page));
-}
-
-void Contents::read_file(const File& file, std::uint64_t index, Pfn pfn) {
-    std::uint8_t page[kPageSize] = {};
-    const int fd = host_file(file);
-    if (fd >= 0) {
-        const ssize_t got =
-            ::pread(fd, page, sizeof(page), static_cast<off_t>(index << kPageShift));
-        fatal_if(got < 0, "ptshare: %s cannot be read", file.name());
-    }
-    memory_.writeBlob(address_of(pfn).value, page, sizeof(page));
-}
-
-void Contents::cut_file(const File&, std::uint64_t bytes, Pfn last) {
-    const std::uint64_t offset = bytes & (kPageSize - 1);
-    if (last == Pfn(0) || offset == 0) return;
-    memory_.memsetBlob(address_of(last).value + offset, 0, kPageSize - offset);
-}
-
-void Contents::write_entry(PhysAddr at, std::uint64_t bits) {
-    memory_.writeBlob(at.value, &bits, sizeof(bits));
-}
-
-// ---- Kernel
 
 Kernel::Kernel(const Params& p)
     : ClockedObject(p),
       machine_(parse_machine(p.machine)),
-      costs_(machine_),
-      flush_ceiling_(machine_.count("kernel.flush_ceiling_pages")) {
+      costs_(or_fatal([this] { return engine::Costs(machine_); })),
+      flush_ceiling_(or_fatal([this] { return machine_.count("kernel.flush_ceiling_pages"); })) {
+    or_fatal([&p] { return make_policy(p.policy); });  // refused here, not in the first system call
 }
 
 Kernel::~Kernel() = default;
@@ -127,209 +68,234 @@ gem5::PortProxy& Kernel::memory() {
 }
 
 ptshare::Kernel& Kernel::core() {
-    if (core_) return *core_;
-    auto* workload = dynamic_cast<gem5::SEWorkload*>(system_->workload);
-    fatal_if(!workload, "PtshareKernel works in system-call emulation only");
-    const std::uint64_t free = workload->freeMemSize() >> kPageShift;
-    fatal_if(free < 2 * kFramesForGem5, "the system's memory is too small: %d free pages", free);
-    const std::uint64_t frames = free - kFramesForGem5;
-    fatal_if(frames > std::numeric_limits<int>::max(), "the system's memory exceeds 8 TiB");
-    const gem5::Addr base = workload->allocPhysPages(static_cast<int>(frames));
+    if (!core_) {
+        auto* workload = dynamic_cast<gem5::SEWorkload*>(system_->workload);
+        fatal_if(!workload, "PtshareKernel works in system-call emulation only");
+        const std::uint64_t free = workload->freeMemSize() >> kPageShift;
+        fatal_if(free < 2 * kFramesForGem5, "the system's memory is too small: %d free pages",
+                 free);
+        const std::uint64_t frames = free - kFramesForGem5;
+        fatal_if(frames > std::numeric_limits<int>::max(), "the system's memory exceeds 8 TiB");
+        const gem5::Addr base = workload->allocPhysPages(static_cast<int>(frames));
+        // Frame 0 means "none" in core.
+        build_core(base + (frames << kPageShift), std::max<std::uint64_t>(base >> kPageShift, 1));
+    }
+    return *core_;
+}
+
+void Kernel::build_core(std::uint64_t memory_bytes, std::uint64_t first_frame) {
     KernelConfig config;
-    config.memory_bytes = base + (frames << kPageShift);
-    // Frame 0 means "none" in core.
-    config.first_frame = std::max<std::uint64_t>(base >> kPageShift, 1);
+    config.memory_bytes = memory_bytes;
+    config.first_frame = first_frame;
     config.levels = static_cast<unsigned>(machine_.count("mmu.levels"));
     config.fault_around_bytes = machine_.count("kernel.fault_around_bytes");
     config.dirty_tracking = machine_.flag("kernel.dirty_tracking");
     contents_ = std::make_unique<Contents>(memory());
     core_ = std::make_unique<ptshare::Kernel>(config, make_policy(params().policy), *contents_);
-    return *core_;
 }
 
-void Kernel::init() {
-    ClockedObject::init();
-    Values& own = values_.emplace_back(this, nullptr);
-    for (const engine::KernelMetric& metric : engine::kernel_metrics()) {
-        own.add(metric.name, [this, &metric] { return static_cast<double>(metric.value(core())); });
-    }
-    own.add("shootdown.invalidated_ranges",
-            [this] { return static_cast<double>(invalidated_ranges_); });
-    own.add("cycles.makespan", [this] { return static_cast<double>(curCycle()); });
-}
+// ---- Tasks
 
-void Kernel::add_statistics(ProcessRecord& record) {
-    using engine::Counters;
-    const std::string name = "process" + std::to_string(record.index);
-    Values& whole = values_.emplace_back(this, group_names_.emplace_back(name).c_str());
-    Values& roi = values_.emplace_back(&whole, group_names_.emplace_back("roi").c_str());
-    const auto add = [&](const std::string& metric, auto value) {
-        whole.add(metric, [&record, value] {
-            return static_cast<double>(value(record.counters) - value(record.at_reset));
-        });
-        roi.add(metric, [&record, value] { return static_cast<double>(value(record.roi)); });
-    };
-#define PTSHARE_VALUE(field, metric) \
-    if (counted_here(metric)) add(metric, [](const Counters& c) { return c.field; });
-    PTSHARE_COUNTERS(PTSHARE_VALUE)
-#undef PTSHARE_VALUE
-    static constexpr const char* kLevelNames[] = {"pte", "pmd", "pud", "p4d", "pgd"};
-    static constexpr const char* kPlaceNames[] = {"l1", "l2", "llc", "dram"};
-    for (unsigned level = 0; level < kLevels; ++level) {
-        for (unsigned place = 0; place < engine::kServedPlaces; ++place) {
-            add(std::string("walk.reads.") + kLevelNames[level] + "." + kPlaceNames[place],
-                [level, place](const Counters& c) { return c.pte_reads[level][place]; });
-        }
-    }
-    whole.add("exit_code", [&record] { return static_cast<double>(record.exit_code); });
-    whole.add("signal", [&record] { return static_cast<double>(record.signal); });
-}
-
-void Kernel::update_instructions(ProcessRecord& record) {
-    // A context keeps counting what it ran before: one process runs on each.
-    if (record.mm) {
-        record.counters.instructions = record.context->getCurrentInstCount();
-    }
-}
-
-void Kernel::resetStats() {
-    ClockedObject::resetStats();
-    // gem5 resets before the first tick, too: what loading the programs took belongs to the run.
-    if (gem5::curTick() == 0) return;
-    for (ProcessRecord& record : records_) {
-        update_instructions(record);
-        record.at_reset = record.counters;
-    }
-}
-
-void Kernel::preDumpStats() {
-    ClockedObject::preDumpStats();
-    for (ProcessRecord& record : records_) update_instructions(record);
-}
-
-// ---- Processes
-
-void Kernel::adopt(gem5::ThreadContext* tc) {
+void Kernel::adopt(gem5::ThreadContext* tc, bool starts) {
     const auto id = static_cast<std::size_t>(tc->contextId());
+    fatal_if(id >= std::numeric_limits<Pcid>::max(), "ptshare: too many CPU contexts");
     if (by_context_.size() <= id) by_context_.resize(id + 1);
-    ProcessRecord& record = records_.emplace_back();
-    record.index = static_cast<unsigned>(records_.size() - 1);
-    record.process = tc->getProcessPtr();
-    record.context = tc;
     auto* tlb = dynamic_cast<Tlb*>(tc->getMMUPtr()->dtb);
     fatal_if(!tlb, "%s: its data TLB is no PtshareTLB", tc->getCpuPtr()->name());
-    record.walker = &tlb->pages();
-    fatal_if(record.index >= std::numeric_limits<Pcid>::max(), "ptshare: too many processes");
-    by_context_[id] = &record;
-    add_statistics(record);
+    Task& task = contexts_.emplace_back(tc, &tlb->pages());
+    by_context_[id] = &task;
+    if (!starts) return;
+    Rank& rank = ranks_.emplace_back();
+    rank.index = static_cast<unsigned>(ranks_.size() - 1);
+    rank.pid = task.process()->pid();
+    task.rank = &rank;
+    add_statistics(rank);
     // gem5 would copy the program into memory of its own: its pages come from the page cache.
-    record.process->image = gem5::loader::MemoryImage();
+    task.process()->image = gem5::loader::MemoryImage();
 }
 
-void Kernel::load(ProcessRecord& record) {
-    record.loaded = true;
-    record.mm = &core().create_mm();
-    record.mmu = {record.mm->table.root(), static_cast<Pcid>(record.index + 1)};
-    const HostFile program(record.process->executable);
-    const std::shared_ptr<File> image = file(program.fd(), true);
-    try {
-        map_program(core(), *record.mm, image, read_segments(program),
+// Where the tables are: the walker asks the task; the register is for whoever looks at it.
+void Kernel::set_context(Task& task) {
+    task.mmu = {task.mm->table.root(), static_cast<Pcid>(task.context->contextId() + 1)};
+    task.context->setMiscRegNoEffect(gem5::X86ISA::misc_reg::Cr3,
+                                     address_of(task.mmu.root).value | task.mmu.pcid);
+}
+
+void Kernel::load(Task& task) {
+    task.started = true;
+    or_fatal([&] {
+        task.mm = &core().create_mm();
+        set_context(task);
+        const HostFile program(task.process()->executable);
+        const std::shared_ptr<File> image = file(program.fd(), true);
+        map_program(core(), *task.mm, image, read_segments(program),
                     [&](VirtAddr at, std::uint64_t n) {
                         const std::vector<std::uint8_t> zeros(n);
-                        return copy_out(record, at, zeros.data(), n);
+                        return copy_out(task, at, zeros.data(), n);
                     });
-    } catch (const std::runtime_error& error) {
-        fatal("ptshare: %s", error.what());
+    });
+}
+
+void Kernel::begin_run() {
+    for (Task* task : tasks()) {
+        // gem5 has written a register of its own choice since.
+        set_context(*task);
+        if (restored_) {
+            // A context counts anew after a checkpoint.
+            task->first_instruction =
+                task->context->getCurrentInstCount() - task->counters.instructions;
+        } else {
+            task->pending = 0;  // what loading took is before the start
+        }
+    }
+}
+
+Task* Kernel::context_task(const gem5::ThreadContext* tc) const {
+    const auto id = static_cast<std::size_t>(tc->contextId());
+    return id < by_context_.size() ? by_context_[id] : nullptr;
+}
+
+Task* Kernel::task(const gem5::ThreadContext* tc) const {
+    Task* found = context_task(tc);
+    return found && found->rank ? found : nullptr;
+}
+
+std::vector<Task*> Kernel::tasks() const {
+    std::vector<Task*> alive;
+    for (Task* task : by_context_) {
+        if (task && task->mm) alive.push_back(task);
+    }
+    return alive;
+}
+
+void Kernel::begin_task(Task& task, Task& parent, bool same_mm) {
+    if (same_mm) {
+        core().share_mm(*parent.mm);
+        task.mm = parent.mm;
+    } else {
+        task.mm = &core().fork(*parent.mm);
+    }
+    task.started = true;
+    task.rank = parent.rank;
+    task.first_instruction = task.context->getCurrentInstCount();
+    task.clear_child_tid = VirtAddr(0);
+    task.waiting = false;
+}
+
+void Kernel::end_task(Task& task) {
+    count_instructions(task);
+    if (task.in_roi) mark(task, engine::kMarkEnd);
+    core().exit(*task.mm);
+    task.mm = nullptr;
+    task.die = nullptr;
+    if (task.wake.scheduled()) deschedule(task.wake);
+    if (task.doom.scheduled()) task.context->descheduleInstCountEvent(&task.doom);
+    owe(task, &engine::Counters::cycles_syscall, costs_.exit);
+    task.walker->caches().flush_pcid(task.mmu.pcid);
+    engine::add(task.rank->counters, task.counters);
+    task.counters = {};
+    task.pending = 0;
+}
+
+void Kernel::count_instructions(Task& task) {
+    // A context keeps counting what it ran before.
+    task.counters.instructions = task.context->getCurrentInstCount() - task.first_instruction;
+}
+
+void Kernel::mark(Task& task, std::uint64_t kind) {
+    count_instructions(task);
+    if (kind == engine::kMarkBegin && !task.in_roi) {
+        task.in_roi = true;
+        task.roi_begin = task.counters;
+        if (inside_++ == 0) gem5::exitSimLoop("ptshare: the region of interest begins");
+    } else if (kind == engine::kMarkEnd && task.in_roi) {
+        task.in_roi = false;
+        engine::Counters inside = task.counters;
+        engine::subtract(inside, task.roi_begin);
+        engine::add(task.rank->roi, inside);
+        if (--inside_ == 0) gem5::exitSimLoop("ptshare: the region of interest ends");
     }
 }
 
 std::shared_ptr<File> Kernel::file(int host_fd, bool create) {
     struct stat status;
     if (::fstat(host_fd, &status) != 0 || !S_ISREG(status.st_mode)) return nullptr;
-    auto& entry = files_[{status.st_dev, status.st_ino}];
-    if (!entry) {
-        if (!create) return nullptr;
-        entry = core().create_file("inode " + std::to_string(status.st_ino));
-        contents_->back(*entry, host_fd);
-        entry->resize(static_cast<std::uint64_t>(status.st_size));
+    const std::pair<std::uint64_t, std::uint64_t> key{status.st_dev, status.st_ino};
+    if (const auto found = files_.find(key); found != files_.end()) return found->second;
+    if (!create) return nullptr;
+    auto made = core().create_file(host_path(host_fd));
+    contents_->back(*made, host_fd);
+    made->resize(static_cast<std::uint64_t>(status.st_size));
+    files_[key] = made;
+    return made;
+}
+
+void Kernel::take_host_sizes() {
+    for (const auto& [key, file] : files_) {
+        const std::uint64_t size = contents_->host_size(*file);
+        if (size != file->size()) core().truncate(*file, size);
     }
-    return entry;
+}
+
+void Kernel::set_status(std::uint64_t pid, int status) {
+    statuses_.emplace(pid, status);
 }
 
 int Kernel::status(unsigned index) const {
-    const ProcessRecord& record = records_.at(index);
-    return record.signal != 0 ? -record.signal : record.exit_code;
-}
-
-void Kernel::leave(ProcessRecord& record) {
-    if (!record.mm) return;
-    update_instructions(record);
-    if (record.in_roi) mark(record, 2);
-    core().exit(*record.mm);
-    record.mm = nullptr;
-    owe(record, &engine::Counters::cycles_syscall, costs_.exit);
-    record.walker->caches().flush_pcid(record.mmu.pcid);
-}
-
-void Kernel::mark(ProcessRecord& record, std::uint64_t kind) {
-    update_instructions(record);
-    if (kind == 1 && !record.in_roi) {
-        record.in_roi = true;
-        record.roi_begin = record.counters;
-        if (inside_++ == 0) gem5::exitSimLoop("ptshare: the region of interest begins");
-    } else if (kind == 2 && record.in_roi) {
-        record.in_roi = false;
-        engine::Counters inside = record.counters;
-        engine::subtract(inside, record.roi_begin);
-        engine::add(record.roi, inside);
-        if (--inside_ == 0) gem5::exitSimLoop("ptshare: the region of interest ends");
-    }
+    const auto found = statuses_.find(ranks_.at(index).pid);
+    return found == statuses_.end() ? kStillRunning : found->second;
 }
 
 // ---- Faults and time
 
-bool Kernel::serve(ProcessRecord& record, VirtAddr address, Access access, FaultResult& result) {
-    result = core().fault(*record.mm, address, access);
-    engine::count_fault(record.counters, result);
-    DPRINTF(Ptshare, "process %d: fault of kind %d at %#x\n", record.index,
+bool Kernel::serve(Task& task, VirtAddr address, Access access, FaultResult& result) {
+    result = or_fatal([&] { return core().fault(*task.mm, address, access); });
+    engine::count_fault(task.counters, result);
+    DPRINTF(Ptshare, "process %d: fault of kind %d at %#x\n", task.rank->index,
             static_cast<int>(result.kind), address.value);
-    owe(record, &engine::Counters::cycles_fault, costs_.fault(result));
+    owe(task, &engine::Counters::cycles_fault, costs_.fault(result));
     return !result.is_fatal();
 }
 
 void Kernel::page_fault(gem5::ThreadContext* tc, VirtAddr address, Access access) {
-    ProcessRecord& record = *this->record(tc);
+    Task& task = *this->task(tc);
+    if (!task.mm) return;  // killed while its CPU was on the way here
+    if (task.die) {
+        task.end();
+        return;
+    }
     FaultResult result;
-    if (serve(record, address, access, result)) {
-        spend(record);
+    if (serve(task, address, access, result)) {
+        spend(task);
         return;
     }
     static constexpr const char* kVerbs[] = {"read of", "write to", "fetch from"};
     const bool bus = result.kind == FaultKind::Bus;
+    const int signal = bus ? SIGBUS : SIGSEGV;
     std::ostringstream why;
-    why << "ptshare: process " << record.index << " was killed by " << (bus ? "SIGBUS" : "SIGSEGV")
-        << " (" << kVerbs[static_cast<unsigned>(access)] << " 0x" << std::hex << address.value
-        << " at ip 0x" << tc->pcState().instAddr() << ")";
-    record.signal = bus ? SIGBUS : SIGSEGV;
-    leave(record);
+    why << "ptshare: process " << task.rank->index << " was killed by "
+        << (bus ? "SIGBUS" : "SIGSEGV") << " (" << kVerbs[static_cast<unsigned>(access)] << " 0x"
+        << std::hex << address.value << " at ip 0x" << tc->pcState().instAddr() << ")";
+    set_status(task.process()->tgid(), -signal);
+    end_task(task);
     tc->suspend();
-    gem5::exitSimLoop(why.str(), 128 + record.signal);
+    gem5::exitSimLoop(why.str(), 128 + signal);
 }
 
-Pfn Kernel::user_frame(ProcessRecord& record, VirtAddr address, Access access) {
-    if (!record.mm || address >= core().task_size()) return Pfn(0);
+Pfn Kernel::user_frame(Task& task, VirtAddr address, Access access) {
+    if (!task.mm || address >= core().task_size()) return Pfn(0);
     for (int tries = 0; tries < kMaxTries; ++tries) {
-        const auto leaf = record.mm->table.leaf(address);
+        const auto leaf = task.mm->table.leaf(address);
         if (leaf && leaf->pte.permits(access)) return leaf->frame_of(address);
         FaultResult result;
-        if (!serve(record, address, access, result)) return Pfn(0);
+        if (!serve(task, address, access, result)) return Pfn(0);
     }
     panic("ptshare: a page fault repeats without end");
 }
 
 namespace {
 
-// Calls copy(frame address, done, part) for each page's part of [address, address + n).
+// Calls copy(physical address, done, part) for each page's part of [address, address + n).
 template <class Frame, class Copy>
 bool each_page(VirtAddr address, std::uint64_t n, Frame&& frame, Copy&& copy) {
     for (std::uint64_t done = 0; done < n;) {
@@ -345,73 +311,73 @@ bool each_page(VirtAddr address, std::uint64_t n, Frame&& frame, Copy&& copy) {
 
 }  // namespace
 
-bool Kernel::copy_in(ProcessRecord& record, VirtAddr from, void* to, std::uint64_t n) {
+bool Kernel::copy_in(Task& task, VirtAddr from, void* to, std::uint64_t n) {
     return each_page(
-        from, n, [&](VirtAddr at) { return user_frame(record, at, Access::Read); },
+        from, n, [&](VirtAddr at) { return user_frame(task, at, Access::Read); },
         [&](gem5::Addr at, std::uint64_t done, std::uint64_t part) {
             memory().readBlob(at, static_cast<std::uint8_t*>(to) + done, part);
         });
 }
 
-bool Kernel::copy_out(ProcessRecord& record, VirtAddr to, const void* from, std::uint64_t n) {
+bool Kernel::copy_out(Task& task, VirtAddr to, const void* from, std::uint64_t n) {
     return each_page(
-        to, n, [&](VirtAddr at) { return user_frame(record, at, Access::Write); },
+        to, n, [&](VirtAddr at) { return user_frame(task, at, Access::Write); },
         [&](gem5::Addr at, std::uint64_t done, std::uint64_t part) {
             memory().writeBlob(at, static_cast<const std::uint8_t*>(from) + done, part);
         });
 }
 
-void Kernel::owe(ProcessRecord& record, std::uint64_t engine::Counters::*category,
-                 std::uint64_t cycles) {
+void Kernel::owe(Task& task, std::uint64_t engine::Counters::*category, std::uint64_t cycles) {
     const Effects effects = core().take_effects();
     cycles += costs_.effects(effects);
-    record.counters.*category += cycles;
-    record.pending += cycles;
-    for (const FlushRequest& request : effects.flushes) shoot_down(record, request);
+    task.counters.*category += cycles;
+    task.pending += cycles;
+    for (const FlushRequest& request : effects.flushes) shoot_down(task, request);
 }
 
-void Kernel::spend(ProcessRecord& record) {
+void Kernel::spend(Task& task) {
     // A CPU that a system call put to sleep goes on when that says so.
-    if (record.pending == 0 || record.context->status() != gem5::ThreadContext::Active) return;
-    const std::uint64_t cycles = std::exchange(record.pending, 0);
-    system_->threads.quiesceTick(record.context->contextId(), clockEdge(gem5::Cycles(cycles)));
+    if (task.pending == 0 || task.wake.scheduled()) return;
+    if (task.context->status() != gem5::ThreadContext::Active) return;
+    const std::uint64_t cycles = std::exchange(task.pending, 0);
+    task.context->suspend();
+    schedule(task.wake, clockEdge(gem5::Cycles(cycles)));
 }
 
-std::uint64_t Kernel::flush(ProcessRecord& record, const FlushTarget& target) {
-    engine::TranslationCaches& caches = record.walker->caches();
+std::uint64_t Kernel::flush(Task& task, const FlushTarget& target) {
+    engine::TranslationCaches& caches = task.walker->caches();
     const std::uint64_t pages = (target.end - target.start) >> kPageShift;
     std::uint64_t cycles = costs_.shootdown_local;
     std::uint64_t dropped = 0;
     if (pages > flush_ceiling_) {
-        dropped = caches.flush_pcid(record.mmu.pcid);
+        dropped = caches.flush_pcid(task.mmu.pcid);
     } else {
-        dropped = caches.flush_range(record.mmu.pcid, target.start, target.end);
+        dropped = caches.flush_range(task.mmu.pcid, target.start, target.end);
         cycles += pages * costs_.flush_page;
     }
-    record.counters.tlb_flushed_entries += dropped;
+    task.counters.tlb_flushed_entries += dropped;
     return cycles;
 }
 
 // As Linux's native_flush_tlb_multi: every CPU that runs an affected mm is interrupted. A CPU's
 // own time for it is spent at its next fault or system call.
-void Kernel::shoot_down(ProcessRecord& from, const FlushRequest& request) {
+void Kernel::shoot_down(Task& from, const FlushRequest& request) {
     std::unordered_map<std::uint64_t, const FlushTarget*> targets;
     for (const FlushTarget& target : request.targets) targets[target.mm.value] = &target;
     invalidated_ranges_ += request.targets.size();
     ++from.counters.shootdowns;
     std::uint64_t interrupted = 0;
-    for (ProcessRecord& record : records_) {
-        if (!record.mm) continue;
-        const auto hit = targets.find(record.mm->id.value);
+    for (Task* task : tasks()) {
+        const auto hit = targets.find(task->mm->id.value);
         if (hit == targets.end()) continue;
-        std::uint64_t cycles = flush(record, *hit->second);
-        if (&record != &from) {
+        std::uint64_t cycles = flush(*task, *hit->second);
+        if (task != &from) {
             ++interrupted;
-            ++record.counters.shootdown_received;
+            ++task->counters.shootdown_received;
             cycles += costs_.shootdown_receive;
         }
-        record.counters.cycles_shootdown += cycles;
-        record.pending += cycles;
+        task->counters.cycles_shootdown += cycles;
+        task->pending += cycles;
     }
     if (interrupted == 0) return;
     from.counters.shootdown_ipis += interrupted;

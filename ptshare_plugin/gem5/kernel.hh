@@ -4,72 +4,27 @@
 
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "core/exec.h"
 #include "core/kernel.h"
-#include "cpu/thread_context.hh"
 #include "engine/costs.h"
-#include "engine/counters.h"
 #include "engine/params.h"
-#include "engine/translation_caches.h"
+#include "gem5/contents.hh"
+#include "gem5/task.hh"
 #include "gem5/values.hh"
 #include "mem/port_proxy.hh"
 #include "params/PtshareKernel.hh"
 #include "sim/clocked_object.hh"
+#include "sim/process.hh"
 
 namespace ptshare::g5 {
 
 using gem5::PtshareKernelParams;
-
-class Walker;
-
-// One process of the run, and what it is charged.
-struct ProcessRecord {
-    unsigned index = 0;                      // in the order of the CPUs
-    gem5::Process* process = nullptr;        // not owned
-    gem5::ThreadContext* context = nullptr;  // not owned
-    bool loaded = false;
-    Mm* mm = nullptr;          // not owned; null before it is loaded and once the process has left
-    Walker* walker = nullptr;  // of its CPU; not owned
-    engine::MmuContext mmu;
-    engine::Counters counters;
-    engine::Counters at_reset;   // values at the last reset of statistics
-    engine::Counters roi;        // inside the program's marks
-    engine::Counters roi_begin;  // values at the begin mark, while inside
-    bool in_roi = false;
-    std::uint64_t pending = 0;  // cycles of kernel work that its CPU has not spent yet
-    int exit_code = 0;
-    int signal = 0;  // that killed it; 0: none
-};
-
-// Simulated physical memory as core writes it: through the system port, so that caches see it.
-class Contents final : public FrameContents {
-  public:
-    explicit Contents(gem5::PortProxy& memory) : memory_(memory) {}
-    ~Contents() override;
-
-    // Bytes of `file` come from the host file behind `fd`, which is duplicated.
-    void back(const File& file, int fd);
-    // The host file's descriptor, or -1.
-    int host_file(const File& file) const;
-
-    void zero(Pfn pfn) override;
-    void copy(Pfn to, Pfn from) override;
-    void read_file(const File& file, std::uint64_t index, Pfn pfn) override;
-    void cut_file(const File& file, std::uint64_t bytes, Pfn last) override;
-    void zero_table(Pfn pfn) override { zero(pfn); }
-    void write_entry(PhysAddr at, std::uint64_t bits) override;
-
-  private:
-    gem5::PortProxy& memory_;
-    std::map<std::uint64_t, int> host_;  // by file id; descriptors are owned
-};
 
 class Kernel : public gem5::ClockedObject {
   public:
@@ -85,51 +40,69 @@ class Kernel : public gem5::ClockedObject {
 
     void set_system(gem5::System* system) { system_ = system; }
 
-    // ---- Processes
+    // ---- Tasks
 
-    // Makes the context's process one of ours. In init(): memory cannot be written yet.
-    void adopt(gem5::ThreadContext* tc);
-    // Gives it an address space with its program in it. In initState(), before anything else.
-    void load(ProcessRecord& record);
-    // The process that runs on a context, or null.
-    ProcessRecord* record(const gem5::ThreadContext* tc) const {
-        const auto id = static_cast<std::size_t>(tc->contextId());
-        return id < by_context_.size() ? by_context_[id] : nullptr;
-    }
-    // The process leaves its address space.
-    void leave(ProcessRecord& record);
-    void mark(ProcessRecord& record, std::uint64_t kind);
+    // Makes the context one of ours; with `starts`, its process is to be run. In init(): memory
+    // cannot be written yet.
+    void adopt(gem5::ThreadContext* tc, bool starts);
+    // Gives a process that starts its address space with its program in it, once.
+    void load(Task& task);
+    // When the run begins or goes on after a checkpoint.
+    void begin_run();
+    // The task of a context whose process core knows, or null.
+    Task* task(const gem5::ThreadContext* tc) const;
+    // The task of a context, idle ones too; null: not one of ours.
+    Task* context_task(const gem5::ThreadContext* tc) const;
+    // Those that have an address space, by context.
+    std::vector<Task*> tasks() const;
+    // What an idle context runs next: a task with the parent's mm, or with a copy of it. Throws
+    // OutOfMemory, and then nothing has changed.
+    void begin_task(Task& task, Task& parent, bool same_mm);
+    // Tells the context where the task's tables are.
+    void set_context(Task& task);
+    // The task leaves its address space, for ever.
+    void end_task(Task& task);
+    void mark(Task& task, std::uint64_t kind);
     // The file behind a host descriptor, known by device and inode; made when `create`, else null.
     std::shared_ptr<File> file(int host_fd, bool create);
+
+    // Files whose size was changed on the host have it here too; pages cut off are unmapped.
+    void take_host_sizes();
+
+    // How a process ended: its exit code, or minus the signal that killed it.
+    void set_status(std::uint64_t pid, int status);
+    // Of the process `index`, in the order in which they were started; -1000: it has not ended.
+    int status(unsigned index) const;
 
     // ---- Faults and time
 
     // Serves a page fault and charges it. A fatal one ends the simulation.
     void page_fault(gem5::ThreadContext* tc, VirtAddr address, Access access);
     // The frame behind an address of user memory, faulted in as copy_to_user does; Pfn(0): EFAULT.
-    Pfn user_frame(ProcessRecord& record, VirtAddr address, Access access);
-    bool copy_in(ProcessRecord& record, VirtAddr from, void* to, std::uint64_t n);
-    bool copy_out(ProcessRecord& record, VirtAddr to, const void* from, std::uint64_t n);
-    // Adds kernel work to what the process owes, flushes included.
-    void owe(ProcessRecord& record, std::uint64_t engine::Counters::*category,
-             std::uint64_t cycles);
-    // The CPU spends what its process owes: it stands still for so long.
-    void spend(ProcessRecord& record);
-
-    // How process `index` ended: its exit code, or minus the signal that killed it.
-    int status(unsigned index) const;
+    Pfn user_frame(Task& task, VirtAddr address, Access access);
+    bool copy_in(Task& task, VirtAddr from, void* to, std::uint64_t n);
+    bool copy_out(Task& task, VirtAddr to, const void* from, std::uint64_t n);
+    // Adds kernel work to what the task owes, flushes included.
+    void owe(Task& task, std::uint64_t engine::Counters::*category, std::uint64_t cycles);
+    // The CPU spends what its task owes: it stands still for so long.
+    void spend(Task& task);
 
     void init() override;
     void resetStats() override;
-    void preDumpStats() override;
+    gem5::DrainState drain() override;
+    void serialize(gem5::CheckpointOut& cp) const override;
+    void unserialize(gem5::CheckpointIn& cp) override;
 
   private:
+    void build_core(std::uint64_t memory_bytes, std::uint64_t first_frame);
     // One fault: served, counted, owed for. False: fatal.
-    bool serve(ProcessRecord& record, VirtAddr address, Access access, FaultResult& result);
-    void shoot_down(ProcessRecord& record, const FlushRequest& request);
-    std::uint64_t flush(ProcessRecord& record, const FlushTarget& target);
-    void update_instructions(ProcessRecord& record);
-    void add_statistics(ProcessRecord& record);
+    bool serve(Task& task, VirtAddr address, Access access, FaultResult& result);
+    void shoot_down(Task& task, const FlushRequest& request);
+    std::uint64_t flush(Task& task, const FlushTarget& target);
+    void count_instructions(Task& task);
+    // Of a rank with its live tasks.
+    engine::Counters total(const Rank& rank);
+    void add_statistics(Rank& rank);
 
     gem5::System* system_ = nullptr;  // not owned; set by the workload, which is made before it
     engine::Params machine_;
@@ -137,13 +110,26 @@ class Kernel : public gem5::ClockedObject {
     std::uint64_t flush_ceiling_;  // pages
     std::unique_ptr<Contents> contents_;
     std::unique_ptr<ptshare::Kernel> core_;
-    std::deque<ProcessRecord> records_;
-    std::vector<ProcessRecord*> by_context_;  // index: context id; null: no process
+    std::deque<Task> contexts_;
+    std::vector<Task*> by_context_;  // index: context id; null: none of ours
+    std::deque<Rank> ranks_;
+    std::map<std::uint64_t, int> statuses_;  // by pid, of processes that have ended
     std::map<std::pair<std::uint64_t, std::uint64_t>, std::shared_ptr<File>> files_;
-    unsigned inside_ = 0;  // processes between their marks
+    bool restored_ = false;  // from a checkpoint
+    unsigned inside_ = 0;    // tasks between their marks
     std::uint64_t invalidated_ranges_ = 0;
-    std::deque<Values> values_;  // the kernel's own, then two groups a process
+    std::deque<Values> values_;  // the kernel's own, then two groups a rank
     std::deque<std::string> group_names_;
 };
+
+// A kind of fault or configuration that ends the simulation with one line.
+template <class Work>
+auto or_fatal(Work&& work) {
+    try {
+        return work();
+    } catch (const std::exception& error) {
+        fatal("ptshare: %s", error.what());
+    }
+}
 
 }  // namespace ptshare::g5

@@ -2,8 +2,10 @@
 
 #include <elf.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <climits>
 #include <cstring>
 
 #include "base/logging.hh"
@@ -16,6 +18,20 @@ HostFile::HostFile(const std::string& path) : path_(path), fd_(::open(path.c_str
 
 HostFile::~HostFile() {
     ::close(fd_);
+}
+
+std::pair<std::uint64_t, std::uint64_t> HostFile::identity() const {
+    struct stat status {};
+    fatal_if(::fstat(fd_, &status) != 0, "ptshare: %s cannot be read", path_);
+    return {status.st_dev, status.st_ino};
+}
+
+std::string host_path(int fd) {
+    char path[PATH_MAX];
+    const std::string link = "/proc/self/fd/" + std::to_string(fd);
+    const ssize_t length = ::readlink(link.c_str(), path, sizeof(path));
+    fatal_if(length < 0, "ptshare: %s cannot be read", link);
+    return {path, static_cast<std::size_t>(length)};
 }
 
 std::vector<Segment> read_segments(const HostFile& file) {

@@ -1,7 +1,9 @@
 // A program's file on the host, and the segments that its ELF headers name.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/exec.h"
@@ -17,12 +19,17 @@ class HostFile {
     HostFile& operator=(const HostFile&) = delete;
 
     int fd() const { return fd_; }
+    // Its device and inode.
+    std::pair<std::uint64_t, std::uint64_t> identity() const;
     const std::string& path() const { return path_; }
 
   private:
     std::string path_;
     int fd_;  // owned
 };
+
+// Where the file behind a host descriptor was opened.
+std::string host_path(int fd);
 
 // The PT_LOAD segments of a static x86-64 program; ends the simulation when it is none.
 std::vector<Segment> read_segments(const HostFile& file);

@@ -17,6 +17,8 @@ using Found = engine::TranslationCaches::Found;
 namespace {
 
 constexpr gem5::Addr kSegmentMask = gem5::X86ISA::SegmentFlagMask;
+// gem5's X86_64Process::vsyscallPage, which it maps itself.
+constexpr gem5::Addr kVsyscallPage = 0xffffffffff600000ULL >> kPageShift;
 
 // A cache-line flush is checked as a read.
 BaseMMU::Mode checked_as(const RequestPtr& req, BaseMMU::Mode mode) {
@@ -25,21 +27,22 @@ BaseMMU::Mode checked_as(const RequestPtr& req, BaseMMU::Mode mode) {
 
 }  // namespace
 
-Access access_of(BaseMMU::Mode mode) {
+Access access_of(const RequestPtr& req, BaseMMU::Mode mode) {
     if (mode == BaseMMU::Execute) return Access::Fetch;
-    return mode == BaseMMU::Write ? Access::Write : Access::Read;
+    const bool writes = mode == BaseMMU::Write || req->isReadModifyWrite();
+    return writes && !req->isCacheClean() ? Access::Write : Access::Read;
 }
 
 Tlb::Tlb(const Params& p) : TLB(p), kernel_(p.kernel), pages_(p.pages) {
 }
 
-ProcessRecord* Tlb::record_for(const RequestPtr& req, ThreadContext* tc) const {
+Task* Tlb::task_for(const RequestPtr& req, ThreadContext* tc) const {
     if ((req->getFlags() & kSegmentMask) == gem5::X86ISA::segment_idx::Ms) return nullptr;
-    ProcessRecord* record = kernel_->record(tc);
-    // Above the user half lies gem5's vsyscall page.
-    if (!record || (req->getVaddr() >> 63) != 0) return nullptr;
-    if (!record->loaded) kernel_->load(*record);
-    return record->mm ? record : nullptr;
+    Task* task = kernel_->task(tc);
+    if (!task || req->getVaddr() >> kPageShift == kVsyscallPage) return nullptr;
+    // gem5 writes the stack of a program that core has not seen yet.
+    if (!task->started) kernel_->load(*task);
+    return task;
 }
 
 Fault Tlb::finish(const RequestPtr& req, ThreadContext* tc, BaseMMU::Mode mode,
@@ -48,47 +51,61 @@ Fault Tlb::finish(const RequestPtr& req, ThreadContext* tc, BaseMMU::Mode mode,
     return finalizePhysical(req, tc, mode);
 }
 
+Fault Tlb::fault(VirtAddr address, Access access) const {
+    return std::make_shared<PageFault>(*kernel_, address, access);
+}
+
+void Tlb::count(Task& task, BaseMMU::Mode mode) {
+    if (mode == BaseMMU::Read) ++task.counters.data_reads;
+    if (mode == BaseMMU::Write) ++task.counters.data_writes;
+}
+
 Fault Tlb::translateAtomic(const RequestPtr& req, ThreadContext* tc, BaseMMU::Mode mode) {
-    ProcessRecord* record = record_for(req, tc);
-    if (!record) return TLB::translateAtomic(req, tc, mode);
+    Task* task = task_for(req, tc);
+    if (!task) return TLB::translateAtomic(req, tc, mode);
     mode = checked_as(req, mode);
     const VirtAddr address(req->getVaddr());
-    const Access access = access_of(mode);
+    const Access access = access_of(req, mode);
+    if (!task->mm) return fault(address, access);  // a dead task's CPU comes to its end
+    count(*task, mode);
     PhysAddr physical;
-    if (!pages_->translate(*record, address, access, physical)) {
-        return std::make_shared<PageFault>(*kernel_, address, access);
-    }
+    if (!pages_->translate(*task, address, access, physical)) return fault(address, access);
     return finish(req, tc, mode, physical);
 }
 
 void Tlb::translateTiming(const RequestPtr& req, ThreadContext* tc,
                           BaseMMU::Translation* translation, BaseMMU::Mode mode) {
-    ProcessRecord* record = record_for(req, tc);
-    if (!record) {
+    Task* task = task_for(req, tc);
+    if (!task) {
         TLB::translateTiming(req, tc, translation, mode);
         return;
     }
     mode = checked_as(req, mode);
     const VirtAddr address(req->getVaddr());
-    const Access access = access_of(mode);
-    const auto lookup = pages_->look_up(*record, address, access);
+    const Access access = access_of(req, mode);
+    if (!task->mm) {
+        translation->finish(fault(address, access), req, tc, mode);
+        return;
+    }
+    count(*task, mode);
+    const auto lookup = pages_->look_up(*task, address, access);
     if (lookup.found == Found::Here && lookup.cycles == 0) {
         translation->finish(finish(req, tc, mode, lookup.address), req, tc, mode);
     } else if (lookup.found == Found::Outside) {
-        translation->finish(std::make_shared<PageFault>(*kernel_, address, access), req, tc, mode);
+        translation->finish(fault(address, access), req, tc, mode);
     } else {
         translation->markDelayed();
-        pages_->delay({this, translation, req, tc, mode}, *record, lookup);
+        pages_->delay({this, translation, req, tc, mode}, *task, lookup);
     }
 }
 
 Fault Tlb::translateFunctional(const RequestPtr& req, ThreadContext* tc, BaseMMU::Mode mode) {
-    ProcessRecord* record = record_for(req, tc);
-    if (!record) return TLB::translateFunctional(req, tc, mode);
+    Task* task = task_for(req, tc);
+    if (!task) return TLB::translateFunctional(req, tc, mode);
     const VirtAddr address(req->getVaddr());
-    const Access access = access_of(checked_as(req, mode));
-    const Pfn frame = kernel_->user_frame(*record, address, access);
-    if (frame == Pfn(0)) return std::make_shared<PageFault>(*kernel_, address, access);
+    const Access access = access_of(req, checked_as(req, mode));
+    const Pfn frame = kernel_->user_frame(*task, address, access);
+    if (frame == Pfn(0)) return fault(address, access);
     req->setPaddr(address_of(frame).value + page_offset(address));
     return gem5::NoFault;
 }

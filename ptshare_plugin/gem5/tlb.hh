@@ -11,7 +11,7 @@ using gem5::PtshareTLBParams;
 
 class Kernel;
 class Walker;
-struct ProcessRecord;
+struct Task;
 
 // The arrays of X86ISA::TLB serve only what core does not map (gem5's vsyscall page, and processes
 // that core does not know); everything else is in the walker's TranslationCaches.
@@ -36,15 +36,20 @@ class Tlb : public gem5::X86ISA::TLB {
     // Sets the physical address of a request that has been translated.
     gem5::Fault finish(const gem5::RequestPtr& req, gem5::ThreadContext* tc,
                        gem5::BaseMMU::Mode mode, PhysAddr address) const;
+    // The page fault of one that is not.
+    gem5::Fault fault(VirtAddr address, Access access) const;
 
   private:
-    // The process whose tables translate the request; null: the base class does.
-    ProcessRecord* record_for(const gem5::RequestPtr& req, gem5::ThreadContext* tc) const;
+    // The task whose tables translate the request; null: the base class does.
+    Task* task_for(const gem5::RequestPtr& req, gem5::ThreadContext* tc) const;
+    static void count(Task& task, gem5::BaseMMU::Mode mode);
 
     Kernel* kernel_;  // not owned, as is pages_
     Walker* pages_;
 };
 
-Access access_of(gem5::BaseMMU::Mode mode);
+// What rights a request needs. The load of a read-modify-write needs those of its store: it may
+// lock the line, and the store must not fault then (gem5's own TLB checks it so, too).
+Access access_of(const gem5::RequestPtr& req, gem5::BaseMMU::Mode mode);
 
 }  // namespace ptshare::g5

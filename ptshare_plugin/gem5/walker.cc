@@ -60,15 +60,12 @@ gem5::Port& Walker::getPort(const std::string& if_name, gem5::PortID id) {
 
 // ---- A walk, whatever carries its reads
 
-TranslationCaches::Lookup Walker::look_up(ProcessRecord& record, VirtAddr address, Access access) {
-    if (access != Access::Fetch) {
-        ++(access == Access::Write ? record.counters.data_writes : record.counters.data_reads);
-    }
-    return caches_.find(address, access, record.mmu.pcid, record.counters);
+TranslationCaches::Lookup Walker::look_up(Task& task, VirtAddr address, Access access) {
+    return caches_.find(address, access, task.mmu.pcid, task.counters);
 }
 
 void Walker::begin(Walk& walk) {
-    const auto start = caches_.start(walk.address, walk.record->mmu, walk.record->counters);
+    const auto start = caches_.start(walk.address, walk.task->mmu, walk.task->counters);
     walk.level = start.level;
     walk.table = start.table;
 }
@@ -86,25 +83,28 @@ void Walker::count_read(Walk& walk, const gem5::PacketPtr& pkt) {
     // Caches count in the request how many of them missed.
     const auto depth = static_cast<std::size_t>(std::max(pkt->req->getAccessDepth(), 0));
     const unsigned place = places_[std::min(depth, places_.size() - 1)];
-    ++walk.record->counters.pte_reads[index_of(kernel_name(walk.level, caches_.levels()))][place];
+    ++walk.task->counters.pte_reads[index_of(kernel_name(walk.level, caches_.levels()))][place];
 }
 
 Walker::Next Walker::step(Walk& walk, Pte entry, PhysAddr& physical) {
-    ProcessRecord& record = *walk.record;
-    if (!record.mm) return Next::Fault;  // it left while the read was under way
-    // Another CPU's kernel may have changed the tables since the read was served: what is no longer
-    // true must not get into the TLB.
+    Task& task = *walk.task;
+    if (!task.mm) return Next::Fault;  // it left while the read was under way
+    // Another CPU's kernel may have changed the tables since the read was served, or put the table
+    // that was read elsewhere: what is no longer true must not get into the TLB.
     TableStore& tables = kernel_.core().tables();
-    const bool live = tables.is_table(pfn_of(walk.at));
-    const Pte now = live ? tables.read_entry(walk.at) : Pte();
-    if (now.without(kSetByWalks) != entry.without(kSetByWalks)) {
+    const Pte* current = task.mm->table.find(walk.address, walk.level, false);
+    const bool same =
+        current && tables.is_table(pfn_of(walk.at)) &&
+        current == &tables.at(pfn_of(walk.at)).entries[entry_index(walk.address, walk.level)];
+    const Pte now = same ? *current : Pte();
+    if (!same || now.without(kSetByWalks) != entry.without(kSetByWalks)) {
         ++statistics_.restarted;
         begin(walk);
         return Next::Read;
     }
     if (!entry.present()) return Next::Fault;
     if (walk.level != Level::Pte && !entry.large()) {
-        caches_.keep(walk.address, record.mmu.pcid, walk.level, entry.pfn());
+        caches_.keep(walk.address, task.mmu.pcid, walk.level, entry.pfn());
         walk.table = entry.pfn();
         walk.level = static_cast<Level>(index_of(walk.level) - 1);
         return Next::Read;
@@ -115,19 +115,19 @@ Walker::Next Walker::step(Walk& walk, Pte entry, PhysAddr& physical) {
     const Pte leaf = now.with(bits);
     if (leaf != now) tables.set_entry_bits(walk.at, bits);
     const PageSize size = walk.level == Level::Pte ? PageSize::Small : PageSize::Large;
-    caches_.fill(walk.address, walk.access, record.mmu.pcid, size, leaf);
+    caches_.fill(walk.address, walk.access, task.mmu.pcid, size, leaf);
     physical = TranslationCaches::physical(leaf, size, walk.address);
     return Next::Hit;
 }
 
-bool Walker::translate(ProcessRecord& record, VirtAddr address, Access access, PhysAddr& physical) {
-    const auto lookup = look_up(record, address, access);
+bool Walker::translate(Task& task, VirtAddr address, Access access, PhysAddr& physical) {
+    const auto lookup = look_up(task, address, access);
     if (lookup.found != Found::Walk) {
         physical = lookup.address;
         return lookup.found == Found::Here;
     }
     Walk walk;
-    walk.record = &record;
+    walk.task = &task;
     walk.address = address;
     walk.access = access;
     begin(walk);
@@ -144,8 +144,8 @@ bool Walker::translate(ProcessRecord& record, VirtAddr address, Access access, P
     }
     const std::uint64_t cycles = ticksToCycles(ticks);
     statistics_.latency.sample(cycles);
-    record.counters.walk_cycles += cycles;
-    if (next == Next::Fault) ++record.counters.walks_faulted;
+    task.counters.walk_cycles += cycles;
+    if (next == Next::Fault) ++task.counters.walks_faulted;
     return next == Next::Hit;
 }
 
@@ -159,25 +159,26 @@ void Walker::after(gem5::Cycles cycles, std::function<void()> work) {
     schedule(new gem5::EventFunctionWrapper(std::move(work), name(), true), clockEdge(cycles));
 }
 
-void Walker::delay(Waiter waiter, ProcessRecord& record, const TranslationCaches::Lookup& lookup) {
+void Walker::delay(Waiter waiter, Task& task, const TranslationCaches::Lookup& lookup) {
     const VirtAddr address(waiter.req->getVaddr());
-    const Access access = access_of(waiter.mode);
+    const Access access = access_of(waiter.req, waiter.mode);
     const bool walks = lookup.found == Found::Walk;
     const PhysAddr physical = lookup.address;
-    after(gem5::Cycles(lookup.cycles), [=, this_record = &record] {
+    ++unfinished_;
+    after(gem5::Cycles(lookup.cycles), [=, this_task = &task] {
         if (walks) {
-            request(waiter, *this_record, address, access);
+            request(waiter, *this_task, address, access);
         } else {
             finish(waiter, true, physical);
         }
     });
 }
 
-void Walker::request(Waiter waiter, ProcessRecord& record, VirtAddr address, Access access) {
+void Walker::request(Waiter waiter, Task& task, VirtAddr address, Access access) {
     const VirtAddr page = align_down(address, kPageSize);
     for (std::list<Walk>* list : {&walks_, &waiting_}) {
         for (Walk& walk : *list) {
-            if (walk.record != &record || walk.access != access ||
+            if (walk.task != &task || walk.access != access ||
                 align_down(walk.address, kPageSize) != page) {
                 continue;
             }
@@ -187,7 +188,7 @@ void Walker::request(Waiter waiter, ProcessRecord& record, VirtAddr address, Acc
         }
     }
     Walk walk;
-    walk.record = &record;
+    walk.task = &task;
     walk.address = address;
     walk.access = access;
     walk.begin = gem5::curTick();
@@ -256,8 +257,8 @@ bool Walker::received(gem5::PacketPtr pkt) {
 void Walker::end(WalkRef walk, bool hit, PhysAddr physical) {
     const std::uint64_t cycles = ticksToCycles(gem5::curTick() - walk->begin);
     statistics_.latency.sample(cycles);
-    walk->record->counters.walk_cycles += cycles;
-    if (!hit) ++walk->record->counters.walks_faulted;
+    walk->task->counters.walk_cycles += cycles;
+    if (!hit) ++walk->task->counters.walks_faulted;
     const std::vector<Waiter> waiters = std::move(walk->waiters);
     walks_.erase(walk);
     // The CPU may ask for further walks while it is told.
@@ -278,9 +279,14 @@ void Walker::finish(const Waiter& waiter, bool hit, PhysAddr physical) {
         fault = waiter.tlb->finish(waiter.req, waiter.tc, waiter.mode, physical);
     } else {
         fault = std::make_shared<PageFault>(kernel_, VirtAddr(waiter.req->getVaddr()),
-                                            access_of(waiter.mode));
+                                            access_of(waiter.req, waiter.mode));
     }
     waiter.translation->finish(fault, waiter.req, waiter.tc, waiter.mode);
+    if (--unfinished_ == 0 && drainState() == gem5::DrainState::Draining) signalDrainDone();
+}
+
+gem5::DrainState Walker::drain() {
+    return unfinished_ == 0 ? gem5::DrainState::Drained : gem5::DrainState::Draining;
 }
 
 }  // namespace ptshare::g5

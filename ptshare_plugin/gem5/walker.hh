@@ -20,7 +20,7 @@ using gem5::PtshareWalkerParams;
 
 class Kernel;
 class Tlb;
-struct ProcessRecord;
+struct Task;
 
 // Derived from gem5's walker because gem5's TLB asks for one; nothing of it but the type is used.
 class Walker : public gem5::X86ISA::Walker {
@@ -39,15 +39,14 @@ class Walker : public gem5::X86ISA::Walker {
         gem5::BaseMMU::Mode mode;
     };
 
-    engine::TranslationCaches::Lookup look_up(ProcessRecord& record, VirtAddr address,
-                                              Access access);
+    engine::TranslationCaches::Lookup look_up(Task& task, VirtAddr address, Access access);
     // Finishes a translation after the second level's time, and a walk if `lookup` asks for one.
-    void delay(Waiter waiter, ProcessRecord& record,
-               const engine::TranslationCaches::Lookup& lookup);
+    void delay(Waiter waiter, Task& task, const engine::TranslationCaches::Lookup& lookup);
     // Atomic mode: a look-up and a walk, no time. False: a page fault.
-    bool translate(ProcessRecord& record, VirtAddr address, Access access, PhysAddr& physical);
+    bool translate(Task& task, VirtAddr address, Access access, PhysAddr& physical);
 
     gem5::Port& getPort(const std::string& name, gem5::PortID id) override;
+    gem5::DrainState drain() override;
 
   private:
     class ReadPort : public gem5::RequestPort {
@@ -65,7 +64,7 @@ class Walker : public gem5::X86ISA::Walker {
 
     // One walk; several translations of a page may wait for it.
     struct Walk {
-        ProcessRecord* record = nullptr;  // not owned
+        Task* task = nullptr;  // not owned
         VirtAddr address;
         Access access = Access::Read;
         Level level = Level::Pte;  // of the entry that is read next
@@ -87,7 +86,7 @@ class Walker : public gem5::X86ISA::Walker {
     gem5::PacketPtr make_read(Walk& walk);
     void count_read(Walk& walk, const gem5::PacketPtr& pkt);
 
-    void request(Waiter waiter, ProcessRecord& record, VirtAddr address, Access access);
+    void request(Waiter waiter, Task& task, VirtAddr address, Access access);
     void start(WalkRef walk);
     void start_waiting();
     void send_read(WalkRef walk);
@@ -95,6 +94,7 @@ class Walker : public gem5::X86ISA::Walker {
     bool received(gem5::PacketPtr pkt);
     void retry();
     void end(WalkRef walk, bool hit, PhysAddr physical);
+    // What every translation that delay() took on comes to.
     void finish(const Waiter& waiter, bool hit, PhysAddr physical);
     void after(gem5::Cycles cycles, std::function<void()> work);
 
@@ -105,6 +105,7 @@ class Walker : public gem5::X86ISA::Walker {
     std::vector<unsigned> places_;
     gem5::RequestorID requestor_;
     ReadPort port_;
+    std::uint64_t unfinished_ = 0;         // translations that delay() took on
     std::list<Walk> walks_;                // under way
     std::list<Walk> waiting_;              // until there are fewer than max_walks_
     std::deque<gem5::PacketPtr> blocked_;  // the port refused them; owned until they are sent

@@ -1,11 +1,14 @@
-// System calls of a simulated process: those about memory go to core, all others to gem5.
+// System calls of a simulated process: those about memory and about processes go to core, all
+// others to gem5.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 
 #include "arch/x86/linux/se_workload.hh"
 #include "core/kernel.h"
+#include "gem5/task.hh"
 #include "params/PtshareWorkload.hh"
 
 namespace ptshare::g5 {
@@ -13,7 +16,6 @@ namespace ptshare::g5 {
 using gem5::PtshareWorkloadParams;
 
 class Kernel;
-struct ProcessRecord;
 
 class Workload : public gem5::X86ISA::EmuLinux {
   public:
@@ -27,20 +29,49 @@ class Workload : public gem5::X86ISA::EmuLinux {
 
   private:
     using Arguments = const std::uint64_t (&)[6];
+    // For RAX; none: nothing is to be written there.
+    using Result = std::optional<std::int64_t>;
 
-    // The answer to a call that is ours, for RAX; none: gem5's emulation answers it.
-    std::optional<std::int64_t> answer(gem5::ThreadContext* tc, ProcessRecord& record,
-                                       std::uint64_t number, Arguments args);
-    std::int64_t mmap(ProcessRecord& record, Arguments args);
-    // read, write, pread64, pwrite64 of a file that is in the page cache; none: of another.
-    std::optional<std::int64_t> transfer(ProcessRecord& record, std::uint64_t number,
-                                         Arguments args);
-    std::int64_t copy(ProcessRecord& record, const File& file, int host_fd, bool write,
-                      VirtAddr user, std::uint64_t offset, std::uint64_t n);
-    void kill(gem5::ThreadContext* tc, ProcessRecord& record, int signal);
+    struct Process {
+        std::uint64_t parent = 0;  // its pid; 0: started from outside, or orphaned
+        bool ending = false;       // all its threads: exit_group, a signal, or the last one's exit
+        bool ended = false;        // and its parent has not waited for it
+        int code = 0;              // with ending; or the signal:
+        int signal = 0;
+    };
+
+    Result answer(gem5::ThreadContext* tc, Task& task, std::uint64_t number, Arguments args);
     void emulate(gem5::ThreadContext* tc);
 
+    // Memory and files.
+    std::int64_t mmap(Task& task, Arguments args);
+    // readv and writev, likewise.
+    Result transfer_vector(Task& task, std::uint64_t number, Arguments args);
+    // read, write, pread64, pwrite64 of a file that is in the page cache; none: of another.
+    Result transfer(Task& task, std::uint64_t number, Arguments args);
+    std::int64_t copy(Task& task, const File& file, int host_fd, bool write, VirtAddr user,
+                      std::uint64_t offset, std::uint64_t n);
+
+    // Processes.
+    struct CloneRequest {
+        std::uint64_t flags = 0;
+        std::uint64_t stack = 0;
+        VirtAddr parent_tid;
+        VirtAddr child_tid;
+        std::uint64_t tls = 0;
+    };
+    std::int64_t clone(Task& parent, const CloneRequest& request);
+    // The whole process ends: threads that run on other CPUs at their next instruction.
+    void end_process(Task& task, int code, int signal);
+    void end_elsewhere(Task& task, int code);
+    // One thread ends, and the process with its last one.
+    void end_thread(Task& task, int code);
+    void process_ended(std::uint64_t pid);
+    Result wait(Task& task, std::int64_t pid, VirtAddr status, std::uint64_t options);
+    Result kill(Task& task, std::uint64_t pid, std::uint64_t signal);
+
     Kernel& kernel_;
+    std::map<std::uint64_t, Process> processes_;  // by pid: alive, or not waited for yet
 };
 
 }  // namespace ptshare::g5

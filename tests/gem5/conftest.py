@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gem5_runs import SCRIPT, Gem5Run
 
-from ptshare_plugin import gem5_stats, workloads
+from ptshare_plugin import workloads
 from ptshare_plugin.gem5_engine import Gem5Engine
 
 HERE = Path(__file__).parent
-SCRIPT = HERE.parent.parent / "gem5_configs" / "ptshare.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,27 +38,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if any(counts.values()):
         told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
         terminalreporter.write_line(f"tests that need gem5: {told}")
-
-
-@dataclass(frozen=True)
-class Gem5Run:
-    """What one run of gem5.opt left."""
-
-    folder: Path
-    returncode: int
-    output: str
-
-    @property
-    def record(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / gem5_stats.RECORD).read_text())
-        return found
-
-    def dumps(self) -> list[dict[str, float]]:
-        return gem5_stats.dumps(self.folder / gem5_stats.STATS_TXT)
-
-    def lines(self) -> list[str]:
-        processes = gem5_stats.processes(self.folder, self.record)
-        return [line for done in processes for line in done.stdout.decode().splitlines()]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Runs of the embedded engine, through the same Python that the command line uses."""
+"""Runs of an engine, through the same Python that the command line uses."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ptshare_plugin import config, program, run, spec, workloads
 def execute(
     what: str | Path,
     *,
+    engine: str = "embedded",
     policy: str = "ptshare",
     procs: int = 1,
     cores: int | None = None,
@@ -22,17 +23,17 @@ def execute(
     preset: str = "server",
     sets: tuple[str, ...] = (),
 ) -> run.Run:
-    """Run a workload (by name) or a program (by path) under the embedded engine."""
+    """Run a workload (by name) or a program (by path) under an engine."""
     workload = workloads.describe(what) if isinstance(what, str) else None
     return run.execute(
         spec.RunSpec(
             program=program.load(workload.path if workload else what),
             workload=workload,
             args=args,
-            engine="embedded",
+            engine=engine,
             policy=policy,
             procs=procs,
-            cores=spec.default_cores(procs) if cores is None else cores,
+            cores=spec.default_cores(procs, engine) if cores is None else cores,
             region=region,
             share=share,
             seed=seed,

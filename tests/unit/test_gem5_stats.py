@@ -77,6 +77,22 @@ def test_dumps_are_added_or_taken_from_the_last(tmp_path: Path) -> None:
     assert (0, "exit_code") not in values
 
 
+def test_what_runs_on_spare_cores_is_in_the_sum_alone(tmp_path: Path) -> None:
+    place = folder(tmp_path, procs=1, cores=2)
+    rows = gem5_stats.statistics(place, gem5_stats.read_record(place))
+    values = {(process, name): value for process, name, value in rows}
+    assert values[0, "cache.l1d.accesses"] == 600
+    assert values[-1, "cache.l1d.accesses"] == 650
+    assert (1, "cache.l1d.accesses") not in values
+
+
+def test_processes_that_were_left_when_one_crashed(tmp_path: Path) -> None:
+    place = folder(tmp_path, statuses=[-1000, -11])
+    first, second = gem5_stats.processes(place, gem5_stats.read_record(place))
+    assert first.followed and first.status == -9
+    assert not second.followed
+
+
 def test_processes_tell_how_they_ended(tmp_path: Path) -> None:
     place = folder(tmp_path)
     first, second = gem5_stats.processes(place, gem5_stats.read_record(place))
