@@ -187,6 +187,12 @@ Workload::Result Workload::answer(gem5::ThreadContext* tc, Task& task, std::uint
             return kill(task, args[0], args[1]);
         case SYS_tgkill:
             return kill(task, args[1], args[2]);
+        case SYS_nanosleep:
+            return sleep(task, first, false);
+        case SYS_clock_nanosleep: {
+            constexpr std::uint64_t kAbsolute = 1;  // TIMER_ABSTIME
+            return sleep(task, VirtAddr(args[2]), (args[1] & kAbsolute) != 0);
+        }
         case SYS_exit:
             end_thread(task, static_cast<int>(args[0] & 0xff));
             return std::nullopt;

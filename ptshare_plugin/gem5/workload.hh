@@ -68,6 +68,8 @@ class Workload : public gem5::X86ISA::EmuLinux {
     void end_thread(Task& task, int code);
     void process_ended(std::uint64_t pid);
     Result wait(Task& task, std::int64_t pid, VirtAddr status, std::uint64_t options);
+    // The CPU stands still for the time at `span`, or up to it.
+    std::int64_t sleep(Task& task, VirtAddr span, bool absolute);
     Result kill(Task& task, std::uint64_t pid, std::uint64_t signal);
 
     Kernel& kernel_;

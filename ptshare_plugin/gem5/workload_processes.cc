@@ -1,4 +1,5 @@
 // Life and death of processes and threads: gem5's contexts, core's address spaces.
+#include <algorithm>
 #include <cerrno>
 #include <iterator>
 #include <string>
@@ -12,6 +13,7 @@
 #include "gem5/kernel.hh"
 #include "gem5/workload.hh"
 #include "params/Process.hh"
+#include "sim/core.hh"
 #include "sim/process.hh"
 #include "sim/syscall_emul.hh"
 #include "sim/system.hh"
@@ -40,7 +42,7 @@ gem5::Process* new_process(gem5::Process& parent, std::uint64_t pid, bool thread
     params->egid = parent.egid();
     params->release = parent.release;
     params->pid = static_cast<int>(pid);
-    params->ppid = static_cast<int>(thread ? parent.ppid() : parent.pid());
+    params->ppid = static_cast<int>(thread ? parent.ppid() : parent.tgid());
     params->useArchPT = false;
     params->kvmInSE = false;
     gem5::Process* process = params->create();
@@ -212,6 +214,20 @@ Workload::Result Workload::wait(Task& task, std::int64_t pid, VirtAddr status,
     task.wait_status = status;
     task.context->suspend();  // until process_ended() answers
     return std::nullopt;
+}
+
+std::int64_t Workload::sleep(Task& task, VirtAddr span, bool absolute) {
+    constexpr std::uint64_t kNanosecondsPerSecond = 1'000'000'000;
+    constexpr std::uint64_t kMostSeconds = 1'000'000;  // as the embedded engine
+    std::uint64_t time[2];                             // struct timespec
+    if (!kernel_.copy_in(task, span, time, sizeof(time))) return -EFAULT;
+    if (static_cast<std::int64_t>(time[0]) < 0 || time[1] >= kNanosecondsPerSecond) return -EINVAL;
+    const std::uint64_t nanoseconds =
+        std::min(time[0], kMostSeconds) * kNanosecondsPerSecond + time[1];
+    std::uint64_t ticks = nanoseconds * gem5::sim_clock::as_int::ns;
+    if (absolute) ticks -= std::min<std::uint64_t>(ticks, gem5::curTick());
+    task.pending += kernel_.ticksToCycles(ticks);
+    return 0;
 }
 
 Workload::Result Workload::kill(Task& task, std::uint64_t pid, std::uint64_t signal) {

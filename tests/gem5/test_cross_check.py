@@ -7,12 +7,14 @@ from embedded import execute
 
 from ptshare_plugin import engines, run
 
-# Whatever the order in which CPUs get ahead of each other.
 EQUAL = (
+    "fault.host",
+    "fault.file",
+    "fault.around_pages",
     "fault.anon",
     "fault.cow",
     "fault.write_protect",
-    "fault.total",
+    "fault.spurious",
     "pt.bytes",
     "pt.bytes.guest",
     "pt.bytes.host",
@@ -26,8 +28,9 @@ EQUAL = (
     "share.carried_pages",
     "syscall.unknown",
 )
-# And by kind, where ranks do not race for the first touch of a page.
-BY_KIND = ("fault.link", "fault.host", "fault.file", "fault.spurious", "fault.around_pages")
+# Whether a rank links a chunk with the fault of a page of its own or with one that only links is
+# for the faster rank to say, where ranks draw their pages at random.
+LINKS_RACE = ("random", "zipf")
 WITHIN_ONE_PER_CENT = ("roi.tlb.dtlb.misses", "roi.walk.data")
 # Fault-around maps what is in the page cache by then, and that is for the faster rank to say: the
 # counts depend on time, which the engines do not share.
@@ -54,22 +57,26 @@ def both(name: str, **options: object) -> tuple[run.Run, run.Run]:
     return gem5, embedded
 
 
+def hold(name: str, gem5: run.Run, embedded: run.Run, links_race: bool) -> None:
+    measured, modelled = gem5.values[-1], embedded.values[-1]
+    for metric in (*EQUAL, *(() if links_race else ("fault.link", "fault.total"))):
+        assert measured[metric] == modelled[metric], metric
+    for metric in WITHIN_ONE_PER_CENT:
+        # misuse misses ten times: once when a system call writes to a page for the first time,
+        # which the plugin's system calls do past the TLB.
+        slack = 1 if name == "misuse" else 0
+        assert measured[metric] == pytest.approx(modelled[metric], rel=0.01, abs=slack), metric
+
+
 @pytest.mark.parametrize("policy", ["private", "ptshare"])
 @pytest.mark.parametrize("name", WORK)
-def test_one_process_agrees_in_everything(name: str, policy: str) -> None:
+def test_one_process_agrees(name: str, policy: str) -> None:
     # given one process, so that nobody is ahead of anybody, and the preset as it is
-    gem5, embedded = both(name, policy=policy, procs=1)
-    for metric in (*EQUAL, *BY_KIND):
-        assert gem5.values[-1][metric] == embedded.values[-1][metric], metric
-    for metric in WITHIN_ONE_PER_CENT:
-        assert gem5.values[-1][metric] == pytest.approx(embedded.values[-1][metric], rel=0.01)
+    hold(name, *both(name, policy=policy, procs=1), links_race=False)
 
 
 @pytest.mark.parametrize("policy", ["private", "ptshare"])
 @pytest.mark.parametrize("name", WORK)
 def test_several_processes_agree(name: str, policy: str) -> None:
-    gem5, embedded = both(name, policy=policy, procs=2, sets=WITHOUT_AROUND)
-    for metric in EQUAL:
-        assert gem5.values[-1][metric] == embedded.values[-1][metric], metric
-    for metric in WITHIN_ONE_PER_CENT:
-        assert gem5.values[-1][metric] == pytest.approx(embedded.values[-1][metric], rel=0.01)
+    runs = both(name, policy=policy, procs=2, sets=WITHOUT_AROUND)
+    hold(name, *runs, links_race=name in LINKS_RACE)

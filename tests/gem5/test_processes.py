@@ -35,6 +35,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_answers_are_those_of_linux(
     gem5: Gem5, answers: Path, case: str, cpu: str, tmp_path: Path
 ) -> None:
+    if (case, cpu) == ("written_code_is_run", "o3"):
+        pytest.skip(
+            "gem5's O3 CPU fetches past stores that have not left it: no self-modified code"
+        )
     native = subprocess.run(
         [answers, case, tmp_path / "native"], capture_output=True, text=True, timeout=60, check=True
     )
