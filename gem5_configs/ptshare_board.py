@@ -67,9 +67,12 @@ def load_module(path: Path = MODULE) -> None:
     stamp = path.with_suffix(".stamp")
     if not path.is_file() or not stamp.is_file():
         raise BoardError(f"{path}: no ptshare module there; {HOW_TO_BUILD}")
-    size, compiled, program = stamp.read_text(encoding="utf-8").splitlines()
-    mine = os.stat("/proc/self/exe").st_size, _m5.core.compileDate
-    if (int(size), compiled) != mine:
+    told = stamp.read_text(encoding="utf-8").splitlines()
+    if len(told) != 3:
+        raise BoardError(f"{stamp} is damaged; {HOW_TO_BUILD}")
+    size, compiled, program = told
+    mine = str(os.stat("/proc/self/exe").st_size), _m5.core.compileDate
+    if (size, compiled) != mine:
         raise BoardError(
             f"{path} was built for {program} as compiled on {compiled}, and this is"
             f" {os.readlink('/proc/self/exe')}, compiled on {mine[1]}; {HOW_TO_BUILD}"

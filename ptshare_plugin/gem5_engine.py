@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SOURCE = Path(__file__).resolve().parent.parent
 _SCRIPT = _SOURCE / "gem5_configs" / "ptshare.py"
-_MODULE = _SOURCE / "build" / "gem5" / "ptshare_gem5.so"
+MODULE = _SOURCE / "build" / "gem5" / "ptshare_gem5.so"
 _ERROR = "ptshare.py: error: "
 _LOOK_SECONDS = 0.05
 
@@ -39,7 +39,7 @@ class Gem5Engine:
             )
         if not _SCRIPT.is_file():
             return f"{_SCRIPT} is missing: install ptshare from its source folder, pip install -e ."
-        if not _MODULE.is_file():
+        if not MODULE.is_file():
             return f"the gem5 module is not built: run 'scons -f SConstruct.local' in {_SOURCE}"
         return None
 

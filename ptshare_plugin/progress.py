@@ -27,11 +27,14 @@ def show(label: str) -> Iterator[Progress]:
         if now - last < every:
             return
         last, shown = now, True
-        rate = instructions / (now - start) / 1e6
-        text = (
-            f"{label}: {instructions / 1e6:,.1f} M instructions, {cycles / 1e6:,.1f} M cycles, "
-            f"{rate:.1f} M instructions/s, {now - start:.0f} s"
-        )
+        text = f"{label}: "
+        if instructions:  # gem5 tells no figures before its end
+            rate = instructions / (now - start) / 1e6
+            text += (
+                f"{instructions / 1e6:,.1f} M instructions, {cycles / 1e6:,.1f} M cycles, "
+                f"{rate:.1f} M instructions/s, "
+            )
+        text += f"{now - start:.0f} s"
         if terminal:
             # Cut to 79 columns, so that a narrow terminal does not wrap and scroll.
             sys.stderr.write("\r\x1b[K" + text[:79])

@@ -137,20 +137,45 @@ def test_wrong_options_are_one_line(gem5: Gem5) -> None:
         assert "Traceback" not in done.output
 
 
-def test_a_module_for_another_gem5_is_refused(
-    gem5: Gem5, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # given a gem5.opt that is another file than the one that the module was built for
-    place = tmp_path / "bin"
-    place.mkdir()
-    found = shutil.which("gem5.opt")
-    assert found is not None
-    shutil.copy(found, place / "gem5.opt")  # without its modification time
-    monkeypatch.setenv("PATH", str(place), prepend=":")
-    done = gem5("--workload", "scan", "--procs", "1")
-    assert done.returncode == 2
-    assert "was built for" in done.output and "scons -f SConstruct.local" in done.output
-    assert gem5_engine.Gem5Engine().missing() is None
+LOAD = """
+import sys
+sys.path[:0] = [{configs!r}, {root!r}]
+from pathlib import Path
+import ptshare_board as board
+try:
+    board.load_module(Path({module!r}))
+    print("loaded")
+except board.BoardError as error:
+    print("refused:", error)
+"""
+
+
+def test_a_module_for_another_gem5_is_refused(tmp_path: Path) -> None:
+    built = Path(gem5_engine.MODULE)
+    module = tmp_path / "build" / "gem5" / built.name
+    script = tmp_path / "script.py"
+    configs = SCRIPT.parent
+    script.write_text(
+        LOAD.format(configs=str(configs), root=str(configs.parent), module=str(module))
+    )
+
+    def load() -> str:
+        done = subprocess.run(
+            ["gem5.opt", "-q", "-d", tmp_path / "out", script], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1]
+
+    assert f"refused: {module}: no ptshare module there; build it with: scons" in load()
+    module.parent.mkdir(parents=True)
+    shutil.copy(built, module)
+    # given a stamp that names a gem5.opt of the same size, linked at another time
+    size, _, program = built.with_suffix(".stamp").read_text().splitlines()
+    stamp = module.with_suffix(".stamp")
+    stamp.write_text(f"{size}\nJan  1 2024 00:00:00\n{program}\n")
+    assert load().startswith(f"refused: {module} was built for {program} as compiled on Jan  1")
+    stamp.write_text("damaged")
+    assert load().startswith("refused: ")
 
 
 def test_several_walks_at_a_time_are_faster_out_of_order(gem5: Gem5) -> None:
