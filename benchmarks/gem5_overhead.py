@@ -26,7 +26,7 @@ static int compare(const void* a, const void* b) {
     return *(const int*)a < *(const int*)b ? -1 : *(const int*)a > *(const int*)b;
 }
 int main(void) {
-    enum { N = 60000 };
+    enum { N = 20000 };
     static int numbers[N];
     unsigned state = 1;
     for (int i = 0; i < N; ++i) numbers[i] = (state = state * 1664525 + 1013904223) >> 8;
@@ -42,7 +42,7 @@ static unsigned next[N];
 int main(void) {
     for (unsigned i = 0; i < N; i += 16) next[i] = (i * 5 + 16 * 12345) & (N - 1);
     unsigned at = 0;
-    for (int i = 0; i < 1000000; ++i) at = next[at];
+    for (int i = 0; i < 200000; ++i) at = next[at];
     printf("%u\n", at);
     return 0;
 }

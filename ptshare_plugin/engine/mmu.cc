@@ -18,6 +18,7 @@ Translation Mmu::translate(VirtAddr address, Access access, const MmuContext& co
     result.address = lookup.address;
     result.tlb_cycles = lookup.cycles;
     if (lookup.found != Found::Walk) return result;
+    ++(counters.*lookup.walk);
     Pte leaf;
     PageSize size = PageSize::Small;
     result.ok = walk(address, access, context, counters, result, leaf, size);

@@ -114,11 +114,9 @@ TranslationCaches::Lookup TranslationCaches::find(VirtAddr address, Access acces
             }
         }
     }
-    if (assist) {
-        ++counters.walks_dirty;
-    } else {
-        ++(fetch ? counters.walks_fetch : counters.walks_data);
-    }
+    result.walk = assist  ? &Counters::walks_dirty
+                  : fetch ? &Counters::walks_fetch
+                          : &Counters::walks_data;
     return result;
 }
 

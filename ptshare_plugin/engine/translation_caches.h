@@ -32,12 +32,14 @@ class TranslationCaches {
     struct Lookup {
         Found found = Found::Walk;
         PhysAddr address;          // with Here
+        // With Walk: what counts it, for whoever walks; several look-ups may share a walk.
+        std::uint64_t Counters::*walk = nullptr;
         std::uint64_t cycles = 0;  // of the second level, if it was asked
     };
     // As hardware does: L1 TLB (no cost), second level. A write through an entry whose D is clear
     // must walk to set it (a dirty assist). An entry that forbids the access is dropped and the
     // walk decides, so that the fault reports what the tables say now (Intel SDM volume 3A,
-    // 4.10.4.2). Counts accesses and misses, and the walk if there must be one.
+    // 4.10.4.2). Counts accesses and misses.
     Lookup find(VirtAddr address, Access access, Pcid pcid, Counters& counters);
 
     // Where a walk of `context` starts: the table to read, and its position.

@@ -65,6 +65,12 @@ TranslationCaches::Lookup Walker::look_up(Task& task, VirtAddr address, Access a
 }
 
 void Walker::begin(Walk& walk) {
+    ++(walk.task->counters.*walk.counter);
+    ++statistics_.walks;
+    descend(walk);
+}
+
+void Walker::descend(Walk& walk) {
     const auto start = caches_.start(walk.address, walk.task->mmu, walk.task->counters);
     walk.level = start.level;
     walk.table = start.table;
@@ -99,7 +105,7 @@ Walker::Next Walker::step(Walk& walk, Pte entry, PhysAddr& physical) {
     const Pte now = same ? *current : Pte();
     if (!same || now.without(kSetByWalks) != entry.without(kSetByWalks)) {
         ++statistics_.restarted;
-        begin(walk);
+        descend(walk);
         return Next::Read;
     }
     if (!entry.present()) return Next::Fault;
@@ -130,8 +136,8 @@ bool Walker::translate(Task& task, VirtAddr address, Access access, PhysAddr& ph
     walk.task = &task;
     walk.address = address;
     walk.access = access;
+    walk.counter = lookup.walk;
     begin(walk);
-    ++statistics_.walks;
     Next next = Next::Read;
     gem5::Tick ticks = 0;
     while (next == Next::Read) {
@@ -162,19 +168,18 @@ void Walker::after(gem5::Cycles cycles, std::function<void()> work) {
 void Walker::delay(Waiter waiter, Task& task, const TranslationCaches::Lookup& lookup) {
     const VirtAddr address(waiter.req->getVaddr());
     const Access access = access_of(waiter.req, waiter.mode);
-    const bool walks = lookup.found == Found::Walk;
-    const PhysAddr physical = lookup.address;
     ++unfinished_;
     after(gem5::Cycles(lookup.cycles), [=, this_task = &task] {
-        if (walks) {
-            request(waiter, *this_task, address, access);
+        if (lookup.found == Found::Walk) {
+            request(waiter, *this_task, address, access, lookup.walk);
         } else {
-            finish(waiter, true, physical);
+            finish(waiter, true, lookup.address);
         }
     });
 }
 
-void Walker::request(Waiter waiter, Task& task, VirtAddr address, Access access) {
+void Walker::request(Waiter waiter, Task& task, VirtAddr address, Access access,
+                     std::uint64_t engine::Counters::*counter) {
     const VirtAddr page = align_down(address, kPageSize);
     for (std::list<Walk>* list : {&walks_, &waiting_}) {
         for (Walk& walk : *list) {
@@ -191,6 +196,7 @@ void Walker::request(Waiter waiter, Task& task, VirtAddr address, Access access)
     walk.task = &task;
     walk.address = address;
     walk.access = access;
+    walk.counter = counter;
     walk.begin = gem5::curTick();
     walk.waiters.push_back(std::move(waiter));
     if (walks_.size() >= max_walks_) {
@@ -202,7 +208,6 @@ void Walker::request(Waiter waiter, Task& task, VirtAddr address, Access access)
 }
 
 void Walker::start(WalkRef walk) {
-    ++statistics_.walks;
     begin(*walk);
     send_read(walk);
 }

@@ -67,7 +67,8 @@ class Walker : public gem5::X86ISA::Walker {
         Task* task = nullptr;  // not owned
         VirtAddr address;
         Access access = Access::Read;
-        Level level = Level::Pte;  // of the entry that is read next
+        std::uint64_t engine::Counters::*counter = nullptr;  // that counts it when it begins
+        Level level = Level::Pte;                            // of the entry that is read next
         Pfn table;
         PhysAddr at;  // that entry
         gem5::Tick begin = 0;
@@ -83,10 +84,13 @@ class Walker : public gem5::X86ISA::Walker {
     enum class Next { Read, Hit, Fault };
     Next step(Walk& walk, Pte entry, PhysAddr& physical);
     void begin(Walk& walk);
+    // Sets out from where the walk caches allow; again when the tables have changed.
+    void descend(Walk& walk);
     gem5::PacketPtr make_read(Walk& walk);
     void count_read(Walk& walk, const gem5::PacketPtr& pkt);
 
-    void request(Waiter waiter, Task& task, VirtAddr address, Access access);
+    void request(Waiter waiter, Task& task, VirtAddr address, Access access,
+                 std::uint64_t engine::Counters::*counter);
     void start(WalkRef walk);
     void start_waiting();
     void send_read(WalkRef walk);

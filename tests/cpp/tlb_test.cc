@@ -165,6 +165,18 @@ TEST(one_page_of_two_address_spaces_is_two_entries) {
     CHECK(holds(tlb, 4, kTwo));
 }
 
+// Two walks of one page may end one after the other.
+TEST(a_page_put_in_twice_is_one_entry_with_the_later_leaf) {
+    Tlb tlb("tlb", 4, 0);
+    tlb.insert(kOne, page(4), PageSize::Small, leaf(10));
+    tlb.insert(kOne, page(5), PageSize::Small, leaf(11));
+    tlb.insert(kOne, page(4), PageSize::Small, leaf(20));
+    CHECK_EQ(tlb.find(kOne, page(4), PageSize::Small)->pfn().value, 20U);
+    CHECK_EQ(tlb.flush_page(kOne, page(4)), 1U);
+    CHECK(!tlb.find(kOne, page(4), PageSize::Small));
+    CHECK_EQ(tlb.flush_all(), 1U);
+}
+
 TEST(one_array_holds_both_page_sizes) {
     // given small page 512 and large page 1, which start at the same address
     Tlb tlb("tlb", 8, 0);

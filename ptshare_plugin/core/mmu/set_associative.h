@@ -58,14 +58,19 @@ class SetAssociative {
         return nullptr;
     }
 
-    // Puts in a key that is not held, in place of the least recently used of its set; returns what
-    // had to go.
+    // Puts in a key: in its own place when it is held, else in that of the least recently used of
+    // its set; returns what had to go.
     std::optional<std::pair<std::uint64_t, Value>> insert(std::uint64_t index, std::uint64_t key,
                                                           const Value& value) {
         if (keys_.empty()) return std::nullopt;
         const std::uint64_t first = (index & set_mask_) * ways_;
         std::uint64_t victim = first;
         for (std::uint64_t i = first; i < first + ways_; ++i) {
+            if (keys_[i] == key) {
+                values_[i] = value;
+                touch(i);
+                return std::nullopt;
+            }
             if (used_[i] < used_[victim]) victim = i;  // an empty place was used at 0
         }
         std::optional<std::pair<std::uint64_t, Value>> evicted;

@@ -39,12 +39,7 @@ class WalkCache {
         return std::nullopt;
     }
     void insert(Pcid pcid, VirtAddr address, Level level, Pfn table) {
-        Array& to = array(level);
-        if (Pfn* held = to.find(prefix(address, level), key(pcid, address, level))) {
-            *held = table;
-        } else {
-            to.insert(prefix(address, level), key(pcid, address, level), table);
-        }
+        array(level).insert(prefix(address, level), key(pcid, address, level), table);
     }
 
     // INVLPG drops all entries that translate the address (Intel SDM volume 3A, 4.10.4.1).
