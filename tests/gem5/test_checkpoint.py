@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from gem5_runs import Gem5, Gem5Run
+from gem5_runs import Gem5, Gem5Run, compiled
 
 RUN = (
     *("--workload", "scan", "--work", "2", "--region", "2MiB", "--procs", "2"),
@@ -93,13 +92,6 @@ int main(void) {
     _exit(0);
 }
 """
-
-
-def compiled(tmp_path: Path, source: str) -> str:
-    text, binary = tmp_path / "program.c", tmp_path / "program"
-    text.write_text(source)
-    subprocess.run(["cc", "-O1", "-static", "-no-pie", "-o", binary, text], check=True)
-    return str(binary)
 
 
 def test_output_before_a_checkpoint_is_kept(gem5: Gem5, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from gem5_runs import Gem5
+from gem5_runs import Gem5, compiled
 
 ANSWERS = Path(__file__).parents[1] / "engine" / "linux_answers.c"
 # Left out is what gem5 itself does not do: sleep, exec, futexes between processes, CPU exceptions,
@@ -74,13 +74,6 @@ int main(void) {
     return 0;
 }
 """
-
-
-def compiled(tmp_path: Path, source: str) -> str:
-    text, binary = tmp_path / "program.c", tmp_path / "program"
-    text.write_text(source)
-    subprocess.run(["cc", "-O1", "-static", "-no-pie", "-o", binary, text], check=True)
-    return str(binary)
 
 
 @pytest.mark.parametrize("cpu", ["atomic", "timing", "o3"])

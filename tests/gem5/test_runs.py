@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from gem5_runs import SCRIPT, Gem5, Gem5Run
+from gem5_runs import SCRIPT, Gem5, Gem5Run, compiled
 
 from ptshare_plugin import gem5_engine
 
@@ -91,10 +91,7 @@ int main(int argc, char** argv) {
 @pytest.fixture
 def own(tmp_path: Path) -> str:
     """A program of the C library, without marks: stock gem5 does not know those."""
-    source, binary = tmp_path / "own.c", tmp_path / "own"
-    source.write_text(OWN)
-    subprocess.run(["cc", "-O1", "-static", "-no-pie", "-o", binary, source], check=True)
-    return str(binary)
+    return compiled(tmp_path, OWN)
 
 
 @pytest.mark.parametrize("cpu", ["atomic", "timing", "o3"])
@@ -113,11 +110,7 @@ int main(void) { *(volatile int*)8 = 1; }
 
 
 def test_a_crash_is_one_line(gem5: Gem5, tmp_path: Path) -> None:
-    source = tmp_path / "crash.c"
-    source.write_text(CRASH)
-    binary = tmp_path / "crash"
-    subprocess.run(["cc", "-static", "-no-pie", "-o", binary, source], check=True)
-    done = gem5("--program", str(binary), "--procs", "1")
+    done = gem5("--program", compiled(tmp_path, CRASH), "--procs", "1")
     assert done.returncode == 139
     told = [line for line in done.output.splitlines() if line.startswith("ptshare: ")]
     assert len(told) == 1
