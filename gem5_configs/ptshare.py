@@ -26,7 +26,7 @@ import m5
 import ptshare_board as board
 from m5.objects import Process, RedirectPath, Root
 
-from ptshare_plugin import config, workloads
+from ptshare_plugin import config, spec, workloads
 from ptshare_plugin.errors import UserError
 from ptshare_plugin.machine import KEYS, flatten
 from ptshare_plugin.units import parse_size
@@ -227,6 +227,10 @@ def main() -> int:
     try:
         check(args)
         machine = config.load(args.preset, args.set)
+        if args.workload:
+            spec.check_region(
+                parse_size(args.region), None if args.no_share else args.policy, machine
+            )
         program = binary(args)
         what = identity(args, program)
         started = processes(args, program)
@@ -266,6 +270,12 @@ def main() -> int:
         "config": flatten(machine),
     }
     (out / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+    for rank, status in enumerate(statuses):
+        errors = out / f"process{rank}.err"
+        if status <= 0 or not errors.is_file():
+            continue
+        if told := errors.read_text(encoding="utf-8", errors="replace"):
+            print(f"process {rank}, exit status {status}: {told.rstrip()}", file=sys.stderr)
     if cause.startswith("ptshare: process"):
         print(cause, file=sys.stderr)
         return code
@@ -274,6 +284,8 @@ def main() -> int:
             cause = "all processes wait, for ever"
         print(f"ptshare.py: error: the simulation ended early: {cause}", file=sys.stderr)
         return 1
+    if args.workload in workloads.KILLS_ITSELF and args.procs > 1:
+        statuses, code = statuses[:-1], 0
     return code or max((abs(status) for status in statuses), default=0)
 
 

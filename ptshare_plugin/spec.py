@@ -138,17 +138,22 @@ def check(spec: RunSpec, policies: list[str]) -> None:
         if spec.work is not None:
             raise _usage("--work is for workloads; give your own program its arguments after --")
         return
-    size = exact_size(spec.region)
-    if spec.region < PAGE_BYTES or spec.region % PAGE_BYTES:
+    check_region(spec.region, spec.policy if spec.share else None, spec.config)
+
+
+def check_region(region: int, policy: str | None, machine: Machine) -> None:
+    """Refuse a region that no workload could map; ``policy``: that MAP_SHARED_PT is asked of."""
+    size = exact_size(region)
+    if region < PAGE_BYTES or region % PAGE_BYTES:
         raise _usage(f"--region {size}: must be a multiple of the page size, 4KiB, and not 0")
-    if spec.share and spec.policy in _STRICT_POLICIES and spec.region % PMD_BYTES:
-        above = exact_size((spec.region // PMD_BYTES + 1) * PMD_BYTES)
+    if policy in _STRICT_POLICIES and region % PMD_BYTES:
+        above = exact_size((region // PMD_BYTES + 1) * PMD_BYTES)
         raise _usage(
             f"--region {size}: MAP_SHARED_PT needs a multiple of 2MiB, the size that one "
             f"PMD entry maps, like {above}"
         )
-    memory = spec.config.kernel.memory_bytes
-    if spec.region >= memory:
+    memory = machine.kernel.memory_bytes
+    if region >= memory:
         raise _usage(
             f"--region {size} does not fit into simulated memory, kernel.memory_bytes = "
             f"{exact_size(memory)}; set more with --set kernel.memory_bytes=..."

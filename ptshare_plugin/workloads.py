@@ -20,7 +20,8 @@ REGION_ADDRESS = 0x1000_0000_0000
 DEFAULT_REGION = 64 * 1024 * 1024
 
 # What the binaries' .ptshare.about cannot say.
-_KILLS_ITSELF = frozenset({"churn"})
+KILLS_ITSELF = frozenset({"churn"})
+"""Workloads whose last rank ends by a SIGKILL that it sends itself."""
 _OUTPUT_DEPENDS_ON_POLICY = frozenset({"misuse"})
 
 
@@ -82,7 +83,7 @@ def describe(name: str) -> Workload:
         path=binary,
         description=description,
         work=work,
-        expected_kill=name in _KILLS_ITSELF,
+        expected_kill=name in KILLS_ITSELF,
         output_depends_on_policy=name in _OUTPUT_DEPENDS_ON_POLICY,
     )
 

@@ -31,7 +31,7 @@ class TranslationCaches {
     };
     struct Lookup {
         Found found = Found::Walk;
-        PhysAddr address;          // with Here
+        PhysAddr address;  // with Here
         // With Walk: what counts it, for whoever walks; several look-ups may share a walk.
         std::uint64_t Counters::*walk = nullptr;
         std::uint64_t cycles = 0;  // of the second level, if it was asked

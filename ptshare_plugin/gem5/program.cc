@@ -41,16 +41,19 @@ std::vector<Segment> read_segments(const HostFile& file) {
     };
     Elf64_Ehdr header;
     read(&header, sizeof(header), 0);
-    fatal_if(std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
-                 header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_machine != EM_X86_64 ||
-                 header.e_type != ET_EXEC,
-             "ptshare: %s is no static x86-64 program", file.path());
+    if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
+        header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_machine != EM_X86_64 ||
+        header.e_type != ET_EXEC) {
+        fatal("ptshare: %s is no static x86-64 program: link it with gcc -static -no-pie",
+              file.path());
+    }
     std::vector<Segment> segments;
     for (unsigned i = 0; i < header.e_phnum; ++i) {
         Elf64_Phdr entry;
         read(&entry, sizeof(entry), header.e_phoff + i * sizeof(entry));
-        fatal_if(entry.p_type == PT_INTERP, "ptshare: %s is linked dynamically; link it -static",
-                 file.path());
+        if (entry.p_type == PT_INTERP) {
+            fatal("ptshare: %s is linked dynamically: link it with gcc -static", file.path());
+        }
         if (entry.p_type != PT_LOAD || entry.p_memsz == 0) continue;
         Segment segment;
         segment.address = VirtAddr(entry.p_vaddr);

@@ -33,6 +33,7 @@ def test_every_workload_passes(gem5: Gem5, name: str, cpu: str) -> None:
         )
         killed = [0, -9] if name == "churn" else [0, 0]
         assert done.record["statuses"] == killed, done.output
+        assert done.returncode == 0
         assert len(done.lines()) == 2
         assert all(line.startswith(f"{name}: ok") for line in done.lines())
 
@@ -123,6 +124,10 @@ def test_wrong_options_are_one_line(gem5: Gem5) -> None:
         (("--workload", "scann"), "--workload scann: there are churn, misuse,"),
         (("--workload", "scan", "--set", "mmu.x=1"), "unknown key mmu.x"),
         (("--workload", "scan", "--preset", "none"), "unknown preset none"),
+        (("--workload", "scan", "--region", "4GiB"), "does not fit into simulated memory"),
+        (("--workload", "scan", "--policy", "ptshare", "--region", "1MiB"), "a multiple of 2MiB"),
+        (("--workload", "scan", "--procs", "4", "--cores", "2"), "give --cores 4 or more"),
+        (("--workload", "scan", "--work", "-1"), "scan: --work: -1: must be a whole number"),
     ):
         done = gem5(*options)
         assert done.returncode == 2
