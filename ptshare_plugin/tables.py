@@ -165,7 +165,8 @@ def _lines(
     for name in (*always, *sometimes):
         key = ROI + name if region else name
         values = [row.get(key) for row in rows]
-        if name in sometimes and not any(values):
+        # An engine without a figure (None) does not have it in any run.
+        if not any(values if name in sometimes else (value is not None for value in values)):
             continue
         unit = metrics.get(key).unit
         line = [name, units.short_value(values[0], unit)]

@@ -38,11 +38,17 @@ def test_every_workload_passes(gem5: Gem5, name: str, cpu: str) -> None:
         assert all(line.startswith(f"{name}: ok") for line in done.lines())
 
 
-def test_eight_processes(gem5: Gem5) -> None:
-    done = gem5("--workload", "scan", "--work", "1", "--region", "2MiB", "--procs", "8",
-                "--policy", "ptshare")  # fmt: skip
+@pytest.mark.parametrize("name", WORK)
+def test_eight_processes(gem5: Gem5, name: str) -> None:
+    work = {"random": "300", "zipf": "200", "pingpong": "3"}.get(name, "1")
+    done = gem5(
+        *("--workload", name, "--work", work, "--region", "4MiB" if name == "misuse" else "2MiB"),
+        *("--procs", "8", "--policy", "ptshare"),
+    )
     assert done.returncode == 0, done.output
     assert len(done.lines()) == 8
+    assert all(line.startswith(f"{name}: ok") for line in done.lines())
+    assert done.dumps()[-1]["system.kernel.pt.end.bytes"] == 0
 
 
 def mean_latency(done: Gem5Run) -> float:
