@@ -100,6 +100,7 @@ def _gem5(command: list[str], progress: Progress) -> tuple[int, str, int]:
                 progress(0, 0)
         except BaseException:
             process.kill()
+            process.wait()
             raise
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
