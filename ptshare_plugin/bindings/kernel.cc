@@ -32,7 +32,6 @@ namespace ptshare::bindings {
 
 namespace {
 
-constexpr const char* kLevelNames[] = {"pte", "pmd", "pud", "p4d", "pgd"};
 constexpr const char* kUseNames[] = {"free", "table", "file", "anon", "reserved"};
 constexpr const char* kRefusalNames[] = {"anonymous", "private",    "misaligned",
                                          "address",   "protection", "size"};

@@ -21,27 +21,11 @@ namespace ptshare::bindings {
 namespace {
 
 using engine::Counters;
+using engine::for_each_counter;
 using engine::Params;
 using engine::Simulation;
 
 using Row = std::tuple<int, std::string, std::uint64_t>;
-
-constexpr const char* kLevelNames[] = {"pte", "pmd", "pud", "p4d", "pgd"};
-constexpr const char* kPlaceNames[] = {"l1", "l2", "llc", "dram"};
-
-// Calls fn(name, value) for each counter of a process.
-template <class Fn>
-void for_each_counter(const Counters& counters, Fn&& fn) {
-#define PTSHARE_VISIT(field, name) fn(std::string(name), counters.field);
-    PTSHARE_COUNTERS(PTSHARE_VISIT)
-#undef PTSHARE_VISIT
-    for (std::size_t level = 0; level < std::size(kLevelNames); ++level) {
-        for (std::size_t place = 0; place < std::size(kPlaceNames); ++place) {
-            fn(std::string("walk.reads.") + kLevelNames[level] + "." + kPlaceNames[place],
-               counters.pte_reads[level][place]);
-        }
-    }
-}
 
 std::vector<Row> statistics(const Simulation& simulation) {
     std::vector<Row> rows;
@@ -118,7 +102,8 @@ void bind_simulation(nb::module_& module) {
     });
     module.def("counter_names", [] {
         std::vector<std::string> names;
-        for_each_counter(Counters(),
+        const Counters none;
+        for_each_counter(none,
                          [&](const std::string& name, std::uint64_t) { names.push_back(name); });
         return names;
     });

@@ -23,4 +23,13 @@ struct MapResult {
     bool ok() const { return error == Errno::Ok; }
 };
 
+// What a system call returns in RAX: an address, 0, or a negated error number.
+inline std::int64_t return_value(Errno error) {
+    return -static_cast<std::int64_t>(error);
+}
+inline std::int64_t return_value(const MapResult& result) {
+    return result.ok() ? static_cast<std::int64_t>(result.address.value)
+                       : return_value(result.error);
+}
+
 }  // namespace ptshare

@@ -50,6 +50,9 @@ constexpr Level kernel_name(Level position, unsigned levels) {
     return position == top_level(levels) ? Level::Pgd : position;
 }
 
+// As metrics name them; index: Level.
+constexpr const char* kLevelNames[kLevels] = {"pte", "pmd", "pud", "p4d", "pgd"};
+
 constexpr unsigned index_of(Level level) {
     return static_cast<unsigned>(level);
 }

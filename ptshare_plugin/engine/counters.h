@@ -4,8 +4,10 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 
 #include "core/policy.h"
+#include "core/types.h"
 
 namespace ptshare::engine {
 
@@ -73,6 +75,8 @@ namespace ptshare::engine {
 // Where a memory read was served; also the column of the PTE-read matrix.
 enum class Served : unsigned { L1 = 0, L2 = 1, Llc = 2, Dram = 3 };
 constexpr unsigned kServedPlaces = 4;
+// As metrics name them; index: Served.
+constexpr const char* kPlaceNames[kServedPlaces] = {"l1", "l2", "llc", "dram"};
 
 struct Counters {
 #define PTSHARE_FIELD(field, name) std::uint64_t field = 0;
@@ -80,8 +84,23 @@ struct Counters {
 #undef PTSHARE_FIELD
     // PTE reads of the walker: [level from PTE up to PGD][place], metric
     // "walk.reads.<level>.<place>".
-    std::array<std::array<std::uint64_t, kServedPlaces>, 5> pte_reads{};
+    std::array<std::array<std::uint64_t, kServedPlaces>, kLevels> pte_reads{};
 };
+
+// Calls fn(metric name, value) for each of them, always in the same order; the values can be
+// changed when the counters can.
+template <class AnyCounters, class Fn>
+void for_each_counter(AnyCounters& counters, Fn&& fn) {
+#define PTSHARE_VISIT(field, name) fn(std::string(name), counters.field);
+    PTSHARE_COUNTERS(PTSHARE_VISIT)
+#undef PTSHARE_VISIT
+    for (unsigned level = 0; level < kLevels; ++level) {
+        for (unsigned place = 0; place < kServedPlaces; ++place) {
+            fn(std::string("walk.reads.") + kLevelNames[level] + "." + kPlaceNames[place],
+               counters.pte_reads[level][place]);
+        }
+    }
+}
 
 void add(Counters& to, const Counters& from);
 void subtract(Counters& from, const Counters& what);

@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "engine/kernel_config.h"
+
 namespace ptshare::engine {
 
 namespace {
@@ -12,15 +14,6 @@ constexpr unsigned kFixedPoint = 16;  // fraction bits of base_cpi_ and base_rem
 // A fault that the kernel served lets the access through at the next try, unless the walk of
 // another page evicted what it had filled; more tries than this are an error of the model.
 constexpr int kMaxTries = 8;
-
-KernelConfig kernel_config(const Params& params) {
-    KernelConfig config;
-    config.memory_bytes = params.count("kernel.memory_bytes");
-    config.levels = static_cast<unsigned>(params.count("mmu.levels"));
-    config.fault_around_bytes = params.count("kernel.fault_around_bytes");
-    config.dirty_tracking = params.flag("kernel.dirty_tracking");
-    return config;
-}
 
 }  // namespace
 

@@ -5,18 +5,6 @@
 
 namespace ptshare::engine {
 
-namespace {
-
-std::int64_t negative(Errno error) {
-    return -static_cast<std::int64_t>(error);
-}
-
-std::int64_t value_of(const MapResult& result) {
-    return result.ok() ? static_cast<std::int64_t>(result.address.value) : negative(result.error);
-}
-
-}  // namespace
-
 void Syscalls::add_memory_calls() {
     handlers_[9] = &Syscalls::mmap;
     handlers_[10] = &Syscalls::mprotect;
@@ -45,34 +33,34 @@ SyscallResult Syscalls::mmap(const Call& call) {
     }
     const MapResult result = machine_.kernel().mmap(*call.task.mm, request);
     machine_.charge_syscall(call.core, machine_.costs().mmap);
-    return value_of(result);
+    return return_value(result);
 }
 
 SyscallResult Syscalls::munmap(const Call& call) {
     const Errno error = machine_.kernel().munmap(*call.task.mm, call.address(0), call.args[1]);
     machine_.charge_syscall(call.core, machine_.costs().munmap);
-    return negative(error);
+    return return_value(error);
 }
 
 SyscallResult Syscalls::mprotect(const Call& call) {
     const Errno error =
         machine_.kernel().mprotect(*call.task.mm, call.address(0), call.args[1], call.args[2]);
     machine_.charge_syscall(call.core, machine_.costs().mprotect);
-    return negative(error);
+    return return_value(error);
 }
 
 SyscallResult Syscalls::mremap(const Call& call) {
     const MapResult result = machine_.kernel().mremap(*call.task.mm, call.address(0), call.args[1],
                                                       call.args[2], call.args[3], call.address(4));
     machine_.charge_syscall(call.core, machine_.costs().mmap);
-    return value_of(result);
+    return return_value(result);
 }
 
 SyscallResult Syscalls::madvise(const Call& call) {
     const Errno error = machine_.kernel().madvise(*call.task.mm, call.address(0), call.args[1],
                                                   static_cast<int>(call.args[2]));
     machine_.charge_syscall(call.core, 0);
-    return negative(error);
+    return return_value(error);
 }
 
 SyscallResult Syscalls::brk(const Call& call) {

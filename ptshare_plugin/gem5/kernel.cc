@@ -13,6 +13,7 @@
 #include "base/logging.hh"
 #include "cpu/base.hh"
 #include "debug/Ptshare.hh"
+#include "engine/kernel_config.h"
 #include "engine/marks.h"
 #include "gem5/program.hh"
 #include "gem5/tlb.hh"
@@ -84,12 +85,9 @@ ptshare::Kernel& Kernel::core() {
 }
 
 void Kernel::build_core(std::uint64_t memory_bytes, std::uint64_t first_frame) {
-    KernelConfig config;
+    KernelConfig config = engine::kernel_config(machine_);
     config.memory_bytes = memory_bytes;
     config.first_frame = first_frame;
-    config.levels = static_cast<unsigned>(machine_.count("mmu.levels"));
-    config.fault_around_bytes = machine_.count("kernel.fault_around_bytes");
-    config.dirty_tracking = machine_.flag("kernel.dirty_tracking");
     contents_ = std::make_unique<Contents>(memory());
     core_ = std::make_unique<ptshare::Kernel>(config, make_policy(params().policy), *contents_);
 }

@@ -89,6 +89,7 @@ class Kernel : public gem5::ClockedObject {
 
     void init() override;
     void resetStats() override;
+    void preDumpStats() override;
     gem5::DrainState drain() override;
     void serialize(gem5::CheckpointOut& cp) const override;
     void unserialize(gem5::CheckpointIn& cp) override;

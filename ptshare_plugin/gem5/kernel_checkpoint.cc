@@ -23,38 +23,23 @@ namespace {
 
 constexpr const char* kCoreFile = "/ptshare.core";
 
-std::vector<std::uint64_t> values_of(const engine::Counters& counters) {
-    std::vector<std::uint64_t> values;
-#define PTSHARE_VALUE(field, metric) values.push_back(counters.field);
-    PTSHARE_COUNTERS(PTSHARE_VALUE)
-#undef PTSHARE_VALUE
-    for (const auto& level : counters.pte_reads) {
-        values.insert(values.end(), level.begin(), level.end());
-    }
-    return values;
-}
-
-void set_values(engine::Counters& counters, const std::vector<std::uint64_t>& values) {
-    fatal_if(values.size() != values_of(counters).size(),
-             "ptshare: the checkpoint is of a version that counts other things");
-    auto next = values.begin();
-#define PTSHARE_VALUE(field, metric) counters.field = *next++;
-    PTSHARE_COUNTERS(PTSHARE_VALUE)
-#undef PTSHARE_VALUE
-    for (auto& level : counters.pte_reads) {
-        for (std::uint64_t& place : level) place = *next++;
-    }
-}
-
 void counters_out(gem5::CheckpointOut& cp, const std::string& name,
                   const engine::Counters& counters) {
-    arrayParamOut(cp, name, values_of(counters));
+    std::vector<std::uint64_t> values;
+    engine::for_each_counter(
+        counters, [&](const std::string&, std::uint64_t value) { values.push_back(value); });
+    arrayParamOut(cp, name, values);
 }
 
 void counters_in(gem5::CheckpointIn& cp, const std::string& name, engine::Counters& counters) {
     std::vector<std::uint64_t> values;
     arrayParamIn(cp, name, values);
-    set_values(counters, values);
+    std::size_t next = 0;
+    engine::for_each_counter(counters, [&](const std::string&, std::uint64_t& value) {
+        fatal_if(next == values.size(), "ptshare: the checkpoint counts less than this version");
+        value = values[next++];
+    });
+    fatal_if(next != values.size(), "ptshare: the checkpoint counts more than this version");
 }
 
 }  // namespace

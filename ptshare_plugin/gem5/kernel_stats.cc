@@ -42,27 +42,24 @@ engine::Counters Kernel::total(const Rank& rank) {
 }
 
 void Kernel::add_statistics(Rank& rank) {
-    using engine::Counters;
     const std::string name = "process" + std::to_string(rank.index);
     Values& whole = values_.emplace_back(this, group_names_.emplace_back(name).c_str());
     Values& roi = values_.emplace_back(&whole, group_names_.emplace_back("roi").c_str());
-    const auto add = [&](const std::string& metric, auto value) {
-        whole.add(metric, [this, &rank, value] {
-            return static_cast<double>(value(total(rank)) - value(rank.at_reset));
+    const auto show = [](Values& group, engine::Counters& counters) {
+        engine::for_each_counter(counters, [&](const std::string& metric, std::uint64_t& value) {
+            if (!counted_here(metric)) return;
+            group.add(metric, [&value] { return static_cast<double>(value); });
         });
-        roi.add(metric, [&rank, value] { return static_cast<double>(value(rank.roi)); });
     };
-#define PTSHARE_VALUE(field, metric) \
-    if (counted_here(metric)) add(metric, [](const Counters& c) { return c.field; });
-    PTSHARE_COUNTERS(PTSHARE_VALUE)
-#undef PTSHARE_VALUE
-    static constexpr const char* kLevelNames[] = {"pte", "pmd", "pud", "p4d", "pgd"};
-    static constexpr const char* kPlaceNames[] = {"l1", "l2", "llc", "dram"};
-    for (unsigned level = 0; level < kLevels; ++level) {
-        for (unsigned place = 0; place < engine::kServedPlaces; ++place) {
-            add(std::string("walk.reads.") + kLevelNames[level] + "." + kPlaceNames[place],
-                [level, place](const Counters& c) { return c.pte_reads[level][place]; });
-        }
+    show(whole, rank.since_reset);
+    show(roi, rank.roi);
+}
+
+void Kernel::preDumpStats() {
+    ClockedObject::preDumpStats();
+    for (Rank& rank : ranks_) {
+        rank.since_reset = total(rank);
+        engine::subtract(rank.since_reset, rank.at_reset);
     }
 }
 

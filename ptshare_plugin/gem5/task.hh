@@ -19,9 +19,10 @@ class Walker;
 struct Rank {
     unsigned index = 0;
     std::uint64_t pid = 0;
-    engine::Counters counters;  // of its tasks that have ended
-    engine::Counters roi;       // inside the program's marks, of all its tasks
-    engine::Counters at_reset;  // totals at the last reset of statistics
+    engine::Counters counters;     // of its tasks that have ended
+    engine::Counters roi;          // inside the program's marks, of all its tasks
+    engine::Counters at_reset;     // totals at the last reset of statistics
+    engine::Counters since_reset;  // up to the last dump, which shows them
 };
 
 // One CPU context and the thread that runs on it; idle while mm is null. Other contexts than those

@@ -20,14 +20,6 @@ using engine::Counters;
 
 namespace {
 
-std::int64_t negative(Errno error) {
-    return -static_cast<std::int64_t>(error);
-}
-
-std::int64_t value_of(const MapResult& result) {
-    return result.ok() ? static_cast<std::int64_t>(result.address.value) : negative(result.error);
-}
-
 // Calls whose first argument is a descriptor and which gem5 emulates.
 bool takes_descriptor(std::uint64_t number) {
     switch (number) {
@@ -131,17 +123,17 @@ Workload::Result Workload::answer(gem5::ThreadContext* tc, Task& task, std::uint
         case SYS_mmap:
             return charged(mmap(task, args), costs.mmap);
         case SYS_munmap:
-            return charged(negative(core.munmap(*task.mm, first, args[1])), costs.munmap);
+            return charged(return_value(core.munmap(*task.mm, first, args[1])), costs.munmap);
         case SYS_mprotect:
-            return charged(negative(core.mprotect(*task.mm, first, args[1], args[2])),
+            return charged(return_value(core.mprotect(*task.mm, first, args[1], args[2])),
                            costs.mprotect);
         case SYS_mremap:
-            return charged(value_of(core.mremap(*task.mm, first, args[1], args[2], args[3],
-                                                VirtAddr(args[4]))),
+            return charged(return_value(core.mremap(*task.mm, first, args[1], args[2], args[3],
+                                                    VirtAddr(args[4]))),
                            costs.mmap);
         case SYS_madvise:
             return charged(
-                negative(core.madvise(*task.mm, first, args[1], static_cast<int>(args[2]))),
+                return_value(core.madvise(*task.mm, first, args[1], static_cast<int>(args[2]))),
                 costs.mprotect);
         case SYS_brk:
             return charged(static_cast<std::int64_t>(core.brk(*task.mm, first).value), costs.mmap);

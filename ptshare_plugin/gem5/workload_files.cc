@@ -55,9 +55,7 @@ std::int64_t Workload::mmap(Task& task, Arguments args) {
         request.file_readable = mode != O_WRONLY;
         request.file_writable = mode != O_RDONLY;
     }
-    const MapResult result = kernel_.core().mmap(*task.mm, request);
-    return result.ok() ? static_cast<std::int64_t>(result.address.value)
-                       : -static_cast<std::int64_t>(result.error);
+    return return_value(kernel_.core().mmap(*task.mm, request));
 }
 
 Workload::Result Workload::transfer(Task& task, std::uint64_t number, Arguments args) {

@@ -1,0 +1,19 @@
+// Core's settings among the parameters.
+#pragma once
+
+#include "core/kernel.h"
+#include "engine/params.h"
+
+namespace ptshare::engine {
+
+// All of them but first_frame, which an engine that shares its memory sets.
+inline KernelConfig kernel_config(const Params& params) {
+    KernelConfig config;
+    config.memory_bytes = params.count("kernel.memory_bytes");
+    config.levels = static_cast<unsigned>(params.count("mmu.levels"));
+    config.fault_around_bytes = params.count("kernel.fault_around_bytes");
+    config.dirty_tracking = params.flag("kernel.dirty_tracking");
+    return config;
+}
+
+}  // namespace ptshare::engine
