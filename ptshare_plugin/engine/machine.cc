@@ -27,7 +27,7 @@ Machine::Machine(const Params& params, const std::string& policy, unsigned cores
       l1i_latency_(params.count("cache.l1i.latency")),
       l1d_latency_(params.count("cache.l1d.latency")),
       pcids_(params.count("mmu.pcids")),
-      flush_ceiling_(params.count("kernel.flush_ceiling_pages")) {
+      shootdowns_(params, costs_) {
     cores_.resize(cores);
     for (unsigned i = 0; i < cores; ++i) {
         cores_[i].id = i;
@@ -222,49 +222,28 @@ void Machine::apply_effects(Core& core, std::uint64_t Counters::*category) {
     for (const FlushRequest& request : effects.flushes) shoot_down(core, request);
 }
 
-std::uint64_t Machine::flush(Core& core, const FlushTarget& target) {
-    core.last_data_page = kNoPage;
-    core.last_code_page = kNoPage;
-    Core::Slot& slot = core.slots[core.slot];
-    const std::uint64_t pages = (target.end - target.start) >> kPageShift;
-    std::uint64_t cycles = costs_.shootdown_local;
-    Counters& counters = core.running->counters;
-    if (pages > flush_ceiling_) {
-        counters.tlb_flushed_entries += core.mmu->flush_pcid(core.context.pcid);
-    } else {
-        counters.tlb_flushed_entries +=
-            core.mmu->flush_range(core.context.pcid, target.start, target.end);
-        cycles += pages * costs_.flush_page;
-    }
-    if (const Mm* mm = kernel_.find_mm(target.mm)) slot.generation = mm->tlb_generation;
-    translations_changed_ = true;
-    return cycles;
-}
-
-// Linux's native_flush_tlb_multi with PCIDs: CPUs that run an affected mm are interrupted; those
-// that only hold entries of one find the newer generation when they load it again.
 void Machine::shoot_down(Core& core, const FlushRequest& request) {
-    std::unordered_map<std::uint64_t, const FlushTarget*> targets;
-    for (const FlushTarget& target : request.targets) targets[target.mm.value] = &target;
-    invalidated_ranges_ += request.targets.size();
-    ++core.running->counters.shootdowns;
-    std::uint64_t interrupted = 0;
+    std::vector<Shootdowns::Cpu> cpus;
+    std::vector<Core*> of_cpu;
     for (Core& other : cores_) {
         if (!other.running) continue;
-        const auto hit = targets.find(other.slots[other.slot].mm.value);
-        if (hit == targets.end()) continue;
-        std::uint64_t cycles = flush(other, *hit->second);
-        if (&other != &core) {
-            ++interrupted;
-            ++other.running->counters.shootdown_received;
-            cycles += costs_.shootdown_receive;
-        }
-        charge(other, &Counters::cycles_shootdown, cycles);
+        cpus.push_back({other.slots[other.slot].mm, other.mmu.get(), other.context.pcid,
+                        &other.running->counters});
+        of_cpu.push_back(&other);
     }
-    if (interrupted == 0) return;
-    core.running->counters.shootdown_ipis += interrupted;
-    charge(core, &Counters::cycles_shootdown,
-           costs_.shootdown_first + (interrupted - 1) * costs_.shootdown_next);
+    const std::uint64_t waited = shootdowns_.carry_out(request, core.running->counters, cpus);
+    for (std::size_t i = 0; i < cpus.size(); ++i) {
+        if (!cpus[i].flushed) continue;
+        Core& other = *of_cpu[i];
+        other.last_data_page = kNoPage;
+        other.last_code_page = kNoPage;
+        if (const Mm* mm = kernel_.find_mm(cpus[i].mm)) {
+            other.slots[other.slot].generation = mm->tlb_generation;
+        }
+        translations_changed_ = true;
+        charge(other, &Counters::cycles_shootdown, cpus[i].cycles);
+    }
+    if (waited != 0) charge(core, &Counters::cycles_shootdown, waited);
 }
 
 bool Machine::take_translations_changed() {

@@ -7,7 +7,6 @@
 #include <deque>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "core/kernel.h"
@@ -16,6 +15,7 @@
 #include "engine/counters.h"
 #include "engine/mmu.h"
 #include "engine/params.h"
+#include "engine/shootdown.h"
 
 namespace ptshare::engine {
 
@@ -102,14 +102,13 @@ class Machine {
     // translations outside the model must drop them.
     bool take_translations_changed();
 
-    std::uint64_t invalidated_ranges() const { return invalidated_ranges_; }
+    std::uint64_t invalidated_ranges() const { return shootdowns_.invalidated_ranges(); }
     Hierarchy& hierarchy() { return hierarchy_; }
 
   private:
     bool handle_fault(Core& core, VirtAddr address, Access access);
     void apply_effects(Core& core, std::uint64_t Counters::*category);
     void shoot_down(Core& core, const FlushRequest& request);
-    std::uint64_t flush(Core& core, const FlushTarget& target);
     void load_mm(Core& core, const Mm& mm);
     Translation translate(Core& core, VirtAddr address, Access access);
     bool translate_code(Core& core, VirtAddr address, PhysAddr& physical);
@@ -127,9 +126,8 @@ class Machine {
     std::uint64_t l1i_latency_;  // an L1 hit is part of base CPI: only what exceeds it is charged
     std::uint64_t l1d_latency_;
     std::uint64_t pcids_;
-    std::uint64_t flush_ceiling_;  // pages
+    Shootdowns shootdowns_;
     bool translations_changed_ = false;
-    std::uint64_t invalidated_ranges_ = 0;
     Fatal fatal_;
 };
 

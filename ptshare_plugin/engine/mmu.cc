@@ -19,21 +19,14 @@ Translation Mmu::translate(VirtAddr address, Access access, const MmuContext& co
     result.tlb_cycles = lookup.cycles;
     if (lookup.found != Found::Walk) return result;
     ++(counters.*lookup.walk);
-    Pte leaf;
-    PageSize size = PageSize::Small;
-    result.ok = walk(address, access, context, counters, result, leaf, size);
+    result.ok = walk(address, access, context, counters, result);
     counters.walk_cycles += result.walk_cycles;
-    if (!result.ok) {
-        ++counters.walks_faulted;
-        return result;
-    }
-    fill(address, access, context.pcid, size, leaf);
-    result.address = physical(leaf, size, address);
+    if (!result.ok) ++counters.walks_faulted;
     return result;
 }
 
 bool Mmu::walk(VirtAddr address, Access access, const MmuContext& context, Counters& counters,
-               Translation& result, Pte& leaf, PageSize& size) {
+               Translation& result) {
     auto [level, table] = start(address, context, counters);
     for (;; level = static_cast<Level>(index_of(level) - 1)) {
         const PhysAddr at = entry_address(table, address, level);
@@ -46,11 +39,7 @@ bool Mmu::walk(VirtAddr address, Access access, const MmuContext& context, Count
         if (!entry.present()) return false;
         if (level == Level::Pte || entry.large()) {
             if (!entry.permits(access)) return false;
-            const std::uint64_t bits =
-                Pte::kAccessed | (access == Access::Write ? Pte::kDirty : std::uint64_t{0});
-            leaf = entry.with(bits);
-            if (leaf != entry) tables_.set_entry_bits(at, bits);
-            size = level == Level::Pte ? PageSize::Small : PageSize::Large;
+            result.address = end(address, access, context.pcid, level, entry, tables_, at);
             return true;
         }
         keep(address, context.pcid, level, entry.pfn());

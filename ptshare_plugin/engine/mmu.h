@@ -30,7 +30,7 @@ class Mmu : public TranslationCaches {
 
   private:
     bool walk(VirtAddr address, Access access, const MmuContext& context, Counters& counters,
-              Translation& result, Pte& leaf, PageSize& size);
+              Translation& result);
 
     std::uint64_t step_cycles_;
     unsigned core_;

@@ -139,10 +139,17 @@ void TranslationCaches::keep(VirtAddr address, Pcid pcid, Level level, Pfn table
     if (has_walk_cache_) walk_cache_.insert(pcid, address, level, table);
 }
 
-void TranslationCaches::fill(VirtAddr address, Access access, Pcid pcid, PageSize size, Pte leaf) {
+PhysAddr TranslationCaches::end(VirtAddr address, Access access, Pcid pcid, Level level, Pte leaf,
+                                TableMemory& tables, PhysAddr at) {
+    const std::uint64_t bits =
+        Pte::kAccessed | (access == Access::Write ? Pte::kDirty : std::uint64_t{0});
+    const Pte used = leaf.with(bits);
+    if (used != leaf) tables.set_entry_bits(at, bits);
+    const PageSize size = level == Level::Pte ? PageSize::Small : PageSize::Large;
     FirstLevel& first = access == Access::Fetch ? itlb_ : dtlb_;
-    (size == PageSize::Small ? first.small : first.large).insert(pcid, address, size, leaf);
-    if (stlb_.present()) stlb_.insert(pcid, address, size, leaf);
+    (size == PageSize::Small ? first.small : first.large).insert(pcid, address, size, used);
+    if (stlb_.present()) stlb_.insert(pcid, address, size, used);
+    return physical(used, size, address);
 }
 
 std::uint64_t TranslationCaches::flush_range(Pcid pcid, VirtAddr start, VirtAddr end) {

@@ -7,6 +7,7 @@
 
 #include "core/mmu/tlb.h"
 #include "core/mmu/walk_cache.h"
+#include "core/physical.h"
 #include "core/types.h"
 #include "engine/counters.h"
 #include "engine/params.h"
@@ -50,10 +51,10 @@ class TranslationCaches {
     Start start(VirtAddr address, const MmuContext& context, Counters& counters);
     // A walk read an entry at `level` that points at `table`.
     void keep(VirtAddr address, Pcid pcid, Level level, Pfn table);
-    // A walk ended at a leaf that permits the access.
-    void fill(VirtAddr address, Access access, Pcid pcid, PageSize size, Pte leaf);
-
-    static PhysAddr physical(Pte leaf, PageSize size, VirtAddr address);
+    // A walk ended at `leaf`, which permits the access and stands at `at` in a table at `level`:
+    // sets A in it, and D for a write, and fills the TLBs. Returns where the access goes.
+    PhysAddr end(VirtAddr address, Access access, Pcid pcid, Level level, Pte leaf,
+                 TableMemory& tables, PhysAddr at);
 
     // Flushes return how many TLB entries they dropped, walk caches not counted.
     std::uint64_t flush_range(Pcid pcid, VirtAddr start, VirtAddr end);
@@ -77,6 +78,7 @@ class TranslationCaches {
         Tlb large;
     };
 
+    static PhysAddr physical(Pte leaf, PageSize size, VirtAddr address);
     Pte* find_first(FirstLevel& tlb, Pcid pcid, VirtAddr address, PageSize& size);
     void forget(Pcid pcid, VirtAddr address);
 

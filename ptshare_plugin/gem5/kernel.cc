@@ -6,7 +6,6 @@
 #include <csignal>
 #include <limits>
 #include <sstream>
-#include <unordered_map>
 #include <utility>
 
 #include "arch/x86/regs/misc.hh"
@@ -58,7 +57,7 @@ Kernel::Kernel(const Params& p)
     : ClockedObject(p),
       machine_(parse_machine(p.machine)),
       costs_(or_fatal([this] { return engine::Costs(machine_); })),
-      flush_ceiling_(or_fatal([this] { return machine_.count("kernel.flush_ceiling_pages"); })) {
+      shootdowns_(or_fatal([this] { return engine::Shootdowns(machine_, costs_); })) {
     or_fatal([&p] { return make_policy(p.policy); });  // refused here, not in the first system call
 }
 
@@ -342,46 +341,19 @@ void Kernel::spend(Task& task) {
     schedule(task.wake, clockEdge(gem5::Cycles(cycles)));
 }
 
-std::uint64_t Kernel::flush(Task& task, const FlushTarget& target) {
-    engine::TranslationCaches& caches = task.walker->caches();
-    const std::uint64_t pages = (target.end - target.start) >> kPageShift;
-    std::uint64_t cycles = costs_.shootdown_local;
-    std::uint64_t dropped = 0;
-    if (pages > flush_ceiling_) {
-        dropped = caches.flush_pcid(task.mmu.pcid);
-    } else {
-        dropped = caches.flush_range(task.mmu.pcid, target.start, target.end);
-        cycles += pages * costs_.flush_page;
-    }
-    task.counters.tlb_flushed_entries += dropped;
-    return cycles;
-}
-
-// As Linux's native_flush_tlb_multi: every CPU that runs an affected mm is interrupted. A CPU's
-// own time for it is spent at its next fault or system call.
+// A CPU that is interrupted spends its time for it at its own next fault or system call.
 void Kernel::shoot_down(Task& from, const FlushRequest& request) {
-    std::unordered_map<std::uint64_t, const FlushTarget*> targets;
-    for (const FlushTarget& target : request.targets) targets[target.mm.value] = &target;
-    invalidated_ranges_ += request.targets.size();
-    ++from.counters.shootdowns;
-    std::uint64_t interrupted = 0;
-    for (Task* task : tasks()) {
-        const auto hit = targets.find(task->mm->id.value);
-        if (hit == targets.end()) continue;
-        std::uint64_t cycles = flush(*task, *hit->second);
-        if (task != &from) {
-            ++interrupted;
-            ++task->counters.shootdown_received;
-            cycles += costs_.shootdown_receive;
-        }
-        task->counters.cycles_shootdown += cycles;
-        task->pending += cycles;
+    const std::vector<Task*> running = tasks();
+    std::vector<engine::Shootdowns::Cpu> cpus;
+    for (Task* task : running) {
+        cpus.push_back({task->mm->id, &task->walker->caches(), task->mmu.pcid, &task->counters});
     }
-    if (interrupted == 0) return;
-    from.counters.shootdown_ipis += interrupted;
-    const std::uint64_t cycles = costs_.shootdown_first + (interrupted - 1) * costs_.shootdown_next;
-    from.counters.cycles_shootdown += cycles;
-    from.pending += cycles;
+    const auto charge = [](Task& task, std::uint64_t cycles) {
+        task.counters.cycles_shootdown += cycles;
+        task.pending += cycles;
+    };
+    charge(from, shootdowns_.carry_out(request, from.counters, cpus));
+    for (std::size_t i = 0; i < cpus.size(); ++i) charge(*running[i], cpus[i].cycles);
 }
 
 }  // namespace ptshare::g5

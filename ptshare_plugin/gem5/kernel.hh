@@ -14,6 +14,7 @@
 #include "core/kernel.h"
 #include "engine/costs.h"
 #include "engine/params.h"
+#include "engine/shootdown.h"
 #include "gem5/contents.hh"
 #include "gem5/task.hh"
 #include "gem5/values.hh"
@@ -99,7 +100,6 @@ class Kernel : public gem5::ClockedObject {
     // One fault: served, counted, owed for. False: fatal.
     bool serve(Task& task, VirtAddr address, Access access, FaultResult& result);
     void shoot_down(Task& task, const FlushRequest& request);
-    std::uint64_t flush(Task& task, const FlushTarget& target);
     void count_instructions(Task& task);
     // Of a rank with its live tasks.
     engine::Counters total(const Rank& rank);
@@ -108,7 +108,7 @@ class Kernel : public gem5::ClockedObject {
     gem5::System* system_ = nullptr;  // not owned; set by the workload, which is made before it
     engine::Params machine_;
     engine::Costs costs_;
-    std::uint64_t flush_ceiling_;  // pages
+    engine::Shootdowns shootdowns_;
     std::unique_ptr<Contents> contents_;
     std::unique_ptr<ptshare::Kernel> core_;
     std::deque<Task> contexts_;
@@ -116,9 +116,8 @@ class Kernel : public gem5::ClockedObject {
     std::deque<Rank> ranks_;
     std::map<std::uint64_t, int> statuses_;  // by pid, of processes that have ended
     std::map<std::pair<std::uint64_t, std::uint64_t>, std::shared_ptr<File>> files_;
-    bool restored_ = false;  // from a checkpoint
-    unsigned inside_ = 0;    // tasks between their marks
-    std::uint64_t invalidated_ranges_ = 0;
+    bool restored_ = false;      // from a checkpoint
+    unsigned inside_ = 0;        // tasks between their marks
     std::deque<Values> values_;  // the kernel's own, then two groups a rank
     std::deque<std::string> group_names_;
 };

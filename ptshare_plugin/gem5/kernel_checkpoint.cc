@@ -66,7 +66,7 @@ void Kernel::serialize(gem5::CheckpointOut& cp) const {
     paramOut(cp, "memory_bytes", core_->config().memory_bytes);
     paramOut(cp, "first_frame", core_->config().first_frame);
     paramOut(cp, "inside", inside_);
-    paramOut(cp, "invalidated_ranges", invalidated_ranges_);
+    paramOut(cp, "invalidated_ranges", shootdowns_.invalidated_ranges());
     std::vector<std::uint64_t> file_ids, ended;
     std::vector<int> how;
     for (const auto& [key, file] : files_) {
@@ -108,7 +108,9 @@ void Kernel::unserialize(gem5::CheckpointIn& cp) {
     const FilesById files = or_fatal([&] { return restore(*core_, core_file); });
 
     paramIn(cp, "inside", inside_);
-    paramIn(cp, "invalidated_ranges", invalidated_ranges_);
+    std::uint64_t invalidated_ranges = 0;
+    paramIn(cp, "invalidated_ranges", invalidated_ranges);
+    shootdowns_.set_invalidated_ranges(invalidated_ranges);
     std::vector<std::uint64_t> file_ids, ended;
     std::vector<int> how;
     arrayParamIn(cp, "file_ids", file_ids);

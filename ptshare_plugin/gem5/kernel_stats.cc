@@ -27,7 +27,7 @@ void Kernel::init() {
         own.add(metric.name, [this, &metric] { return static_cast<double>(metric.value(core())); });
     }
     own.add("shootdown.invalidated_ranges",
-            [this] { return static_cast<double>(invalidated_ranges_); });
+            [this] { return static_cast<double>(shootdowns_.invalidated_ranges()); });
     own.add("cycles.makespan", [this] { return static_cast<double>(curCycle()); });
 }
 

@@ -92,6 +92,13 @@ void Walker::count_read(Walk& walk, const gem5::PacketPtr& pkt) {
     ++walk.task->counters.pte_reads[index_of(kernel_name(walk.level, caches_.levels()))][place];
 }
 
+void Walker::count_end(Walk& walk, gem5::Tick ticks, bool hit) {
+    const std::uint64_t cycles = ticksToCycles(ticks);
+    statistics_.latency.sample(cycles);
+    walk.task->counters.walk_cycles += cycles;
+    if (!hit) ++walk.task->counters.walks_faulted;
+}
+
 Walker::Next Walker::step(Walk& walk, Pte entry, PhysAddr& physical) {
     Task& task = *walk.task;
     if (!task.mm) return Next::Fault;  // it left while the read was under way
@@ -112,17 +119,12 @@ Walker::Next Walker::step(Walk& walk, Pte entry, PhysAddr& physical) {
     if (walk.level != Level::Pte && !entry.large()) {
         caches_.keep(walk.address, task.mmu.pcid, walk.level, entry.pfn());
         walk.table = entry.pfn();
-        walk.level = static_cast<Level>(index_of(walk.level) - 1);
+        walk.level = below(walk.level);
         return Next::Read;
     }
     if (!entry.permits(walk.access)) return Next::Fault;
-    const std::uint64_t bits =
-        Pte::kAccessed | (walk.access == Access::Write ? Pte::kDirty : std::uint64_t{0});
-    const Pte leaf = now.with(bits);
-    if (leaf != now) tables.set_entry_bits(walk.at, bits);
-    const PageSize size = walk.level == Level::Pte ? PageSize::Small : PageSize::Large;
-    caches_.fill(walk.address, walk.access, task.mmu.pcid, size, leaf);
-    physical = TranslationCaches::physical(leaf, size, walk.address);
+    physical =
+        caches_.end(walk.address, walk.access, task.mmu.pcid, walk.level, now, tables, walk.at);
     return Next::Hit;
 }
 
@@ -132,11 +134,7 @@ bool Walker::translate(Task& task, VirtAddr address, Access access, PhysAddr& ph
         physical = lookup.address;
         return lookup.found == Found::Here;
     }
-    Walk walk;
-    walk.task = &task;
-    walk.address = address;
-    walk.access = access;
-    walk.counter = lookup.walk;
+    Walk walk(task, address, access, lookup.walk);
     begin(walk);
     Next next = Next::Read;
     gem5::Tick ticks = 0;
@@ -148,10 +146,7 @@ bool Walker::translate(Task& task, VirtAddr address, Access access, PhysAddr& ph
         delete pkt;
         next = step(walk, entry, physical);
     }
-    const std::uint64_t cycles = ticksToCycles(ticks);
-    statistics_.latency.sample(cycles);
-    task.counters.walk_cycles += cycles;
-    if (next == Next::Fault) ++task.counters.walks_faulted;
+    count_end(walk, ticks, next == Next::Hit);
     return next == Next::Hit;
 }
 
@@ -192,11 +187,7 @@ void Walker::request(Waiter waiter, Task& task, VirtAddr address, Access access,
             return;
         }
     }
-    Walk walk;
-    walk.task = &task;
-    walk.address = address;
-    walk.access = access;
-    walk.counter = counter;
+    Walk walk(task, address, access, counter);
     walk.begin = gem5::curTick();
     walk.waiters.push_back(std::move(waiter));
     if (walks_.size() >= max_walks_) {
@@ -260,10 +251,7 @@ bool Walker::received(gem5::PacketPtr pkt) {
 }
 
 void Walker::end(WalkRef walk, bool hit, PhysAddr physical) {
-    const std::uint64_t cycles = ticksToCycles(gem5::curTick() - walk->begin);
-    statistics_.latency.sample(cycles);
-    walk->task->counters.walk_cycles += cycles;
-    if (!hit) ++walk->task->counters.walks_faulted;
+    count_end(*walk, gem5::curTick() - walk->begin, hit);
     const std::vector<Waiter> waiters = std::move(walk->waiters);
     walks_.erase(walk);
     // The CPU may ask for further walks while it is told.

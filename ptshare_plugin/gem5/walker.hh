@@ -64,11 +64,14 @@ class Walker : public gem5::X86ISA::Walker {
 
     // One walk; several translations of a page may wait for it.
     struct Walk {
-        Task* task = nullptr;  // not owned
+        Walk(Task& t, VirtAddr a, Access x, std::uint64_t engine::Counters::*c)
+            : task(&t), address(a), access(x), counter(c) {}
+
+        Task* task;  // not owned
         VirtAddr address;
-        Access access = Access::Read;
-        std::uint64_t engine::Counters::*counter = nullptr;  // that counts it when it begins
-        Level level = Level::Pte;                            // of the entry that is read next
+        Access access;
+        std::uint64_t engine::Counters::*counter;  // that counts it when it begins
+        Level level = Level::Pte;                  // of the entry that is read next
         Pfn table;
         PhysAddr at;  // that entry
         gem5::Tick begin = 0;
@@ -88,6 +91,7 @@ class Walker : public gem5::X86ISA::Walker {
     void descend(Walk& walk);
     gem5::PacketPtr make_read(Walk& walk);
     void count_read(Walk& walk, const gem5::PacketPtr& pkt);
+    void count_end(Walk& walk, gem5::Tick ticks, bool hit);
 
     void request(Waiter waiter, Task& task, VirtAddr address, Access access,
                  std::uint64_t engine::Counters::*counter);

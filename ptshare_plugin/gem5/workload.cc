@@ -189,7 +189,7 @@ Workload::Result Workload::answer(gem5::ThreadContext* tc, Task& task, std::uint
             end_thread(task, static_cast<int>(args[0] & 0xff));
             return std::nullopt;
         case SYS_exit_group:
-            end_process(task, static_cast<int>(args[0] & 0xff), 0);
+            end_process(task.process()->tgid(), static_cast<int>(args[0] & 0xff), 0, &task);
             return std::nullopt;
         default:
             break;

@@ -61,8 +61,9 @@ class Workload : public gem5::X86ISA::EmuLinux {
         std::uint64_t tls = 0;
     };
     std::int64_t clone(Task& parent, const CloneRequest& request);
-    // The whole process ends: threads that run on other CPUs at their next instruction.
-    void end_process(Task& task, int code, int signal);
+    // The whole process ends, by an exit code or a signal: threads that run on other CPUs at their
+    // next instruction. `calling`: the one of its threads whose system call this is, if one's is.
+    void end_process(std::uint64_t pid, int code, int signal, Task* calling);
     void end_elsewhere(Task& task, int code);
     // One thread ends, and the process with its last one.
     void end_thread(Task& task, int code);

@@ -88,10 +88,7 @@ std::int64_t Workload::clone(Task& parent, const CloneRequest& request) {
                                 request.tls);
     child_tc->setReg(int_reg::Rax, gem5::RegVal{0});
     kernel_.set_context(*child);
-    if (!thread) {
-        Process& made = processes_[pid];
-        made.parent = old.tgid();
-    }
+    if (!thread) processes_[pid].parent = old.tgid();
 
     // As Linux: a bad address is not reported.
     const auto number = static_cast<std::uint32_t>(pid);
@@ -112,8 +109,7 @@ std::int64_t Workload::clone(Task& parent, const CloneRequest& request) {
     return static_cast<std::int64_t>(pid);
 }
 
-void Workload::end_process(Task& task, int code, int signal) {
-    const std::uint64_t pid = task.process()->tgid();
+void Workload::end_process(std::uint64_t pid, int code, int signal, Task* calling) {
     Process& process = processes_.at(pid);
     if (!process.ending) {
         process.ending = true;
@@ -121,11 +117,11 @@ void Workload::end_process(Task& task, int code, int signal) {
         process.signal = signal;
     }
     const int reported = signal != 0 ? 128 + signal : code;  // as a shell reports a signal
-    for (Task* other : kernel_.tasks()) {
-        if (other == &task || other->process()->tgid() != pid || other->die) continue;
-        end_elsewhere(*other, reported);
+    for (Task* task : kernel_.tasks()) {
+        if (task == calling || task->process()->tgid() != pid || task->die) continue;
+        end_elsewhere(*task, reported);
     }
-    end_thread(task, reported);
+    if (calling) end_thread(*calling, reported);
 }
 
 // Ends a task that is not the one whose system call this is.
@@ -243,19 +239,10 @@ Workload::Result Workload::kill(Task& task, std::uint64_t pid, std::uint64_t sig
     // A process that has ended and was not waited for can still be named.
     if (!target) return processes_.count(static_cast<std::uint64_t>(whom)) ? 0 : -ESRCH;
     if (number == 0 || engine::harmless(number)) return 0;
-    const bool self = target->process()->tgid() == task.process()->tgid();
-    if (self) {
-        end_process(task, 0, number);
-        return std::nullopt;
-    }
-    Process& killed = processes_.at(target->process()->tgid());
-    if (killed.ending) return 0;
-    killed.ending = true;
-    killed.signal = number;
     const std::uint64_t victim = target->process()->tgid();
-    for (Task* other : kernel_.tasks()) {
-        if (other->process()->tgid() == victim) end_elsewhere(*other, 128 + number);
-    }
+    const bool self = victim == task.process()->tgid();
+    end_process(victim, 0, number, self ? &task : nullptr);
+    if (self) return std::nullopt;
     return 0;
 }
 
