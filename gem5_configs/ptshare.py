@@ -28,11 +28,12 @@ from m5.objects import Process, RedirectPath, Root
 
 from ptshare_plugin import config, spec, workloads
 from ptshare_plugin.errors import UserError
+from ptshare_plugin.gem5_engine import ERROR
+from ptshare_plugin.gem5_stats import RECORD
 from ptshare_plugin.machine import KEYS, flatten
 from ptshare_plugin.units import parse_size
 
 BUILT = HERE.parent / "build"
-RECORD = "ptshare.json"
 FIRST_PID = 1000
 ROI_BEGINS = "ptshare: the region of interest begins"
 ROI_ENDS = "ptshare: the region of interest ends"
@@ -238,7 +239,7 @@ def main() -> int:
         if not args.stock:
             board.load_module()
     except (UserError, board.BoardError) as error:
-        print(f"ptshare.py: error: {error}", file=sys.stderr)
+        print(f"{ERROR}{error}", file=sys.stderr)
         return 2
     if args.debug:
         m5.debug.flags["Ptshare"].enable()
@@ -282,7 +283,7 @@ def main() -> int:
     if "last active thread context" not in cause:
         if cause == AT_LIMIT:
             cause = "all processes wait, for ever"
-        print(f"ptshare.py: error: the simulation ended early: {cause}", file=sys.stderr)
+        print(f"{ERROR}the simulation ended early: {cause}", file=sys.stderr)
         return 1
     if args.workload in workloads.KILLS_ITSELF and args.procs > 1:
         statuses, code = statuses[:-1], 0

@@ -42,10 +42,10 @@ from m5.objects import (
     X86TimingSimpleCPU,
 )
 
+from ptshare_plugin.gem5_engine import MODULE
 from ptshare_plugin.machine import flatten
 
 CPUS = {"atomic": X86AtomicSimpleCPU, "timing": X86TimingSimpleCPU, "o3": X86O3CPU}
-MODULE = Path(__file__).resolve().parent.parent / "build" / "gem5" / "ptshare_gem5.so"
 HOW_TO_BUILD = "build it with: scons -f SConstruct.local"
 
 

@@ -1,4 +1,7 @@
-"""The gem5 engine: one run of ``gem5.opt gem5_configs/ptshare.py`` as a process of its own."""
+"""The gem5 engine: one run of ``gem5.opt gem5_configs/ptshare.py`` as a process of its own.
+
+That script, inside gem5, imports this for what both must know: standard library only.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
 _SOURCE = Path(__file__).resolve().parent.parent
 _SCRIPT = _SOURCE / "gem5_configs" / "ptshare.py"
 MODULE = _SOURCE / "build" / "gem5" / "ptshare_gem5.so"
-_ERROR = "ptshare.py: error: "
+"""Where ``SConstruct.local`` leaves the module."""
+ERROR = "ptshare.py: error: "
+"""How ``gem5_configs/ptshare.py`` begins the line that says what is wrong."""
 _LOOK_SECONDS = 0.05
 
 
@@ -111,8 +116,8 @@ def _gem5(command: list[str], progress: Progress) -> tuple[int, str, int]:
 def _told(output: str) -> str | None:
     """What ``gem5_configs/ptshare.py`` says is wrong."""
     for line in output.splitlines():
-        if line.startswith(_ERROR):
-            return line.removeprefix(_ERROR)
+        if line.startswith(ERROR):
+            return line.removeprefix(ERROR)
     return None
 
 

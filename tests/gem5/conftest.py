@@ -44,7 +44,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def gem5(tmp_path: Path) -> Callable[..., Gem5Run]:
     """Run ``gem5_configs/ptshare.py`` with options."""
 
-    def run(*options: str) -> Gem5Run:
+    def run(*options: str | Path) -> Gem5Run:
         folder = tmp_path / f"m5out{len(list(tmp_path.iterdir()))}"
         done = subprocess.run(
             [

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from gem5_runs import Gem5, Gem5Run, compiled
+from compiler import compiled
+from gem5_runs import Gem5, Gem5Run
 
 RUN = (
     *("--workload", "scan", "--work", "2", "--region", "2MiB", "--procs", "2"),

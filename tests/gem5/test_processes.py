@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from gem5_runs import Gem5, compiled
+from compiler import compiled
+from gem5_runs import Gem5
 
 ANSWERS = Path(__file__).parents[1] / "engine" / "linux_answers.c"
 # Left out is what gem5 itself does not do: sleep, exec, futexes between processes, CPU exceptions,
@@ -25,9 +26,7 @@ CASES = (
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    binary = tmp_path_factory.mktemp("answers") / "answers"
-    subprocess.run(["cc", "-O1", "-static", "-no-pie", "-o", binary, ANSWERS], check=True)
-    return binary
+    return compiled(tmp_path_factory.mktemp("answers"), ANSWERS.read_text())
 
 
 @pytest.mark.parametrize("cpu", ["timing", "o3"])
@@ -43,7 +42,7 @@ def test_the_answers_are_those_of_linux(
         [answers, case, tmp_path / "native"], capture_output=True, text=True, timeout=60, check=True
     )
     done = gem5(
-        *("--program", str(answers), "--procs", "1", "--cores", "4", "--cpu", cpu),
+        *("--program", answers, "--procs", "1", "--cores", "4", "--cpu", cpu),
         *("--", case, str(tmp_path / "simulated")),
     )
     assert done.returncode == 0, done.output

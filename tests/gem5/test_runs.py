@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from gem5_runs import SCRIPT, Gem5, Gem5Run, compiled
+from compiler import compiled
+from gem5_runs import SCRIPT, Gem5, Gem5Run
 
 from ptshare_plugin import gem5_engine
 
@@ -96,13 +97,13 @@ int main(int argc, char** argv) {
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> str:
+def own(tmp_path: Path) -> Path:
     """A program of the C library, without marks: stock gem5 does not know those."""
     return compiled(tmp_path, OWN)
 
 
 @pytest.mark.parametrize("cpu", ["atomic", "timing", "o3"])
-def test_private_changes_no_output_against_stock_gem5(gem5: Gem5, own: str, cpu: str) -> None:
+def test_private_changes_no_output_against_stock_gem5(gem5: Gem5, own: Path, cpu: str) -> None:
     common = ("--program", own, "--procs", "1", "--cpu", cpu)
     with_module = gem5(*common, "--policy", "private", "--", "2000")
     stock = gem5(*common, "--stock", "--", "2000")
@@ -231,10 +232,12 @@ print("ended:", m5.simulate().getCause(), [system.kernel.status(n) for n in rang
 """
 
 
-def test_the_board_serves_another_script(gem5: Gem5, own: str, tmp_path: Path) -> None:
+def test_the_board_serves_another_script(gem5: Gem5, own: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     configs = SCRIPT.parent
-    script.write_text(BOARD.format(configs=str(configs), root=str(configs.parent), program=own))
+    script.write_text(
+        BOARD.format(configs=str(configs), root=str(configs.parent), program=str(own))
+    )
     done = subprocess.run(
         ["gem5.opt", "-q", "-d", tmp_path / "out", script], capture_output=True, text=True
     )

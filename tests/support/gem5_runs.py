@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +35,3 @@ class Gem5Run:
 
 
 Gem5 = Callable[..., Gem5Run]
-
-
-def compiled(tmp_path: Path, source: str) -> str:
-    """A static program of C source."""
-    text, binary = tmp_path / "program.c", tmp_path / "program"
-    text.write_text(source)
-    subprocess.run(["cc", "-O1", "-static", "-no-pie", "-o", binary, text], check=True)
-    return str(binary)
