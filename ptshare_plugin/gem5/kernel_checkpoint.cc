@@ -1,8 +1,5 @@
 // Checkpoints: core's state goes to a file of its own in gem5's checkpoint folder; what is charged
 // to whom stands in the object's section. TLBs start empty, as gem5's caches do.
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <fstream>
 #include <vector>
 

@@ -5,7 +5,6 @@
 
 #include "arch/x86/faults.hh"
 #include "base/logging.hh"
-#include "debug/Ptshare.hh"
 #include "gem5/fault.hh"
 #include "gem5/kernel.hh"
 #include "gem5/tlb.hh"
