@@ -266,6 +266,7 @@ def main() -> int:
         "dumps": labels,
         "first_pid": FIRST_PID,
         "statuses": statuses,
+        "samples": [] if args.stock else system.kernel.samples(),
         "gem5": _m5.core.gem5Version,
         "compiled": _m5.core.compileDate,
         "config": flatten(machine),

@@ -104,7 +104,10 @@ def run(
     program: ProgramArg,
     args: ArgsArg = None,
     engine: EngineOpt = "embedded",
-    policy: Annotated[str, typer.Option("--policy", help="Sharing policy.")] = "ptshare",
+    policy: Annotated[
+        str | None,
+        typer.Option("--policy", help="Sharing policy.  [default: ptshare; on linux private]"),
+    ] = None,
     procs: ProcsOpt = 4,
     cores: CoresOpt = None,
     region: RegionOpt = "64MiB",
@@ -121,9 +124,10 @@ def run(
     from contextlib import nullcontext
     from pathlib import Path
 
-    from ptshare_plugin import compare, folders, tables
+    from ptshare_plugin import compare, engines, folders, tables
     from ptshare_plugin.run import execute, write
 
+    policy = policy or engines.get(engine).default_policy
     (spec,) = _specs(
         program,
         args,

@@ -8,7 +8,7 @@ import importlib.util
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +17,9 @@ from ptshare_plugin.errors import EXIT_USAGE, UserError, nearest
 
 if TYPE_CHECKING:
     from ptshare_plugin.spec import RunSpec
+
+Statistic = tuple[int, str, int | float]
+"""Process index (or -1: machine, or sum), metric, value."""
 
 Progress = Callable[[int, int], None]
 """Called now and then with the instructions and cycles simulated so far."""
@@ -63,19 +66,65 @@ class ProcessResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """What a process had when it made a mark: the same figures from the model and from Linux.
+
+    :param rank: started process that it is, or descends from.
+    :param process: 0 for the started one, 1, 2, ... for those it and its children forked.
+    :param mark: argument of the mark's system call; 1 begins the region of interest, 2 ends it.
+    :param vm_pte_bytes: page tables below the PGD, a shared one for each that links it (VmPTE).
+    :param minor_faults: of the thread, since its fork or since its program was loaded.
+    :param huge_bytes: of hugetlbfs pages, which do not count as resident.
+    """
+
+    rank: int
+    process: int
+    mark: int
+    vm_pte_bytes: int
+    rss_anon_bytes: int
+    rss_file_bytes: int
+    minor_faults: int
+    huge_bytes: int = 0
+
+
+def mark_statistics(samples: Iterable[Sample]) -> list[Statistic]:
+    """Rows of what each started process had at its first begin mark and its last end mark."""
+    first_begin: dict[int, Sample] = {}
+    last_end: dict[int, Sample] = {}
+    for sample in samples:
+        if sample.process == 0 and sample.mark == 1:
+            first_begin.setdefault(sample.rank, sample)
+        elif sample.process == 0 and sample.mark == 2:
+            last_end[sample.rank] = sample
+    rows: list[Statistic] = []
+    for mark, found in (("begin", first_begin), ("end", last_end)):
+        for rank, sample in found.items():
+            rows += [
+                (rank, f"vm.pte_bytes.{mark}", sample.vm_pte_bytes),
+                (rank, f"vm.rss_anon_bytes.{mark}", sample.rss_anon_bytes),
+                (rank, f"vm.rss_file_bytes.{mark}", sample.rss_file_bytes),
+                (rank, f"vm.huge_bytes.{mark}", sample.huge_bytes),
+            ]
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """What an engine hands back.
 
     :param processes: in rank order; processes that these forked follow.
-    :param statistics: process index (or -1: machine, or sum), raw metric name, value.
     :param versions: of what the engine used.
+    :param samples: what processes had at their marks, in the order in which they made them.
+    :param settings: of the real machine that the figures depend on; empty for a simulated one.
     """
 
     processes: list[ProcessResult]
-    statistics: list[tuple[int, str, int | float]]
+    statistics: list[Statistic]
     seconds: float
     peak_rss_bytes: int
     versions: dict[str, str] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    settings: dict[str, str | int] = field(default_factory=dict)
 
 
 class Engine(Protocol):
@@ -83,6 +132,7 @@ class Engine(Protocol):
 
     name: str
     description: str
+    default_policy: str
 
     def missing(self) -> str | None:
         """What this machine lacks to use it, in one line; None when nothing."""
@@ -99,6 +149,7 @@ class EmbeddedEngine:
 
     name = "embedded"
     description = "core and MMU model, programs executed by Unicorn"
+    default_policy = "ptshare"
 
     def missing(self) -> str | None:
         """One of: the extension module, the Unicorn package, its shared library."""
@@ -147,7 +198,8 @@ class EmbeddedEngine:
             while not simulation.step(_STEP):
                 progress(simulation.instructions, simulation.cycles)
             processes = [ProcessResult(*result) for result in simulation.results()]
-            statistics = simulation.statistics()
+            samples = [Sample(*row) for row in simulation.samples()]
+            statistics = simulation.statistics() + mark_statistics(samples)
         except (ValueError, RuntimeError) as error:
             raise UserError(f"engine embedded: {error}") from error
         except MemoryError as error:
@@ -158,35 +210,16 @@ class EmbeddedEngine:
             seconds=time.perf_counter() - start,
             peak_rss_bytes=_peak_rss(),
             versions={"unicorn": importlib.metadata.version("unicorn")},
+            samples=samples,
         )
-
-
-class _LaterEngine:
-    """An engine that this version does not have; named so that ``doctor`` can say so."""
-
-    def __init__(self, name: str, description: str) -> None:
-        self.name = name
-        self.description = description
-
-    def missing(self) -> str | None:
-        return "not in this version of ptshare"
-
-    def policies(self) -> list[tuple[str, str]]:
-        return []
-
-    def run(self, spec: RunSpec, progress: Progress) -> RunResult:
-        raise UserError(f"engine {self.name}: {self.missing()}")
 
 
 def all_engines() -> tuple[Engine, ...]:
     """Every engine, whether this machine has it or not."""
     from ptshare_plugin.gem5_engine import Gem5Engine  # which needs the types above
+    from ptshare_plugin.linux.engine import LinuxEngine
 
-    return (
-        EmbeddedEngine(),
-        Gem5Engine(),
-        _LaterEngine("linux", "real processes on this machine's kernel"),
-    )
+    return (EmbeddedEngine(), Gem5Engine(), LinuxEngine())
 
 
 def get(name: str) -> Engine:
@@ -202,6 +235,15 @@ def get(name: str) -> Engine:
     if lack is not None:
         raise UserError(f"engine {name}: {lack}")
     return engines[name]
+
+
+def helper(name: str) -> Path:
+    """A program of the Linux engine, beside the extension module; a UserError when not built."""
+    spec = importlib.util.find_spec("ptshare_plugin._core")
+    place = Path(spec.origin).parent / "linux" / name if spec and spec.origin else Path(name)
+    if not place.is_file():
+        raise UserError(f"the helper program {name} is not built: run 'pip install -e .'")
+    return place
 
 
 def unicorn_library() -> Path:

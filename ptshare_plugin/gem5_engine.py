@@ -34,6 +34,7 @@ class Gem5Engine:
 
     name = "gem5"
     description = "gem5's syscall emulation with core as a plugin"
+    default_policy = "ptshare"
 
     def missing(self) -> str | None:
         """One of: gem5, ptshare's source folder, the module built for gem5."""
@@ -72,6 +73,7 @@ class Gem5Engine:
                 statistics=gem5_stats.statistics(folder, record),
                 seconds=seconds,
                 peak_rss_bytes=peak,
+                samples=gem5_stats.samples(record),
                 versions={"gem5": record["gem5"], "gem5_compiled": record["compiled"]},
             )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ptshare_plugin import metrics
-from ptshare_plugin.engines import ProcessResult
+from ptshare_plugin.engines import ProcessResult, Sample, Statistic, mark_statistics
 from ptshare_plugin.errors import UserError, os_reason
 from ptshare_plugin.files import read_json
 from ptshare_plugin.metrics import ALL
@@ -18,8 +18,6 @@ from ptshare_plugin.spec import IDENTITY, identity_hash
 # What PtshareKernel.status gives for a process that has not ended.
 _RUNNING = -1000
 RECORD, STATS_TXT = "ptshare.json", "stats.txt"
-
-Row = tuple[int, str, int | float]
 
 _BEGIN, _END = "---------- Begin", "---------- End"
 _LINE = re.compile(r"^(\S+)\s+(-?[0-9.e+-]+|nan|inf)\s")
@@ -62,14 +60,14 @@ def dumps(path: Path) -> list[dict[str, float]]:
     return found
 
 
-def statistics(folder: Path, record: Mapping[str, Any]) -> list[Row]:
+def statistics(folder: Path, record: Mapping[str, Any]) -> list[Statistic]:
     """Raw metrics of the run in ``folder``, as an engine gives them."""
     path = folder / STATS_TXT
     parts = dumps(path)
     labels = record["dumps"]
     if len(parts) != len(labels):
         raise UserError(f"{path}: {len(parts)} dumps where {RECORD} has {len(labels)}")
-    rows = list(_own(parts))
+    rows = [*_own(parts), *mark_statistics(samples(record))]
     rows += _caches(parts, record, "")
     inside = [part for part, label in zip(parts, labels, strict=True) if label == "roi"]
     if inside:
@@ -77,7 +75,12 @@ def statistics(folder: Path, record: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def _own(parts: list[dict[str, float]]) -> Iterator[Row]:
+def samples(record: Mapping[str, Any]) -> list[Sample]:
+    """What processes had at their marks."""
+    return [Sample(*row) for row in record.get("samples", [])]  # older folders have none
+
+
+def _own(parts: list[dict[str, float]]) -> Iterator[Statistic]:
     """What ptshare's kernel object counts.
 
     Values of a process start anew at each dump; its region of interest and the machine's do not.
@@ -95,7 +98,9 @@ def _own(parts: list[dict[str, float]]) -> Iterator[Row]:
         yield (ALL if process is None else int(process), metric, _number(value))
 
 
-def _caches(parts: list[dict[str, float]], record: Mapping[str, Any], prefix: str) -> Iterator[Row]:
+def _caches(
+    parts: list[dict[str, float]], record: Mapping[str, Any], prefix: str
+) -> Iterator[Statistic]:
     """Accesses and misses of the caches, those of a CPU for the process that started on it."""
     procs, cores = int(record["procs"]), int(record["cores"])
     for part, level in _CACHES.items():

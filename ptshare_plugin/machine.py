@@ -155,6 +155,9 @@ class Kernel:
     dirty_tracking: bool = _key(
         "", "Shared file pages start read-only; a write faults (ext4: true, tmpfs: false)"
     )
+    pt_reclaim: bool = _key(
+        "", "MADV_DONTNEED frees the PTE tables that it covers (CONFIG_PT_RECLAIM, Linux 6.14)"
+    )
     memory_bytes: int = _key("bytes", "Simulated physical memory", 16 * MIB, 1 << 46)
 
 

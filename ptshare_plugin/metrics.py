@@ -62,8 +62,12 @@ def registry() -> dict[str, Metric]:
     ]
     metrics += [_inside_roi(metric) for metric in metrics]
     metrics += [
+        Metric(*row, scope="process", aggregation="sum")
+        for row in (*vocabulary.AT_MARKS, *vocabulary.LINUX)
+    ]
+    metrics += [
         Metric(*row, scope="machine", aggregation=_machine_aggregation(row[0], row[3]))
-        for row in vocabulary.MACHINE
+        for row in (*vocabulary.MACHINE, *vocabulary.LINUX_MACHINE)
     ]
     metrics += [
         Metric(*row[:4], scope="machine", aggregation="formula", formula=row[4])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import platform
@@ -89,6 +90,8 @@ class Run:
             "overrides": list(self.spec.overrides),
             **self.spec.identity(),
             "failed": len(self.failures()),
+            "settings": self.result.settings,
+            "marks": [dataclasses.asdict(sample) for sample in self.result.samples],
             "processes": [
                 {"pid": process.pid, "status": process.status, "note": process.note}
                 for process in self.result.processes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,14 +55,15 @@ class RunSpec:
     overrides: tuple[str, ...]
     config: Machine
 
-    def argv(self, rank: int) -> list[str]:
-        """Command line of process ``rank``."""
+    def argv(self, rank: int, file: str = workloads.FILE_PATH) -> list[str]:
+        """Command line of process ``rank``; ``file`` is that of a workload's region."""
         own = workloads.own_arguments(
             self.args, rank=rank, procs=self.procs, seed=self.seed, region=self.region
         )
         if self.workload is None:
             return [self.program.name, *own]
         given = workloads.arguments(
+            file=file,
             region=self.region,
             share=self.share,
             rank=rank,
@@ -115,7 +117,12 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
 
 
 def default_cores(procs: int, engine: str) -> int:
-    """As many cores as processes, 16 at most; gem5 runs each process on a core of its own."""
+    """As many cores as processes, 16 at most; gem5 runs each process on a core of its own.
+
+    Linux has the CPUs that it has.
+    """
+    if engine == "linux":
+        return min(procs, len(os.sched_getaffinity(0)))
     return procs if engine == "gem5" else min(procs, _DEFAULT_MAX_CORES)
 
 

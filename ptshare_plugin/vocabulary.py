@@ -92,6 +92,45 @@ PROCESS: list[Row] = [
     ("cycles.switch", "cycles", "core", "Switches between processes"),
 ]
 
+# What each started process has at its first begin mark and its last end mark; no roi. twin.
+AT_MARKS: list[Row] = [
+    row
+    for mark in ("begin", "end")
+    for row in (
+        (
+            f"vm.pte_bytes.{mark}",
+            "bytes",
+            "page_tables",
+            f"Page tables at the {mark} mark as VmPTE counts: without the PGD, those that are "
+            "shared for each that links them",
+        ),
+        (
+            f"vm.rss_anon_bytes.{mark}",
+            "bytes",
+            "memory",
+            f"Resident anonymous pages at the {mark} mark",
+        ),
+        (f"vm.rss_file_bytes.{mark}", "bytes", "memory", f"Resident file pages at the {mark} mark"),
+        (f"vm.huge_bytes.{mark}", "bytes", "memory", f"Mapped hugetlbfs pages at the {mark} mark"),
+    )
+]
+
+# What Linux alone counts: for each process, and for the machine.
+LINUX: list[Row] = [
+    ("fault.major", "count", "kernel", "Faults that waited for input, counted by real Linux"),
+    ("time.user", "seconds", "core", "CPU time in the program, measured by real Linux"),
+    ("time.system", "seconds", "core", "CPU time in the kernel, measured by real Linux"),
+]
+LINUX_MACHINE: list[Row] = [
+    (
+        "pt.machine_growth",
+        "bytes",
+        "page_tables",
+        "Growth of PageTables of /proc/meminfo from before the start to the end mark: the whole "
+        "machine's tables, PGDs included, each counted once",
+    ),
+]
+
 # The same, for the machine as a whole. None of these has a roi. twin.
 MACHINE: list[Row] = [
     ("pt.bytes", "bytes", "page_tables", "Page-table pages in use at their peak, in bytes"),

@@ -89,12 +89,19 @@ def describe(name: str) -> Workload:
 
 
 def arguments(
-    *, region: int, share: bool, rank: int, procs: int, seed: int, work: int | None
+    *,
+    region: int,
+    share: bool,
+    rank: int,
+    procs: int,
+    seed: int,
+    work: int | None,
+    file: str = FILE_PATH,
 ) -> list[str]:
     """Command line of one rank, without the program's name and the user's extra arguments."""
     args = [
         "--file",
-        FILE_PATH,
+        file,
         "--size",
         str(region),
         "--addr",

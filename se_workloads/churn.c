@@ -10,7 +10,7 @@
 WORKLOAD("churn", "ranks attach, touch and leave in varied order, the last one is killed", 3,
          "rounds");
 static u64 touched = 256;
-const struct Extra extras[] = {{"--pages", &touched, 1, 1UL << 34}, {0}};
+const struct Extra extras[] = {{"--pages", &touched, 1, 1UL << 34, 0}, {0}};
 
 // The turn of this rank: a permutation of the ranks, another one for each round and half.
 static u64 my_turn(u64 round, u64 half) {

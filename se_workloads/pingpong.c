@@ -6,7 +6,7 @@
 
 WORKLOAD("pingpong", "ranks write in turn, the others read and verify", 8, "turns");
 static u64 window = 64;
-const struct Extra extras[] = {{"--pages", &window, 1, 1UL << 34}, {0}};
+const struct Extra extras[] = {{"--pages", &window, 1, 1UL << 34, 0}, {0}};
 
 void run(void) {
     setup();

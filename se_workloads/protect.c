@@ -8,7 +8,7 @@
 
 WORKLOAD("protect", "one rank flips the protection of the region between rounds", 4, "rounds");
 static u64 piece = 65536;
-const struct Extra extras[] = {{"--piece", &piece, PAGE_SIZE, 1UL << 40}, {0}};
+const struct Extra extras[] = {{"--piece", &piece, PAGE_SIZE, 1UL << 40, 0}, {0}};
 
 static void set_protection(int prot) {
     for (u64 at = 0; at < options.size; at += 2 * piece) {

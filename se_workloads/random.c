@@ -7,7 +7,7 @@
 
 WORKLOAD("random", "reads and writes words all over the region, uniformly", 200000, "accesses");
 static u64 writes = 20;
-const struct Extra extras[] = {{"--writes", &writes, 0, 100}, {0}};
+const struct Extra extras[] = {{"--writes", &writes, 0, 100, 0}, {0}};
 
 // The linear congruential generator of MMIX (Knuth, TAOCP volume 2, 3.3.4): two instructions, and
 // its upper bits, which select the word, are good.

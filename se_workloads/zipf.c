@@ -9,7 +9,7 @@
 WORKLOAD("zipf", "visits pages as a database's buffer cache does, few of them very often", 50000,
          "visits");
 static u64 writes = 10;
-const struct Extra extras[] = {{"--writes", &writes, 0, 100}, {0}};
+const struct Extra extras[] = {{"--writes", &writes, 0, 100, 0}, {0}};
 
 #define FRACTION_BITS 10
 static u32 powers[1 << FRACTION_BITS];  // 2^(i / 1024) in 1.31 fixed point

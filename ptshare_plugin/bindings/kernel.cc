@@ -351,12 +351,13 @@ void bind_kernel(nb::module_& module) {
         .def(
             "__init__",
             [](Model* self, const std::string& policy, std::uint64_t memory_bytes, unsigned levels,
-               std::uint64_t fault_around_bytes, bool dirty_tracking) {
-                new (self)
-                    Model(policy, {memory_bytes, levels, fault_around_bytes, dirty_tracking, 1});
+               std::uint64_t fault_around_bytes, bool dirty_tracking, bool pt_reclaim) {
+                new (self) Model(policy, {memory_bytes, levels, fault_around_bytes, dirty_tracking,
+                                          pt_reclaim, 1});
             },
             nb::arg("policy"), nb::arg("memory_bytes"), nb::arg("levels") = 4,
-            nb::arg("fault_around_bytes") = kPageSize, nb::arg("dirty_tracking") = false)
+            nb::arg("fault_around_bytes") = kPageSize, nb::arg("dirty_tracking") = false,
+            nb::arg("pt_reclaim") = false)
 
         .def("create_mm", [](Model& self) { return self.kernel().create_mm().id.value; })
         .def(

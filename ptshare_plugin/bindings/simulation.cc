@@ -60,6 +60,18 @@ std::size_t add_program(Simulation& simulation, const std::string& name, nb::byt
                                   VirtAddr(phdr), phentsize, phnum);
 }
 
+using SampleRow =
+    std::tuple<int, int, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t>;
+
+std::vector<SampleRow> samples(const Simulation& simulation) {
+    std::vector<SampleRow> rows;
+    for (const engine::Sample& s : simulation.samples()) {
+        rows.emplace_back(s.rank, s.process, s.mark, s.vm_pte_bytes, s.rss_anon_bytes,
+                          s.rss_file_bytes, s.minor_faults);
+    }
+    return rows;
+}
+
 nb::list results(const Simulation& simulation) {
     nb::list list;
     for (const engine::Rank& rank : simulation.ranks()) {
@@ -93,7 +105,8 @@ void bind_simulation(nb::module_& module) {
         .def_prop_ro("instructions", &Simulation::instructions)
         .def_prop_ro("cycles", &Simulation::cycles)
         .def("results", &results)
-        .def("statistics", &statistics);
+        .def("statistics", &statistics)
+        .def("samples", &samples);
 
     module.def("policies", [] {
         std::vector<std::pair<std::string, std::string>> list;

@@ -7,6 +7,9 @@ namespace ptshare {
 
 namespace {
 
+// [vvar], [vvar_vclock] and [vdso] of Linux 6.18. A program is not told of them (no
+// AT_SYSINFO_EHDR), so they only take their room.
+constexpr std::uint64_t kVdsoBytes = 8 * kPageSize;
 constexpr std::uint64_t kInitialStack = 132 * 1024;  // Linux: setup_arg_pages' 128 KiB and a page
 
 void map(Kernel& kernel, Mm& mm, const MapRequest& request, const File& program) {
@@ -54,6 +57,8 @@ void map_segment(Kernel& kernel, Mm& mm, const std::shared_ptr<File>& file, cons
 
 void map_program(Kernel& kernel, Mm& mm, const std::shared_ptr<File>& file,
                  const std::vector<Segment>& segments, const ClearUser& clear) {
+    // As after any earlier start of the program: its pages wait in the page cache.
+    for (std::uint64_t i = 0; i < file->pages(); ++i) file->page(i);
     VirtAddr heap(0);
     for (const Segment& segment : segments) {
         map_segment(kernel, mm, file, segment, clear);
@@ -67,6 +72,14 @@ void map_program(Kernel& kernel, Mm& mm, const std::shared_ptr<File>& file,
     stack.prot = kProtRead | kProtWrite;
     stack.flags = kMapPrivate | kMapAnonymous | kMapFixed | kMapGrowsDown;
     map(kernel, mm, stack, *file);
+    Vma vdso;
+    vdso.end = kernel.mmap_base();
+    vdso.start = VirtAddr(vdso.end.value - kVdsoBytes);
+    vdso.flags = kVmPfnMap;
+    if (mm.overlaps(vdso.start, vdso.end)) {
+        throw std::runtime_error(file->name() + ": a segment lies where the vdso goes");
+    }
+    mm.insert(std::move(vdso));
 }
 
 }  // namespace ptshare

@@ -77,12 +77,11 @@ void Kernel::destroy_host(HostMm& host) {
 
 void Kernel::copy_leaves(Mm& parent, Mm& child, const Vma& vma, bool& withdrew) {
     parent.table.for_each_leaf(vma.start, vma.end, [&](VirtAddr address, Pte pte, Level) {
-        map_page(child, vma, address, pte.without(Pte::kWrite));  // may run out of memory: first
+        // May run out of memory: first.
+        map_page(child, vma, address, pte.without(Pte::kWrite | Pte::kExclusive));
         if (frames_.use(pte.pfn()) == FrameUse::AnonPage) frames_.add_reference(pte.pfn());
-        if (pte.writable()) {
-            parent.table.replace(address, pte.without(Pte::kWrite));
-            withdrew = true;
-        }
+        withdrew |= pte.writable();
+        parent.table.replace(address, pte.without(Pte::kWrite | Pte::kExclusive));
         ++effects_.ptes_copied;
     });
 }
@@ -99,11 +98,18 @@ Mm& Kernel::fork(Mm& parent) {
     try {
         for (const auto& [start, vma] : parent.vmas) {
             Vma& copy = child.vmas.emplace(start, vma).first->second;
+            // userfaultfd stays with the parent (no UFFD_FEATURE_EVENT_FORK).
+            copy.flags &= ~kVmUffdWp;
+            if (copy.anon_vma != 0) {
+                copy.anon_vma = next_anon_vma_++;
+                copy.anon_inherited = true;
+            }
             if (vma.host) {
                 policy_->fork(*this, child, copy);
-            } else if (vma.has_anon) {
+            } else if (vma.anon_vma != 0 || vma.has(kVmPfnMap)) {
                 // Only memory with pages of its own: the rest can be faulted in again (the
-                // kernel's vma_needs_copy).
+                // kernel's vma_needs_copy). Tables come first, empty ones too.
+                child.table.copy_tables(parent.table, vma.start, vma.end);
                 copy_leaves(parent, child, vma, withdrew);
             }
         }

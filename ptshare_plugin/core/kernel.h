@@ -25,7 +25,8 @@ struct KernelConfig {
     std::uint64_t memory_bytes = 0;
     unsigned levels = 4;                   // of the page table: 4 or 5
     std::uint64_t fault_around_bytes = 0;  // a power of two, 4 KiB (off) to 2 MiB
-    bool dirty_tracking = false;    // shared file pages are mapped read-only until written (ext4)
+    bool dirty_tracking = false;  // shared file pages are mapped read-only until written (ext4)
+    bool pt_reclaim = false;  // MADV_DONTNEED frees PTE tables that it covers (CONFIG_PT_RECLAIM)
     std::uint64_t first_frame = 1;  // frames below are another's
 };
 
@@ -42,6 +43,8 @@ struct Effects {
     std::uint64_t ptes_changed = 0;  // by mprotect, munmap, madvise, mremap, truncate
     std::uint64_t ptes_copied = 0;   // by fork and by sharing over existing pages
     std::vector<FlushRequest> flushes;
+    // Faults that MAP_POPULATE took, in order; equal ones that follow each other are one item.
+    std::vector<RepeatedFault> populated;
 };
 
 // Running figures that no table walk can give.
@@ -86,6 +89,10 @@ class Kernel {
     MapResult mremap(Mm& mm, VirtAddr old_start, std::uint64_t old_length, std::uint64_t new_length,
                      std::uint64_t flags, VirtAddr new_start);
     Errno madvise(Mm& mm, VirtAddr start, std::uint64_t length, int advice);
+    // UFFDIO_REGISTER with UFFDIO_REGISTER_MODE_WP. Modelled is what it does when nothing is ever
+    // protected: no fault-around, and shared pages that were only read are mapped read-only. Of
+    // shared tables, the host's VMAs are registered, for all guests.
+    Errno userfault_register(Mm& mm, VirtAddr start, std::uint64_t length);
     // Moves the end of the heap; returns where it is afterwards.
     VirtAddr brk(Mm& mm, VirtAddr end);
 
@@ -128,7 +135,9 @@ class Kernel {
     const std::vector<std::weak_ptr<File>>& files() const { return files_; }
     const KernelConfig& config() const { return config_; }
     Pfn zero_page() const { return zero_page_; }
-    VirtAddr task_size() const { return VirtAddr(1ULL << 47); }
+    VirtAddr task_size() const { return VirtAddr((1ULL << 47) - kPageSize); }
+    // Below it mmap places what has no address (the kernel's mm->mmap_base).
+    VirtAddr mmap_base() const;
     const SharingPolicy& policy() const { return *policy_; }
 
   private:
@@ -148,6 +157,8 @@ class Kernel {
     void copy_leaves(Mm& parent, Mm& child, const Vma& vma, bool& withdrew);
     Vma* grow_stack(Mm& mm, VirtAddr address);
 
+    // Whether the first write to a page that was read must be seen (vma_wants_writenotify).
+    bool write_notify(const Vma& vma) const { return config_.dirty_tracking || vma.has(kVmUffdWp); }
     Pte leaf_for(const Vma& vma, Pfn pfn, bool writable) const;
     void map_page(Mm& mm, const Vma& vma, VirtAddr address, Pte pte);
     void drop_page(Mm& mm, Pte pte);
@@ -156,6 +167,8 @@ class Kernel {
     FaultResult fault_write_protected(Mm& mm, Vma& vma, VirtAddr address, Pte pte);
     std::uint64_t fault_around(Mm& mm, const Vma& vma, VirtAddr address);
     Pfn copy_of(Pfn from);
+    // The VMA is about to get a page of its own.
+    void prepare_anon(Mm& mm, Vma& vma);
 
     KernelConfig config_;
     std::unique_ptr<SharingPolicy> policy_;
@@ -168,6 +181,7 @@ class Kernel {
     std::vector<std::weak_ptr<File>> files_;      // all files ever made (restored: those alive)
     std::uint64_t next_mm_ = 1;
     std::uint64_t next_file_ = 1;
+    std::uint64_t next_anon_vma_ = 1;
     std::uint64_t rss_file_ = 0;  // sums over mms and hosts, for the peaks
     std::uint64_t rss_anon_ = 0;
     std::uint64_t seen_allocated_ = 0;  // table traffic already handed out as effects

@@ -10,6 +10,16 @@ namespace {
 
 // RLIMIT_STACK's usual soft limit.
 constexpr std::uint64_t kStackLimit = 8ULL << 20;
+// Of a page that this mm alone has, written.
+constexpr std::uint64_t kOwnDirty = Pte::kDirty | Pte::kExclusive;
+
+// Flags of a VMA after mprotect.
+std::uint64_t protected_flags(const Vma& vma, std::uint64_t prot) {
+    const std::uint64_t flags = (vma.flags & ~kVmProtMask) | prot;
+    if (vma.has(kVmShared)) return flags;
+    if (prot & kVmWrite) return flags | kVmAccount;
+    return !vma.file && vma.anon_vma == 0 ? flags & ~kVmAccount : flags;
+}
 
 }  // namespace
 
@@ -32,7 +42,7 @@ Pfn Kernel::copy_of(Pfn from) {
 }
 
 void Kernel::adopt_page(Mm& mm, const Vma& vma, VirtAddr address, Pte pte) {
-    const bool writable = !config_.dirty_tracking || pte.dirty();
+    const bool writable = !write_notify(vma) || pte.dirty();
     map_page(mm, vma, address, leaf_for(vma, pte.pfn(), writable).with(pte.bits() & Pte::kDirty));
     ++stats_.carried_pages;
     ++effects_.ptes_copied;
@@ -44,7 +54,9 @@ Vma* Kernel::grow_stack(Mm& mm, VirtAddr address) {
     if (above->end - address > kStackLimit) return nullptr;
     Vma grown = *above;
     mm.vmas.erase(grown.start);
-    grown.start = align_down(address, kPageSize);
+    const VirtAddr start = align_down(address, kPageSize);
+    grown.file_page -= (grown.start - start) >> kPageShift;
+    grown.start = start;
     return &mm.insert(std::move(grown));
 }
 
@@ -67,10 +79,35 @@ FaultResult Kernel::fault_in(Mm& mm, Vma& vma, VirtAddr address, Access access) 
     return fault_write_protected(mm, vma, page, leaf->pte);
 }
 
+// As __anon_vma_prepare: neighbours that could be one VMA but for their rights get one anon_vma, so
+// that they can be joined later. One that was inherited is not given on.
+void Kernel::prepare_anon(Mm& mm, Vma& vma) {
+    if (vma.anon_vma != 0) return;
+    const auto fits = [](const Vma* low, const Vma* high) {
+        return low && high && low->end == high->start && low->file == high->file &&
+               ((low->flags ^ high->flags) & ~kVmProtMask) == 0 &&
+               low->file_page_of(low->end) == high->file_page;
+    };
+    const Vma* const next = mm.after(vma.end);
+    const Vma* const before = mm.before(vma.start);
+    for (const Vma* near :
+         {fits(&vma, next) ? next : nullptr, fits(before, &vma) ? before : nullptr}) {
+        if (!near || near->anon_vma == 0 || near->anon_inherited) continue;
+        vma.anon_vma = near->anon_vma;
+        return;
+    }
+    vma.anon_vma = next_anon_vma_++;
+}
+
 FaultResult Kernel::fault_missing(Mm& mm, Vma& vma, VirtAddr address, Access access) {
     const bool write = access == Access::Write;
     const std::uint64_t index = vma.file_page_of(address);
-    if (vma.file && index >= vma.file->pages()) return FaultResult{FaultKind::Bus};
+    // As do_cow_fault, which prepares for the page before it looks for the file's.
+    if (write && !vma.has(kVmShared)) prepare_anon(mm, vma);
+    if (vma.file && index >= vma.file->pages()) {
+        mm.table.ensure_table(address, Level::Pmd);  // as Linux, which looks at the file after that
+        return FaultResult{FaultKind::Bus};
+    }
     // The table first: a page that it has no memory for would be lost.
     mm.table.ensure_pte_table(address, vma.share_requested);
     if (!vma.file) {
@@ -78,14 +115,12 @@ FaultResult Kernel::fault_missing(Mm& mm, Vma& vma, VirtAddr address, Access acc
             map_page(mm, vma, address, leaf_for(vma, zero_page_, false));
             return FaultResult{FaultKind::Anon};
         }
-        map_page(mm, vma, address, leaf_for(vma, copy_of(zero_page_), true).with(Pte::kDirty));
-        vma.has_anon = true;
+        map_page(mm, vma, address, leaf_for(vma, copy_of(zero_page_), true).with(kOwnDirty));
         return FaultResult{FaultKind::Anon};
     }
     if (write && !vma.has(kVmShared)) {
         const Pfn copy = copy_of(vma.file->page(index));
-        map_page(mm, vma, address, leaf_for(vma, copy, true).with(Pte::kDirty));
-        vma.has_anon = true;
+        map_page(mm, vma, address, leaf_for(vma, copy, true).with(kOwnDirty));
         return FaultResult{FaultKind::Cow};
     }
     FaultResult result{FaultKind::File};
@@ -93,7 +128,7 @@ FaultResult Kernel::fault_missing(Mm& mm, Vma& vma, VirtAddr address, Access acc
         result.around = fault_around(mm, vma, address);
         if (mm.table.leaf(address)) return result;
     }
-    const bool writable = vma.has(kVmShared) && (write || !config_.dirty_tracking);
+    const bool writable = vma.has(kVmShared) && (write || !write_notify(vma));
     const Pte pte = leaf_for(vma, vma.file->page(index), writable);
     map_page(mm, vma, address, write ? pte.with(Pte::kDirty) : pte);
     return result;
@@ -104,7 +139,7 @@ FaultResult Kernel::fault_missing(Mm& mm, Vma& vma, VirtAddr address, Access acc
 // VMA's edges and at the end of the PTE table.
 std::uint64_t Kernel::fault_around(Mm& mm, const Vma& vma, VirtAddr address) {
     const std::uint64_t window = config_.fault_around_bytes >> kPageShift;
-    if (window <= 1) return 0;
+    if (window <= 1 || vma.has(kVmUffdWp)) return 0;  // uffd_disable_fault_around
     const std::uint64_t pte_index = entry_index(address, Level::Pte);
     const std::uint64_t vma_index = (address - vma.start) >> kPageShift;
     const std::uint64_t from =
@@ -119,7 +154,7 @@ std::uint64_t Kernel::fault_around(Mm& mm, const Vma& vma, VirtAddr address) {
         if (index >= vma.file->pages()) break;
         const Pfn pfn = vma.file->cached(index);
         if (pfn == Pfn(0) || mm.table.leaf(at)) continue;
-        map_page(mm, vma, at, leaf_for(vma, pfn, vma.has(kVmShared) && !config_.dirty_tracking));
+        map_page(mm, vma, at, leaf_for(vma, pfn, vma.has(kVmShared) && !write_notify(vma)));
         if (at != address) ++mapped;
     }
     return mapped;
@@ -130,14 +165,15 @@ FaultResult Kernel::fault_write_protected(Mm& mm, Vma& vma, VirtAddr address, Pt
     const bool reuse = vma.has(kVmShared) ||
                        (frames_.use(pfn) == FrameUse::AnonPage && frames_.references(pfn) == 1);
     if (reuse) {
-        mm.table.replace(address, pte.with(Pte::kWrite | Pte::kDirty));
+        const std::uint64_t own = vma.has(kVmShared) ? Pte::kDirty : kOwnDirty;
+        mm.table.replace(address, pte.with(Pte::kWrite | own));
         return FaultResult{FaultKind::WriteProtect};
     }
+    prepare_anon(mm, vma);
     const Pfn copy = copy_of(pfn);
     drop_page(mm, pte);
-    mm.table.replace(address, leaf_for(vma, copy, true).with(Pte::kDirty));
+    mm.table.replace(address, leaf_for(vma, copy, true).with(kOwnDirty));
     count_page(mm, copy, 1);
-    vma.has_anon = true;
     request_flush({{{mm.id, address, address + kPageSize}}, false});
     return FaultResult{FaultKind::Cow};
 }
@@ -150,19 +186,25 @@ Kernel::ProtectResult Kernel::protect(Mm& mm, VirtAddr start, VirtAddr end, std:
             result.error = Errno::Access;
             return result;
         }
+        const Vma& whole = *mm.find(at);
+        const std::uint64_t flags = protected_flags(whole, prot);
+        if (flags == whole.flags) {  // as mprotect_fixup: pages and VMAs stay as they are
+            at = std::min(end, whole.end);
+            continue;
+        }
         mm.split(at);
         mm.split(end);
         Vma vma = *mm.find(at);
         at = vma.end;
-        vma.flags = (vma.flags & ~kVmProtMask) | prot;
+        vma.flags = flags;
         mm.table.for_each_leaf(vma.start, vma.end, [&](VirtAddr page, Pte old, Level level) {
             // A page may be written at once when nobody has to hear of it: a shared one that needs
-            // no dirty tracking, a private one that belongs to this mm alone.
+            // no dirty tracking, a private one that belongs to this mm alone. Registration with
+            // userfaultfd makes vma_wants_writenotify say no here, so that no page may.
             const bool writable = vma.has(kVmShared)
-                                      ? !config_.dirty_tracking || old.dirty()
-                                      : frames_.use(old.pfn()) == FrameUse::AnonPage &&
-                                            frames_.references(old.pfn()) == 1;
-            const Pte changed = leaf_for(vma, old.pfn(), writable).with(old.bits() & Pte::kDirty);
+                                      ? !vma.has(kVmUffdWp) && (!write_notify(vma) || old.dirty())
+                                      : (old.bits() & Pte::kExclusive) != 0;
+            const Pte changed = leaf_for(vma, old.pfn(), writable).with(old.bits() & kOwnDirty);
             if (changed.without(Pte::kAccessed) == old.without(Pte::kAccessed)) return;
             mm.table.replace(page, changed.with(old.bits() & Pte::kAccessed), level);
             ++effects_.ptes_changed;

@@ -7,8 +7,12 @@
 
 namespace ptshare {
 
+VirtAddr Kernel::mmap_base() const {
+    return task_size() - kStackGap;
+}
+
 VirtAddr Kernel::find_area(const Mm& mm, std::uint64_t length, std::uint64_t alignment) const {
-    VirtAddr top = task_size() - kStackGap;
+    VirtAddr top = mmap_base();
     for (auto it = mm.vmas.rbegin();; ++it) {
         const bool last = it == mm.vmas.rend();
         const VirtAddr bottom = last ? kLowest : std::max(kLowest, it->second.end);
@@ -27,6 +31,7 @@ std::uint64_t Kernel::vm_flags_of(const MapRequest& request) const {
     const bool shared = type == kMapShared || type == kMapSharedValidate;
     if (shared) flags |= kVmShared;
     if (request.flags & kMapGrowsDown) flags |= kVmGrowsDown;
+    if (!shared && (flags & kVmWrite)) flags |= kVmAccount;
     flags |= kVmMayRead | kVmMayExec;
     if (!request.file || !shared || request.file_writable) flags |= kVmMayWrite;
     return flags;
@@ -70,8 +75,9 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
     }
 
     const bool sharing = (request.flags & kMapSharedPt) != 0;
-    VirtAddr start = request.address;
+    VirtAddr start(0);
     if (fixed) {
+        start = request.address;
         if (!is_aligned(start.value, kPageSize)) return fail(Errno::Invalid);
         if (!valid_range(start, request.length, task_size())) return fail(Errno::NoMemory);
         if ((request.flags & kMapFixedNoReplace) && mm.overlaps(start, start + request.length)) {
@@ -92,7 +98,12 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
         } else if (place.preferred != VirtAddr(0) && is_free(place.preferred)) {
             start = place.preferred;
         } else {
-            start = find_area(mm, request.length, place.alignment);
+            // As thp_get_unmapped_area: memory that could have huge pages is aligned for them.
+            if (!request.file && !shared && is_aligned(request.length, kPmdSize)) {
+                const VirtAddr wide = find_area(mm, request.length + kPmdSize, kPageSize);
+                if (wide != VirtAddr(0)) start = align_down(wide + kPmdSize, kPmdSize);
+            }
+            if (start == VirtAddr(0)) start = find_area(mm, request.length, place.alignment);
             if (start == VirtAddr(0)) return fail(Errno::NoMemory);
         }
     }
@@ -121,7 +132,7 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
     vma.flags = vm_flags;
     vma.share_requested = sharing;
     vma.file = request.file;
-    vma.file_page = request.offset >> kPageShift;
+    vma.file_page = vma.file ? request.offset >> kPageShift : vpn_of(start).value;
     if (!vma.file && shared) {
         // Anonymous shared memory is a nameless file in the kernel too (shmem_zero_setup).
         vma.file = create_file("anonymous");
@@ -147,7 +158,13 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
         for (VirtAddr at = start; at < end; at = at + kPageSize) {
             const auto leaf = mm.table.leaf(at);
             if (leaf && leaf->pte.permits(access)) continue;
-            if (fault(mm, at, access).is_fatal()) break;  // as Linux: population is best effort
+            const FaultResult result = fault(mm, at, access);
+            if (result.is_fatal()) break;  // as Linux: population is best effort
+            auto& populated = effects_.populated;
+            if (populated.empty() || !(populated.back().result == result)) {
+                populated.push_back({result, 0});
+            }
+            ++populated.back().times;
         }
     }
     return MapResult{Errno::Ok, start};

@@ -12,6 +12,22 @@ namespace {
 constexpr std::uint64_t kMremapMayMove = 1;
 constexpr std::uint64_t kMremapFixed = 2;
 
+// As move_page_tables: tables for the new place wherever the old one has some, leaves or not, in
+// steps that stay within one PTE table on both sides.
+void make_tables_for_move(PageTable& table, VirtAddr from, std::uint64_t length, VirtAddr to,
+                          bool region) {
+    const auto left_in_table = [](VirtAddr at) { return kPmdSize - (at.value & (kPmdSize - 1)); };
+    for (std::uint64_t done = 0; done < length;) {
+        const VirtAddr old_at = from + done, new_at = to + done;
+        if (table.has_table(old_at, Level::Pte)) {
+            table.ensure_pte_table(new_at, region);
+        } else if (table.has_table(old_at, Level::Pmd)) {
+            table.ensure_table(new_at, Level::Pud);
+        }
+        done += std::min(left_in_table(old_at), left_in_table(new_at));
+    }
+}
+
 }  // namespace
 
 MapResult Kernel::mremap(Mm& mm, VirtAddr old_start, std::uint64_t old_length,
@@ -58,7 +74,7 @@ MapResult Kernel::mremap(Mm& mm, VirtAddr old_start, std::uint64_t old_length,
             Vma tail = *vma;
             tail.start = old_end;
             tail.end = grown_end;
-            if (tail.file) tail.file_page = vma->file_page_of(old_end);
+            tail.file_page = vma->file_page_of(old_end);
             mm.insert(std::move(tail));
             return MapResult{Errno::Ok, old_start};
         }
@@ -75,15 +91,14 @@ MapResult Kernel::mremap(Mm& mm, VirtAddr old_start, std::uint64_t old_length,
     Vma moved = *mm.find(old_start);
     moved.start = new_start;
     moved.end = new_start + new_length;
+    if (!moved.file && moved.anon_vma == 0) moved.file_page = vpn_of(new_start).value;  // copy_vma
+    moved.flags &= ~kVmUffdWp;  // as without UFFD_FEATURE_EVENT_REMAP
     std::vector<CarriedPage> pages;
     mm.table.for_each_leaf(old_start, moved_end, [&](VirtAddr address, Pte pte, Level) {
         pages.push_back({address, pte});
     });
     try {
-        for (const CarriedPage& page : pages) {
-            mm.table.ensure_pte_table(new_start + (page.address - old_start),
-                                      moved.share_requested);
-        }
+        make_tables_for_move(mm.table, old_start, old_length, new_start, moved.share_requested);
     } catch (const OutOfMemory&) {  // nothing has moved yet
         free_tables(mm, new_start, new_start + new_length);
         throw;
@@ -129,8 +144,10 @@ Errno Kernel::madvise(Mm& mm, VirtAddr start, std::uint64_t length, int advice) 
         if (advice == kDontNeed) {
             if (vma->host) {
                 policy_->discard(*this, mm, *vma, at, stop);
-            } else if (zap(mm, at, stop) != 0) {
-                request_flush({{{mm.id, at, stop}}, false});
+            } else {
+                const bool zapped = zap(mm, at, stop) != 0;
+                const bool freed = config_.pt_reclaim && mm.table.free_pte_tables(at, stop);
+                if (zapped || freed) request_flush({{{mm.id, at, stop}}, freed});
             }
         }
         at = stop;
@@ -138,9 +155,53 @@ Errno Kernel::madvise(Mm& mm, VirtAddr start, std::uint64_t length, int advice) 
     return hole ? Errno::NoMemory : Errno::Ok;
 }
 
+Errno Kernel::userfault_register(Mm& mm, VirtAddr start, std::uint64_t length) {
+    if (!is_aligned(start.value, kPageSize) || !is_aligned(length, kPageSize) || length == 0 ||
+        start < kLowest || !valid_range(start, length, task_size())) {
+        return Errno::Invalid;
+    }
+    const VirtAddr end = start + length;
+    // All or nothing: anonymous memory and tmpfs can be registered, other file systems cannot.
+    bool found = false;
+    for (const auto& [vma_start, vma] : mm.vmas) {
+        if (vma.end <= start || vma_start >= end) continue;
+        if (vma.file && config_.dirty_tracking) return Errno::Invalid;
+        if (!vma.has(kVmMayWrite)) return Errno::NotPermitted;
+        found = true;
+    }
+    if (!found) return Errno::Invalid;
+    const auto mark = [](Mm& in, VirtAddr from, VirtAddr to) {
+        for (VirtAddr at = from; at < to;) {
+            const Vma* vma = in.find(at);
+            if (!vma) vma = in.after(at);
+            if (!vma || vma->start >= to) break;
+            at = std::max(at, vma->start);
+            in.split(at);
+            in.split(to);
+            Vma changed = *in.find(at);
+            at = changed.end;
+            in.vmas.erase(changed.start);
+            changed.flags |= kVmUffdWp;
+            in.insert(std::move(changed));
+        }
+    };
+    std::vector<std::pair<VirtAddr, VirtAddr>> own;
+    for (const auto& [vma_start, vma] : mm.vmas) {
+        const VirtAddr from = std::max(start, vma_start);
+        const VirtAddr to = std::min(end, vma.end);
+        if (from >= to) continue;
+        if (vma.host) {
+            mark(vma.host->mm, vma.host->to_host(vma, from), vma.host->to_host(vma, to));
+        } else {
+            own.emplace_back(from, to);
+        }
+    }
+    for (const auto& [from, to] : own) mark(mm, from, to);
+    return Errno::Ok;
+}
+
 VirtAddr Kernel::brk(Mm& mm, VirtAddr end) {
-    if (mm.brk_start == VirtAddr(0) || end < mm.brk_start || end > task_size() - kStackGap)
-        return mm.brk;
+    if (mm.brk_start == VirtAddr(0) || end < mm.brk_start || end > mmap_base()) return mm.brk;
     const VirtAddr old_top = align_up(mm.brk, kPageSize);
     const VirtAddr new_top = align_up(end, kPageSize);
     if (new_top > old_top) {

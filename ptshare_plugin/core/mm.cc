@@ -6,12 +6,25 @@ namespace ptshare {
 
 namespace {
 
+// As is_mergeable_anon_vma.
+bool anon_mergeable(const Vma& low, const Vma& high) {
+    if (low.anon_vma == high.anon_vma) return true;
+    const Vma& with = low.anon_vma != 0 ? low : high;
+    const Vma& without = low.anon_vma != 0 ? high : low;
+    return without.anon_vma == 0 && !with.anon_inherited;
+}
+
 // Whether two neighbours could have been one mapping. Shared-PT VMAs never merge: each is one range
 // of one host.
 bool mergeable(const Vma& low, const Vma& high) {
     return low.end == high.start && low.flags == high.flags && low.file == high.file && !low.host &&
            !high.host && low.share_requested == high.share_requested &&
-           (!low.file || low.file_page_of(low.end) == high.file_page);
+           low.file_page_of(low.end) == high.file_page && anon_mergeable(low, high);
+}
+
+void join_anon(Vma& vma, const Vma& gone) {
+    if (vma.anon_vma == 0) vma.anon_vma = gone.anon_vma;
+    vma.anon_inherited |= gone.anon_inherited;
 }
 
 }  // namespace
@@ -56,7 +69,7 @@ void Mm::split(VirtAddr address) {
     if (!low || low->start == address) return;
     Vma high = *low;
     high.start = address;
-    if (high.file) high.file_page = low->file_page_of(address);
+    high.file_page = low->file_page_of(address);
     low->end = address;
     vmas.emplace(address, std::move(high));
 }
@@ -66,13 +79,13 @@ Vma& Mm::insert(Vma vma) {
     if (const auto next = std::next(it);
         next != vmas.end() && mergeable(it->second, next->second)) {
         it->second.end = next->second.end;
-        it->second.has_anon |= next->second.has_anon;
+        join_anon(it->second, next->second);
         vmas.erase(next);
     }
     if (it != vmas.begin()) {
         if (const auto prev = std::prev(it); mergeable(prev->second, it->second)) {
             prev->second.end = it->second.end;
-            prev->second.has_anon |= it->second.has_anon;
+            join_anon(prev->second, it->second);
             vmas.erase(it);
             it = prev;
         }

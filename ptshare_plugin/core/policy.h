@@ -56,6 +56,15 @@ struct FaultResult {
     std::uint64_t around = 0;  // further pages mapped by fault-around
 
     bool is_fatal() const { return kind == FaultKind::Segv || kind == FaultKind::Bus; }
+    friend bool operator==(const FaultResult& a, const FaultResult& b) {
+        return a.kind == b.kind && a.linked == b.linked && a.region == b.region &&
+               a.around == b.around;
+    }
+};
+
+struct RepeatedFault {
+    FaultResult result;
+    std::uint64_t times = 0;
 };
 
 // A page that was mapped where a shared mapping now comes (S5).

@@ -24,6 +24,9 @@ class Pte {
     // In an entry with P clear: the page is there, mprotect(PROT_NONE) took every right. Linux uses
     // the same bit (_PAGE_PROTNONE); hardware ignores it.
     static constexpr std::uint64_t kProtNone = 1ULL << 8;
+    // Ignored by hardware. In an anonymous page's leaf: no other mm has had the page since this one
+    // last wrote it (PageAnonExclusive, which Linux keeps with the page).
+    static constexpr std::uint64_t kExclusive = 1ULL << 9;
     static constexpr std::uint64_t kNoExecute = 1ULL << 63;
     static constexpr std::uint64_t kFrameMask = 0x000FFFFFFFFFF000ULL;
 

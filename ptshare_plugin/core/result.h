@@ -7,12 +7,13 @@ namespace ptshare {
 
 enum class Errno : int {
     Ok = 0,
-    NoMemory = 12,  // ENOMEM
-    Access = 13,    // EACCES
-    Fault = 14,     // EFAULT
-    Exists = 17,    // EEXIST
-    NoDevice = 19,  // ENODEV
-    Invalid = 22,   // EINVAL
+    NotPermitted = 1,  // EPERM
+    NoMemory = 12,     // ENOMEM
+    Access = 13,       // EACCES
+    Fault = 14,        // EFAULT
+    Exists = 17,       // EEXIST
+    NoDevice = 19,     // ENODEV
+    Invalid = 22,      // EINVAL
 };
 
 // An address, or why there is none.

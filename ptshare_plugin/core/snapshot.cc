@@ -151,8 +151,10 @@ class Snapshot {
         std::string policy = kernel_.policy().name();
         KernelConfig config = kernel_.config_;
         // Each field by its name, here and below: one more does not compile.
-        auto& [memory_bytes, levels, fault_around_bytes, dirty_tracking, first_frame] = config;
-        io_(policy, memory_bytes, levels, fault_around_bytes, dirty_tracking, first_frame);
+        auto& [memory_bytes, levels, fault_around_bytes, dirty_tracking, pt_reclaim, first_frame] =
+            config;
+        io_(policy, memory_bytes, levels, fault_around_bytes, dirty_tracking, pt_reclaim,
+            first_frame);
         if constexpr (kReads) {
             const KernelConfig& here = kernel_.config_;
             same("policy", policy, kernel_.policy().name());
@@ -160,6 +162,7 @@ class Snapshot {
             same("levels", levels, here.levels);
             same("fault_around_bytes", fault_around_bytes, here.fault_around_bytes);
             same("dirty_tracking", dirty_tracking, here.dirty_tracking);
+            same("pt_reclaim", pt_reclaim, here.pt_reclaim);
             same("first_frame", first_frame, here.first_frame);
         }
     }
@@ -284,10 +287,12 @@ class Snapshot {
     }
     template <class V>
     void vma_fields(V& vma) {
-        auto& [start, end, flags, file, file_page, host, share_requested, has_anon] = vma;
+        auto& [start, end, flags, file, file_page, host, share_requested, anon_vma,
+               anon_inherited] = vma;
         std::uint64_t file_id = file ? file->id() : 0;
         MmId host_id = host ? host->mm.id : MmId(0);
-        io_(start, end, flags, file_id, file_page, host_id, share_requested, has_anon);
+        io_(start, end, flags, file_id, file_page, host_id, share_requested, anon_vma,
+            anon_inherited);
         if constexpr (kReads) {
             if (file_id != 0) {
                 const auto it = files_.find(file_id);
@@ -362,10 +367,11 @@ class Snapshot {
 
     void rest() {
         auto& k = kernel_;
-        io_(k.zero_page_, k.next_mm_, k.next_file_, k.rss_file_, k.rss_anon_, k.seen_allocated_,
-            k.seen_freed_);
+        io_(k.zero_page_, k.next_mm_, k.next_file_, k.next_anon_vma_, k.rss_file_, k.rss_anon_,
+            k.seen_allocated_, k.seen_freed_);
         {
-            auto& [tables_allocated, tables_freed, ptes_changed, ptes_copied, flushes] = k.effects_;
+            auto& [tables_allocated, tables_freed, ptes_changed, ptes_copied, flushes, populated] =
+                k.effects_;
             io_(tables_allocated, tables_freed, ptes_changed, ptes_copied);
             io_.list(flushes, [&](auto& request) {
                 auto& [targets, freed] = request;
@@ -374,6 +380,10 @@ class Snapshot {
                     auto& [mm, start, end] = target;
                     io_(mm, start, end);
                 });
+            });
+            io_.list(populated, [&](auto& item) {
+                auto& [kind, linked, region, around] = item.result;
+                io_(kind, linked, region, around, item.times);
             });
         }
         auto& [refusals, links, carried, peak_hosts, peak_rss_file, peak_rss_anon] = k.stats_;

@@ -156,6 +156,17 @@ void PageTable::replace(VirtAddr address, Pte leaf, Level level) {
     write(descend(address, level), entry_index(address, level), leaf);
 }
 
+bool PageTable::has_table(VirtAddr address, Level level) const {
+    Pfn pfn = root_;
+    for (Level at = top_; at != level; at = below(at)) {
+        const Pte entry = store_.at(pfn).entries[entry_index(address, at)];
+        if (!entry.present() || entry.large()) return false;
+        pfn = entry.pfn();
+        if (store_.at(pfn).owner != this) return false;
+    }
+    return true;
+}
+
 Pfn PageTable::ensure_pte_table(VirtAddr address, bool region) {
     TablePage& page = descend(address, Level::Pte, region);
     if (region) store_.mark_region(page);
@@ -206,6 +217,30 @@ void PageTable::for_each_leaf(VirtAddr start, VirtAddr end,
     leaves_below(store_.at(root_), start, end, fn);
 }
 
+void PageTable::copy_below(const PageTable& other, const TablePage& page, VirtAddr start,
+                           VirtAddr end) {
+    const std::uint64_t span = entry_span(page.level);
+    const std::uint64_t first = start > page.base ? (start - page.base) / span : 0;
+    for (std::uint64_t i = first; i < kEntries && page.base + i * span < end; ++i) {
+        const Pte entry = page.entries[i];
+        if (!entry.present() || entry.large()) continue;
+        const TablePage& next = store_.at(entry.pfn());
+        if (next.owner != &other) continue;
+        descend(page.base + i * span, next.level);
+        if (next.level != Level::Pte) copy_below(other, next, start, end);
+    }
+}
+
+void PageTable::copy_tables(const PageTable& other, VirtAddr start, VirtAddr end) {
+    copy_below(other, store_.at(other.root_), start, end);
+}
+
+void PageTable::free_child(TablePage& page, std::uint64_t index) {
+    --tables_[index_of(below(page.level))];
+    store_.free(page.entries[index].pfn());
+    write(page, index, Pte());
+}
+
 bool PageTable::free_below(TablePage& page, VirtAddr floor, VirtAddr ceiling) {
     const std::uint64_t span = entry_span(page.level);
     if (page.level != Level::Pte) {
@@ -215,13 +250,25 @@ bool PageTable::free_below(TablePage& page, VirtAddr floor, VirtAddr ceiling) {
             if (!entry.present() || entry.large()) continue;
             if (store_.at(entry.pfn()).owner != this) continue;
             if (!free_below(store_.at(entry.pfn()), floor, ceiling)) continue;
-            --tables_[index_of(below(page.level))];
-            store_.free(entry.pfn());
-            write(page, i, Pte());
+            free_child(page, i);
         }
     }
     const bool inside = page.base >= floor && page.base + span * kEntries <= ceiling;
     return page.level != top_ && inside && page.occupied == 0;
+}
+
+bool PageTable::free_pte_tables(VirtAddr start, VirtAddr end) {
+    bool freed = false;
+    for (VirtAddr at = align_up(start, kPmdSize); at < end && end - at >= kPmdSize;
+         at = at + kPmdSize) {
+        const Pte* entry = find(at, Level::Pmd);
+        if (!entry || !entry->present() || entry->large()) continue;
+        const TablePage& table = store_.at(entry->pfn());
+        if (table.owner != this || table.occupied != 0) continue;
+        free_child(descend(at, Level::Pmd), entry_index(at, Level::Pmd));
+        freed = true;
+    }
+    return freed;
 }
 
 void PageTable::free_tables(VirtAddr floor, VirtAddr ceiling) {

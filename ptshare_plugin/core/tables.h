@@ -138,14 +138,23 @@ class PageTable {
     Pfn linked(VirtAddr address, Level level = Level::Pmd) const;
     // The own PTE table for `address`, allocated if need be.
     Pfn ensure_pte_table(VirtAddr address, bool region);
+    // The own tables down to that of `level` for `address`, likewise.
+    void ensure_table(VirtAddr address, Level level) { descend(address, level); }
+    // Whether there is an own table of `level` for `address`.
+    bool has_table(VirtAddr address, Level level) const;
 
     // Calls fn(address, leaf, level) for each occupied own leaf that translates a part of
     // [start, end), in address order. fn may replace() the leaf, not remove tables.
     void for_each_leaf(VirtAddr start, VirtAddr end,
                        const std::function<void(VirtAddr, Pte, Level)>& fn) const;
 
+    // Makes tables like those of `other` that translate a part of [start, end), but without leaves.
+    void copy_tables(const PageTable& other, VirtAddr start, VirtAddr end);
+
     // Frees own empty tables below the root whose whole span lies in [floor, ceiling).
     void free_tables(VirtAddr floor, VirtAddr ceiling);
+    // Of these, PTE tables only; whether there were any.
+    bool free_pte_tables(VirtAddr start, VirtAddr end);
 
   private:
     friend class TableStore;
@@ -156,7 +165,9 @@ class PageTable {
     TablePage& descend(VirtAddr address, Level level, bool region = false);
     void write(TablePage& page, std::uint64_t index, Pte entry);
     bool free_below(TablePage& page, VirtAddr floor, VirtAddr ceiling);
+    void free_child(TablePage& page, std::uint64_t index);
     void release_all(Pfn pfn);
+    void copy_below(const PageTable& other, const TablePage& page, VirtAddr start, VirtAddr end);
     void leaves_below(const TablePage& page, VirtAddr start, VirtAddr end,
                       const std::function<void(VirtAddr, Pte, Level)>& fn) const;
 

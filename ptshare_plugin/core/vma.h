@@ -38,6 +38,11 @@ constexpr std::uint64_t kVmMayRead = 1ULL << 4;
 constexpr std::uint64_t kVmMayWrite = 1ULL << 5;
 constexpr std::uint64_t kVmMayExec = 1ULL << 6;
 constexpr std::uint64_t kVmGrowsDown = 1ULL << 8;
+constexpr std::uint64_t kVmPfnMap = 1ULL << 10;  // the kernel's own pages: nothing faults here
+constexpr std::uint64_t kVmUffdWp = 1ULL << 12;  // registered with userfaultfd: no fault-around
+// Private memory that could be written when it was mapped, or later: it is accounted for, and not
+// joined with such that is not.
+constexpr std::uint64_t kVmAccount = 1ULL << 20;
 constexpr std::uint64_t kVmSharedPt = 1ULL << 37;
 constexpr std::uint64_t kVmProtMask = kVmRead | kVmWrite | kVmExec;
 static_assert(kVmRead == kProtRead && kVmWrite == kProtWrite && kVmExec == kProtExec,
@@ -47,14 +52,20 @@ struct Vma {
     VirtAddr start;  // page-aligned; start < end
     VirtAddr end;
     std::uint64_t flags = 0;
-    std::shared_ptr<File> file;   // null: anonymous memory
-    std::uint64_t file_page = 0;  // page of the file at `start`
+    std::shared_ptr<File> file;  // null: anonymous memory
+    // Page of the file at `start`. Anonymous memory: the page number of the address at which it was
+    // mapped, or first written after a move (the kernel's vm_pgoff).
+    std::uint64_t file_page = 0;
     // Set exactly when flags has VM_SHARED_PT: the host that this guest VMA is attached to.
     std::shared_ptr<HostMm> host;
     // MAP_SHARED_PT was asked for, whatever the policy answered.
     bool share_requested = false;
-    // Some page of a private VMA is or was anonymous (the kernel's anon_vma): fork copies its PTEs.
-    bool has_anon = false;
+    // Some page of a private VMA is or was anonymous: fork copies its PTEs. As the kernel's
+    // anon_vma: VMAs with two different ones are never joined. 0: none.
+    std::uint64_t anon_vma = 0;
+    // It came from a parent (more than one entry in the kernel's anon_vma_chain): the VMA is not
+    // joined with one that has none.
+    bool anon_inherited = false;
 
     std::uint64_t bytes() const { return end - start; }
     bool has(std::uint64_t flag) const { return (flags & flag) != 0; }

@@ -54,8 +54,14 @@ std::uint64_t Costs::fault(const FaultResult& result) const {
 }
 
 std::uint64_t Costs::effects(const Effects& effects) const {
-    return effects.tables_allocated * table_alloc + effects.tables_freed * table_free +
-           effects.ptes_changed * pte_update + effects.ptes_copied * pte_copy;
+    std::uint64_t cycles = effects.tables_allocated * table_alloc +
+                           effects.tables_freed * table_free + effects.ptes_changed * pte_update +
+                           effects.ptes_copied * pte_copy;
+    // Population enters the kernel once, for all its faults.
+    for (const RepeatedFault& item : effects.populated) {
+        cycles += (fault(item.result) - fault_entry) * item.times;
+    }
+    return cycles;
 }
 
 }  // namespace ptshare::engine

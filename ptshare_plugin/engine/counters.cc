@@ -24,19 +24,25 @@ void subtract(Counters& from, const Counters& what) {
     }
 }
 
-void count_fault(Counters& counters, const FaultResult& result) {
+std::uint64_t minor_faults(const Counters& counters) {
+    return counters.faults_link + counters.faults_host + counters.faults_file +
+           counters.faults_anon + counters.faults_cow + counters.faults_write_protect +
+           counters.faults_spurious;
+}
+
+void count_fault(Counters& counters, const FaultResult& result, std::uint64_t times) {
     static constexpr std::uint64_t Counters::*kByKind[] = {
         &Counters::faults_link,     &Counters::faults_host, &Counters::faults_file,
         &Counters::faults_anon,     &Counters::faults_cow,  &Counters::faults_write_protect,
         &Counters::faults_spurious, &Counters::faults_segv, &Counters::faults_bus,
     };
-    ++(counters.*kByKind[static_cast<unsigned>(result.kind)]);
-    counters.fault_around_pages += result.around;
+    counters.*kByKind[static_cast<unsigned>(result.kind)] += times;
+    counters.fault_around_pages += result.around * times;
     if (!result.region) return;
-    if (result.kind == FaultKind::Link) ++counters.region_faults_link;
+    if (result.kind == FaultKind::Link) counters.region_faults_link += times;
     if (result.kind == FaultKind::Host || result.kind == FaultKind::File ||
         result.kind == FaultKind::Anon || result.kind == FaultKind::Cow) {
-        ++counters.region_faults_page;
+        counters.region_faults_page += times;
     }
 }
 

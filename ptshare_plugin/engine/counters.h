@@ -104,7 +104,9 @@ void for_each_counter(AnyCounters& counters, Fn&& fn) {
 
 void add(Counters& to, const Counters& from);
 void subtract(Counters& from, const Counters& what);
-// Counts one fault by its kind.
-void count_fault(Counters& counters, const FaultResult& result);
+// Faults of the kinds that a process survives, fault.minor of the vocabulary.
+std::uint64_t minor_faults(const Counters& counters);
+// Counts a fault by its kind.
+void count_fault(Counters& counters, const FaultResult& result, std::uint64_t times = 1);
 
 }  // namespace ptshare::engine

@@ -13,6 +13,7 @@ inline KernelConfig kernel_config(const Params& params) {
     config.levels = static_cast<unsigned>(params.count("mmu.levels"));
     config.fault_around_bytes = params.count("kernel.fault_around_bytes");
     config.dirty_tracking = params.flag("kernel.dirty_tracking");
+    config.pt_reclaim = params.flag("kernel.pt_reclaim");
     return config;
 }
 

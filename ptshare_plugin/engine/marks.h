@@ -1,7 +1,10 @@
-// The region-of-interest marks of a program.
+// The marks of a program: where its region of interest begins and ends, and points to be noted.
 #pragma once
 
 #include <cstdint>
+
+#include "core/mm.h"
+#include "engine/counters.h"
 
 namespace ptshare::engine {
 
@@ -9,5 +12,30 @@ namespace ptshare::engine {
 constexpr std::uint64_t kMarkSyscall = 20564;
 constexpr std::uint64_t kMarkBegin = 1;
 constexpr std::uint64_t kMarkEnd = 2;
+// Any other argument marks a point: a Sample is taken there too, and nothing else happens.
+
+// What a process has at a mark.
+struct Sample {
+    unsigned rank = 0;     // of the started process that it descends from
+    unsigned process = 0;  // 0: the started process itself; 1, 2, ...: those it forked, in order
+    std::uint64_t mark = 0;
+    std::uint64_t vm_pte_bytes = 0;
+    std::uint64_t rss_anon_bytes = 0;
+    std::uint64_t rss_file_bytes = 0;
+    std::uint64_t minor_faults =
+        0;  // of the thread, since its fork or since its program was loaded
+};
+
+// `faults_before`: minor faults that `counters` held when the program was in place.
+inline Sample take_sample(unsigned rank, unsigned process, std::uint64_t mark, const Mm& mm,
+                          const Counters& counters, std::uint64_t faults_before) {
+    return {rank,
+            process,
+            mark,
+            mm.vm_pte_bytes(),
+            mm.rss_anon * kPageSize,
+            mm.rss_file * kPageSize,
+            minor_faults(counters) - faults_before};
+}
 
 }  // namespace ptshare::engine

@@ -42,6 +42,7 @@ class Simulation final : private Observer, private TaskControl {
     std::uint64_t instructions() const { return executed_; }
     std::uint64_t cycles() const;  // of the core that is furthest
     const std::vector<Rank>& ranks() const { return ranks_; }
+    const std::vector<Sample>& samples() const { return samples_; }
     Machine& machine() { return machine_; }
     const Machine& machine() const { return machine_; }
 
@@ -110,6 +111,7 @@ class Simulation final : private Observer, private TaskControl {
     Vfs vfs_;
     Loader loader_;
     std::vector<Rank> ranks_;
+    std::vector<Sample> samples_;  // in the order in which the marks were made
     Syscalls syscalls_;
     std::vector<Program> programs_;
     std::vector<std::unique_ptr<Task>> tasks_;  // all that are not reaped, by age

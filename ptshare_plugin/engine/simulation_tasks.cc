@@ -65,6 +65,7 @@ void Simulation::start_program(Core& core, Task& task) {
     task.needs_exec = false;
     const VirtAddr stack = loader_.load(core, *task.mm, program, task.argv, task.env);
     machine_.charge_syscall(core, machine_.costs().exec);
+    task.faults_before_exec = minor_faults(task.counters);
     executor_.reset(task.registers, stack);
     task.pc = program.entry;
     executor_.forget_translations();
@@ -77,6 +78,7 @@ SyscallResult Simulation::clone(Task& parent, const CloneRequest& request) {
     if (thread && !same_mm) return -EINVAL;
     Task& child = new_task(parent.rank, least_loaded_core());
     child.tgid = thread ? parent.tgid : child.pid;
+    child.process_number = thread ? parent.process_number : ranks_[parent.rank].processes++;
     child.parent = thread ? parent.parent : &parent;
     child.program = parent.program;
     child.pc = parent.pc;
@@ -160,6 +162,8 @@ void Simulation::leave_mm(Task& task) {
 }
 
 void Simulation::mark(Task& task, std::uint64_t kind) {
+    samples_.push_back(take_sample(task.rank, task.process_number, kind, *task.mm, task.counters,
+                                   task.faults_before_exec));
     if (kind == kMarkBegin && !task.in_roi) {
         task.in_roi = true;
         task.roi_begin = task.counters;

@@ -113,6 +113,8 @@ class Syscalls {
     SyscallResult mremap(const Call&);
     SyscallResult madvise(const Call&);
     SyscallResult brk(const Call&);
+    SyscallResult userfaultfd(const Call&);
+    SyscallResult userfault_ioctl(const Call&, OpenFile& file);
 
     // syscalls_process.cc
     SyscallResult clone(const Call&);

@@ -70,7 +70,8 @@ std::int64_t Syscalls::install(Task& task, std::shared_ptr<OpenFile> file, std::
 std::int64_t Syscalls::transfer_in(const Call& call, OpenFile& file, VirtAddr to, std::uint64_t n,
                                    std::uint64_t& offset) {
     if (!file.readable) return -EBADF;
-    if (file.kind != OpenFile::Kind::File) return 0;  // standard input is empty
+    if (file.kind == OpenFile::Kind::Userfault) return -EAGAIN;  // no message ever comes
+    if (file.kind != OpenFile::Kind::File) return 0;             // standard input is empty
     if (offset >= file.file->size()) return 0;
     n = std::min({n, kMaxTransfer, file.file->size() - offset});
     std::vector<std::uint8_t> buffer(n);
@@ -293,7 +294,9 @@ SyscallResult Syscalls::access(const Call& call) {
 }
 
 SyscallResult Syscalls::ioctl(const Call& call) {
-    return descriptor(call.task, call.args[0]) ? -ENOTTY : -EBADF;
+    const auto file = descriptor(call.task, call.args[0]);
+    if (!file) return -EBADF;
+    return file->kind == OpenFile::Kind::Userfault ? userfault_ioctl(call, *file) : -ENOTTY;
 }
 
 SyscallResult Syscalls::fcntl(const Call& call) {

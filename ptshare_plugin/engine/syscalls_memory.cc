@@ -1,4 +1,7 @@
 // Memory system calls: core answers, the engine charges.
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+
 #include <cerrno>
 
 #include "engine/syscalls.h"
@@ -12,6 +15,7 @@ void Syscalls::add_memory_calls() {
     handlers_[12] = &Syscalls::brk;
     handlers_[25] = &Syscalls::mremap;
     handlers_[28] = &Syscalls::madvise;
+    handlers_[323] = &Syscalls::userfaultfd;
 }
 
 SyscallResult Syscalls::mmap(const Call& call) {
@@ -67,6 +71,45 @@ SyscallResult Syscalls::brk(const Call& call) {
     const VirtAddr end = machine_.kernel().brk(*call.task.mm, call.address(0));
     machine_.charge_syscall(call.core, machine_.costs().mmap);
     return static_cast<std::int64_t>(end.value);
+}
+
+// ---- userfaultfd: as much as a program needs to be without fault-around. No message is ever sent.
+
+SyscallResult Syscalls::userfaultfd(const Call& call) {
+    constexpr std::uint64_t kFlags = 02000000 | 04000 | 1;  // O_CLOEXEC, O_NONBLOCK, USER_MODE_ONLY
+    if (call.args[0] & ~kFlags) return -EINVAL;
+    auto file = std::make_shared<OpenFile>();
+    file->kind = OpenFile::Kind::Userfault;
+    file->writable = false;
+    file->mm = call.task.mm->id;
+    return install(call.task, std::move(file));
+}
+
+SyscallResult Syscalls::userfault_ioctl(const Call& call, OpenFile& file) {
+    const VirtAddr at = call.address(2);
+    if (call.args[1] == UFFDIO_API) {
+        uffdio_api api{};
+        if (!memory_.get(call.core, at, api)) return -EFAULT;
+        const bool known = api.api == UFFD_API && api.features == 0 && !file.ready;
+        api = {known ? UFFD_API : 0, 0, known ? 1ULL << _UFFDIO_REGISTER : 0};
+        if (!memory_.put(call.core, at, api)) return -EFAULT;
+        file.ready |= known;
+        return known ? 0 : -EINVAL;
+    }
+    if (call.args[1] != UFFDIO_REGISTER || !file.ready) return -EINVAL;
+    uffdio_register range{};
+    if (!memory_.get(call.core, at, range)) return -EFAULT;
+    if (range.mode != UFFDIO_REGISTER_MODE_WP) return -EINVAL;
+    Mm* const mm = machine_.kernel().find_mm(file.mm);
+    if (!mm) return -ESRCH;
+    const Errno error =
+        machine_.kernel().userfault_register(*mm, VirtAddr(range.range.start), range.range.len);
+    machine_.charge_syscall(call.core, 0);
+    if (error == Errno::Ok) {
+        range.ioctls = 0;
+        if (!memory_.put(call.core, at, range)) return -EFAULT;
+    }
+    return return_value(error);
 }
 
 }  // namespace ptshare::engine

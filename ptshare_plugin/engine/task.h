@@ -36,15 +36,17 @@ struct Rank {
     Counters counters;
     Counters roi;  // inside the program's marks
     bool marked = false;
+    unsigned processes = 1;  // it and its forked descendants, ever
 };
 
 struct Task : Charged {
     enum class State { Runnable, Sleeping, Waiting, Futex, Vfork, Zombie };
 
-    std::uint32_t pid = 0;   // thread id
-    std::uint32_t tgid = 0;  // process id
-    Task* parent = nullptr;  // not owned; null: started from outside, or orphaned
-    unsigned rank = 0;       // index of the started process that it descends from
+    std::uint32_t pid = 0;        // thread id
+    std::uint32_t tgid = 0;       // process id
+    Task* parent = nullptr;       // not owned; null: started from outside, or orphaned
+    unsigned rank = 0;            // index of the started process that it descends from
+    unsigned process_number = 0;  // Sample::process
     unsigned core = 0;
     State state = State::Runnable;
 
@@ -53,7 +55,8 @@ struct Task : Charged {
     std::size_t program = 0;
     std::vector<std::string> argv;
     std::vector<std::string> env;
-    bool needs_exec = false;  // the program is to be loaded when it is first scheduled
+    bool needs_exec = false;               // the program is to be loaded when it is first scheduled
+    std::uint64_t faults_before_exec = 0;  // minor ones, when it was loaded last
     std::shared_ptr<Descriptors> descriptors;
     std::set<int> ignored;  // signals whose disposition is SIG_IGN
 

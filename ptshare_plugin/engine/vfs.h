@@ -14,13 +14,15 @@ namespace ptshare::engine {
 
 // An open file description; descriptors share it after dup and fork.
 struct OpenFile {
-    enum class Kind { File, Input, Output, Error };
+    enum class Kind { File, Input, Output, Error, Userfault };
     Kind kind = Kind::File;
     std::shared_ptr<File> file;  // null unless Kind::File
     std::uint64_t offset = 0;
     bool readable = true;
     bool writable = true;
     bool append = false;
+    bool ready = false;  // Userfault: UFFDIO_API has been called
+    MmId mm;             // Userfault: whose memory it registers, its maker's
 };
 
 using Descriptors = std::vector<std::shared_ptr<OpenFile>>;  // index: descriptor; null: closed

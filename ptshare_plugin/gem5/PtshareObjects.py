@@ -17,7 +17,7 @@ class PtshareKernel(ClockedObject):
     type = "PtshareKernel"
     cxx_class = "ptshare::g5::Kernel"
     cxx_header = "gem5/kernel.hh"
-    cxx_exports = [PyBindMethod("status")]
+    cxx_exports = [PyBindMethod("status"), PyBindMethod("samples")]
 
     policy = Param.String("private", "sharing policy")
     machine = VectorParam.String("machine configuration: key=value for each key of a preset")

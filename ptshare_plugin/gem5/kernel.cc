@@ -13,7 +13,6 @@
 #include "cpu/base.hh"
 #include "debug/Ptshare.hh"
 #include "engine/kernel_config.h"
-#include "engine/marks.h"
 #include "gem5/program.hh"
 #include "gem5/tlb.hh"
 #include "gem5/walker.hh"
@@ -143,6 +142,7 @@ void Kernel::begin_run() {
                 task->context->getCurrentInstCount() - task->counters.instructions;
         } else {
             task->pending = 0;  // what loading took is before the start
+            task->faults_before_exec = engine::minor_faults(task->counters);
         }
     }
 }
@@ -174,6 +174,8 @@ void Kernel::begin_task(Task& task, Task& parent, bool same_mm) {
     }
     task.started = true;
     task.rank = parent.rank;
+    task.process_number = same_mm ? parent.process_number : task.rank->processes++;
+    task.faults_before_exec = 0;
     task.first_instruction = task.context->getCurrentInstCount();
     task.clear_child_tid = VirtAddr(0);
     task.waiting = false;
@@ -181,7 +183,7 @@ void Kernel::begin_task(Task& task, Task& parent, bool same_mm) {
 
 void Kernel::end_task(Task& task) {
     count_instructions(task);
-    if (task.in_roi) mark(task, engine::kMarkEnd);
+    end_marks(task);
     core().exit(*task.mm);
     task.mm = nullptr;
     task.die = nullptr;
@@ -201,17 +203,33 @@ void Kernel::count_instructions(Task& task) {
 
 void Kernel::mark(Task& task, std::uint64_t kind) {
     count_instructions(task);
+    samples_.push_back(engine::take_sample(task.rank->index, task.process_number, kind, *task.mm,
+                                           task.counters, task.faults_before_exec));
     if (kind == engine::kMarkBegin && !task.in_roi) {
         task.in_roi = true;
         task.roi_begin = task.counters;
         if (inside_++ == 0) gem5::exitSimLoop("ptshare: the region of interest begins");
-    } else if (kind == engine::kMarkEnd && task.in_roi) {
-        task.in_roi = false;
-        engine::Counters inside = task.counters;
-        engine::subtract(inside, task.roi_begin);
-        engine::add(task.rank->roi, inside);
-        if (--inside_ == 0) gem5::exitSimLoop("ptshare: the region of interest ends");
+    } else if (kind == engine::kMarkEnd) {
+        end_marks(task);
     }
+}
+
+void Kernel::end_marks(Task& task) {
+    if (!task.in_roi) return;
+    task.in_roi = false;
+    engine::Counters inside = task.counters;
+    engine::subtract(inside, task.roi_begin);
+    engine::add(task.rank->roi, inside);
+    if (--inside_ == 0) gem5::exitSimLoop("ptshare: the region of interest ends");
+}
+
+std::vector<std::vector<std::uint64_t>> Kernel::samples() const {
+    std::vector<std::vector<std::uint64_t>> rows;
+    for (const engine::Sample& s : samples_) {
+        rows.push_back({s.rank, s.process, s.mark, s.vm_pte_bytes, s.rss_anon_bytes,
+                        s.rss_file_bytes, s.minor_faults});
+    }
+    return rows;
 }
 
 std::shared_ptr<File> Kernel::file(int host_fd, bool create) {
@@ -329,6 +347,9 @@ void Kernel::owe(Task& task, std::uint64_t engine::Counters::*category, std::uin
     cycles += costs_.effects(effects);
     task.counters.*category += cycles;
     task.pending += cycles;
+    for (const RepeatedFault& item : effects.populated) {
+        engine::count_fault(task.counters, item.result, item.times);
+    }
     for (const FlushRequest& request : effects.flushes) shoot_down(task, request);
 }
 

@@ -13,6 +13,7 @@
 
 #include "core/kernel.h"
 #include "engine/costs.h"
+#include "engine/marks.h"
 #include "engine/params.h"
 #include "engine/shootdown.h"
 #include "gem5/contents.hh"
@@ -74,6 +75,8 @@ class Kernel : public gem5::ClockedObject {
     void set_status(std::uint64_t pid, int status);
     // Of the process `index`, in the order in which they were started; -1000: it has not ended.
     int status(unsigned index) const;
+    // What processes had at their marks, in time's order: the fields of engine::Sample in theirs.
+    std::vector<std::vector<std::uint64_t>> samples() const;
 
     // ---- Faults and time
 
@@ -101,6 +104,7 @@ class Kernel : public gem5::ClockedObject {
     bool serve(Task& task, VirtAddr address, Access access, FaultResult& result);
     void shoot_down(Task& task, const FlushRequest& request);
     void count_instructions(Task& task);
+    void end_marks(Task& task);
     // Of a rank with its live tasks.
     engine::Counters total(const Rank& rank);
     void add_statistics(Rank& rank);
@@ -116,8 +120,9 @@ class Kernel : public gem5::ClockedObject {
     std::deque<Rank> ranks_;
     std::map<std::uint64_t, int> statuses_;  // by pid, of processes that have ended
     std::map<std::pair<std::uint64_t, std::uint64_t>, std::shared_ptr<File>> files_;
-    bool restored_ = false;      // from a checkpoint
-    unsigned inside_ = 0;        // tasks between their marks
+    bool restored_ = false;  // from a checkpoint
+    unsigned inside_ = 0;    // tasks between their marks
+    std::vector<engine::Sample> samples_;
     std::deque<Values> values_;  // the kernel's own, then two groups a rank
     std::deque<std::string> group_names_;
 };

@@ -87,6 +87,7 @@ void Kernel::serialize(gem5::CheckpointOut& cp) const {
         paramOut(cp, name + ".mm", task.mm ? task.mm->id.value : 0);
         paramOut(cp, name + ".in_roi", task.in_roi);
         paramOut(cp, name + ".pending", task.pending);
+        paramOut(cp, name + ".faults_before_exec", task.faults_before_exec);
         paramOut(cp, name + ".wake", task.wake.scheduled() ? task.wake.when() : gem5::Tick{0});
         paramOut(cp, name + ".clear_child_tid", task.clear_child_tid.value);
         counters_out(cp, name + ".counters", task.counters);
@@ -135,6 +136,7 @@ void Kernel::unserialize(gem5::CheckpointIn& cp) {
         paramIn(cp, name + ".mm", mm);
         paramIn(cp, name + ".in_roi", task.in_roi);
         paramIn(cp, name + ".pending", task.pending);
+        paramIn(cp, name + ".faults_before_exec", task.faults_before_exec);
         paramIn(cp, name + ".wake", wake);
         paramIn(cp, name + ".clear_child_tid", task.clear_child_tid.value);
         counters_in(cp, name + ".counters", task.counters);

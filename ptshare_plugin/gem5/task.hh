@@ -23,6 +23,7 @@ struct Rank {
     engine::Counters roi;          // inside the program's marks, of all its tasks
     engine::Counters at_reset;     // totals at the last reset of statistics
     engine::Counters since_reset;  // up to the last dump, which shows them
+    unsigned processes = 1;        // it and its forked descendants, ever
 };
 
 // One CPU context and the thread that runs on it; idle while mm is null. Other contexts than those
@@ -34,11 +35,13 @@ struct Task {
           wake([this] { context->activate(); }, "ptshare wake-up"),
           doom([this] { end(); }, "ptshare death") {}
 
-    gem5::ThreadContext* context;  // not owned, as is walker
-    Walker* walker;                // of its CPU
-    Rank* rank = nullptr;          // that it descends from; not owned
-    bool started = false;          // its program is loaded, or it was forked
-    Mm* mm = nullptr;              // one of its users is this task; not owned
+    gem5::ThreadContext* context;          // not owned, as is walker
+    Walker* walker;                        // of its CPU
+    Rank* rank = nullptr;                  // that it descends from; not owned
+    unsigned process_number = 0;           // engine::Sample::process
+    bool started = false;                  // its program is loaded, or it was forked
+    std::uint64_t faults_before_exec = 0;  // minor ones, when its program was loaded
+    Mm* mm = nullptr;                      // one of its users is this task; not owned
     engine::MmuContext mmu;
     engine::Counters counters;
     std::uint64_t first_instruction = 0;  // of the context, when this task came to it

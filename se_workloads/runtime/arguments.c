@@ -8,12 +8,13 @@
 #define MOST_RANKS (1UL << 20)
 
 static const struct Extra common[] = {
-    {"--size", &options.size, PAGE_SIZE, ADDRESS_END},
-    {"--share", &options.share, 0, 1},
-    {"--rank", &options.rank, 0, MOST_RANKS - 1},
-    {"--count", &options.count, 1, MOST_RANKS},
-    {"--seed", &options.seed, 0, ~0UL},
-    {"--work", &options.work, 1, 1UL << 62},
+    {"--size", &options.size, PAGE_SIZE, ADDRESS_END, 0},
+    {"--share", &options.share, 0, 1, 0},
+    {"--rank", &options.rank, 0, MOST_RANKS - 1, 0},
+    {"--count", &options.count, 1, MOST_RANKS, 0},
+    {"--seed", &options.seed, 0, ~0UL, 0},
+    {"--work", &options.work, 1, 1UL << 62, 0},
+    {"--around", &options.around, 0, 1, 0},
     {0},
 };
 
@@ -131,7 +132,7 @@ static void check_together(const char* addr) {
 }
 
 void parse_arguments(int argc, char** argv) {
-    options = (struct Options){0, 0, 0x100000000000UL, 0, 0, 1, 1, default_work};
+    options = (struct Options){0, 0, 0x100000000000UL, 0, 0, 1, 1, default_work, 1};
     const char* addr = "0x100000000000";
     for (int i = 1; i < argc; i += 2) {
         const char* const name = argv[i];
@@ -143,7 +144,8 @@ void parse_arguments(int argc, char** argv) {
         const char* const value = argv[i + 1];
         if (is_file) parse_file(value);
         if (is_addr) parse_address(addr = value);
-        if (known) parse_decimal(known, value);
+        if (known && known->text) *known->text = value;
+        if (known && !known->text) parse_decimal(known, value);
     }
     check_together(addr);
 }

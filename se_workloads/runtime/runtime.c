@@ -170,6 +170,7 @@ void map_region(void) {
     if ((u64)at != options.addr) {
         mismatch("mmap with MAP_FIXED: address", 0, (u64)at, options.addr);
     }
+    if (!options.around) forgo_fault_around(options.addr, options.size);
 }
 
 void unmap_region(void) {

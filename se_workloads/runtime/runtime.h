@@ -25,6 +25,7 @@ typedef uint32_t u32;
 #define O_RDWR 2
 #define O_CREAT 0100
 #define EFAULT 14
+#define O_CLOEXEC 02000000
 #define SIGKILL 9
 
 // ---- Description, read from the ELF file: "name\0what it does\0default work and its unit\0"
@@ -50,15 +51,18 @@ struct Options {
     u64 count;
     u64 seed;
     u64 work;
+    u64 around;  // 0: the region is without fault-around
 };
 extern struct Options options;
 
-// An argument of one workload alone: "--name value", a whole number from `least` to `most`.
+// An argument of one workload alone: "--name value", a whole number from `least` to `most`, or,
+// with `text`, anything.
 struct Extra {
     const char* name;
     u64* value;
     u64 least;
     u64 most;
+    const char** text;
 };
 // Each workload defines its own arguments, up to a null name.
 extern const struct Extra extras[];
@@ -74,6 +78,7 @@ long sys_mmap(u64 addr, u64 length, int prot, int flags, int fd, u64 offset);
 long sys_munmap(u64 addr, u64 length);
 long sys_mprotect(u64 addr, u64 length, int prot);
 long sys_mremap(u64 addr, u64 old_length, u64 new_length, int flags);
+long sys_mremap_to(u64 addr, u64 old_length, u64 new_length, int flags, u64 to);
 long sys_open(const char* path, int flags);
 long sys_close(int fd);
 long sys_ftruncate(int fd, u64 size);
@@ -81,6 +86,10 @@ long sys_read(int fd, u64 buffer, u64 n);
 long sys_write(int fd, u64 buffer, u64 n);
 long sys_getpid(void);
 long sys_kill(long pid, int signal);
+long sys_madvise(u64 addr, u64 length, int advice);
+long sys_brk(u64 end);
+long sys_fork(void);
+long sys_wait(long pid, int* status);  // as wait4 has it
 __attribute__((noreturn)) void sys_exit(int code);
 const char* errno_name(long result);  // "ok", "EINVAL", ...: one word
 
@@ -96,6 +105,9 @@ void map_barrier(const char* path);
 // Maps the whole region where the options say. Ends the program when that fails.
 void map_region(void);
 void unmap_region(void);
+// From now on each page of the range takes a fault of its own: it is registered with userfaultfd in
+// write-protect mode, for which Linux forgoes fault-around. Nothing is ever protected.
+void forgo_fault_around(u64 addr, u64 length);
 static inline volatile u64* word_at(u64 byte) {
     return (volatile u64*)(options.addr + byte);  // byte: offset into the region, a multiple of 8
 }
@@ -113,6 +125,8 @@ void tell_failure(void);
 // Region of interest: a system call that Linux does not know, so it does no harm there.
 void mark_begin(void);
 void mark_end(void);
+// A point at which the engine notes tables, resident pages and faults of this process.
+void mark_point(void);
 
 // ---- Data
 

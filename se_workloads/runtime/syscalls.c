@@ -23,8 +23,11 @@ long sys_munmap(u64 addr, u64 length) {
 long sys_mprotect(u64 addr, u64 length, int prot) {
     return call(10, addr, length, (u64)prot, 0, 0, 0);
 }
+long sys_mremap_to(u64 addr, u64 old_length, u64 new_length, int flags, u64 to) {
+    return call(25, addr, old_length, new_length, (u64)flags, to, 0);
+}
 long sys_mremap(u64 addr, u64 old_length, u64 new_length, int flags) {
-    return call(25, addr, old_length, new_length, (u64)flags, 0, 0);
+    return sys_mremap_to(addr, old_length, new_length, flags, 0);
 }
 long sys_open(const char* path, int flags) {
     return call(2, (u64)path, (u64)flags, 0600, 0, 0, 0);
@@ -47,6 +50,18 @@ long sys_getpid(void) {
 long sys_kill(long pid, int signal) {
     return call(62, (u64)pid, (u64)signal, 0, 0, 0, 0);
 }
+long sys_madvise(u64 addr, u64 length, int advice) {
+    return call(28, addr, length, (u64)advice, 0, 0, 0);
+}
+long sys_brk(u64 end) {
+    return call(12, end, 0, 0, 0, 0, 0);
+}
+long sys_fork(void) {
+    return call(57, 0, 0, 0, 0, 0, 0);
+}
+long sys_wait(long pid, int* status) {
+    return call(61, (u64)pid, (u64)status, 0, 0, 0, 0);
+}
 void sys_exit(int code) {
     for (;;) call(231, (u64)code, 0, 0, 0, 0, 0);
 }
@@ -56,6 +71,32 @@ void mark_begin(void) {
 }
 void mark_end(void) {
     call(MARK, 2, 0, 0, 0, 0, 0);
+}
+void mark_point(void) {
+    call(MARK, 3, 0, 0, 0, 0, 0);
+}
+
+// linux/userfaultfd.h
+#define UFFD_USER_MODE_ONLY 1
+#define UFFD_API 0xaaUL
+#define UFFDIO_API 0xc018aa3fUL
+#define UFFDIO_REGISTER 0xc020aa00UL
+#define UFFDIO_REGISTER_MODE_WP 2
+
+void forgo_fault_around(u64 addr, u64 length) {
+    static long fd = -1;  // open to the end: closing it would end the registration
+    static long owner;    // whose memory it is about
+    if (fd < 0 || owner != sys_getpid()) {
+        owner = sys_getpid();
+        u64 api[3] = {UFFD_API, 0, 0};
+        fd = call(323, O_CLOEXEC | UFFD_USER_MODE_ONLY, 0, 0, 0, 0, 0);
+        if (fd < 0) fail_call("userfaultfd", fd);
+        const long error = call(16, (u64)fd, UFFDIO_API, (u64)api, 0, 0, 0);
+        if (error < 0) fail_call("ioctl UFFDIO_API", error);
+    }
+    u64 range[4] = {addr, length, UFFDIO_REGISTER_MODE_WP, 0};
+    const long error = call(16, (u64)fd, UFFDIO_REGISTER, (u64)range, 0, 0, 0);
+    if (error < 0) fail_call("ioctl UFFDIO_REGISTER", error);
 }
 
 const char* errno_name(long result) {

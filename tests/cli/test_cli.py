@@ -16,6 +16,7 @@ import pytest
 
 from ptshare_plugin import metrics, spec, workloads
 from ptshare_plugin.gem5_engine import Gem5Engine
+from ptshare_plugin.linux.engine import LinuxEngine
 from ptshare_plugin.machine import KEYS
 
 COMMAND = Path(sys.executable).with_name("ptshare")
@@ -140,7 +141,8 @@ def test_doctor_says_what_there_is() -> None:
     lack = Gem5Engine().missing()
     assert found["engine gem5"]["ok"] == (lack is None)
     assert lack is None or lack == found["engine gem5"]["text"]
-    assert not found["engine linux"]["ok"]
+    lack = LinuxEngine().missing()
+    assert found["engine linux"]["ok"] == (lack is None)
     for name in found:
         assert name in good("doctor")
 
@@ -464,7 +466,12 @@ def test_closed_output_is_one_line() -> None:
         (("run", "scan", "--seed", "-1"), "--seed -1: must be 0 to"),
         (("run", "scan", "--work", "0"), "--work 0: must be 1 to"),
         (("run", "scan", "--policy", "ptshar"), "(did you mean ptshare?)"),
-        (("run", "scan", "--engine", "linux"), "engine linux: not in this version"),
+        (
+            ("run", "scan", "--engine", "linux", "--set", "mmu.pcids=4"),
+            "engine linux: --set changes",
+        ),
+        (("run", "scan", "--engine", "linux", "--cores", "64"), "lets ptshare run on"),
+        (("run", "scan", "--engine", "linux", "--policy", "ptshare"), "unknown policy ptshare"),
         (("run", "scan", "--engine", "embeded"), "(did you mean embedded?)"),
         (("run", "scan", "--preset", "serve"), "(did you mean server?)"),
         (("run", "scan", "--preset", "./none.toml"), "none.toml: no such file"),

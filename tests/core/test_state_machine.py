@@ -352,7 +352,7 @@ EXAMPLES = int(os.environ.get("PTSHARE_EXAMPLES", "60"))
     [
         {"fault_around_bytes": 4096},
         {"fault_around_bytes": 65536},
-        {"fault_around_bytes": 4096, "levels": 5, "dirty_tracking": True},
+        {"fault_around_bytes": 4096, "levels": 5, "dirty_tracking": True, "pt_reclaim": True},
     ],
     ids=["no-fault-around", "fault-around", "5-level-dirty-tracking"],
 )

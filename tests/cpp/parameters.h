@@ -53,6 +53,7 @@ inline ptshare::engine::Params small_machine(const Values& changes = {}) {
         {"kernel.fault_around_bytes", count(4096)},
         {"kernel.flush_ceiling_pages", count(33)},
         {"kernel.dirty_tracking", false},
+        {"kernel.pt_reclaim", false},
     };
     // Costs of kernel work, all different.
     std::int64_t cost = 0;

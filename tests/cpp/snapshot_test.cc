@@ -188,7 +188,7 @@ std::string told(Kernel& kernel) {
             text << "\n  " << start.value << ' ' << vma.end.value << ' ' << vma.flags << ' '
                  << (vma.file ? vma.file->name() : "none") << ' ' << vma.file_page << ' '
                  << (vma.host ? vma.host->mm.id.value : 0) << ' ' << vma.share_requested << ' '
-                 << vma.has_anon;
+                 << vma.anon_vma << vma.anon_inherited;
         }
         text << '\n';
     };

@@ -39,9 +39,14 @@ def command(
 ) -> list[str]:
     """Command line of one rank, with the region's file in ``folder``."""
     arguments = workloads.arguments(
-        region=region, share=share, rank=rank, procs=procs, seed=seed, work=work
+        region=region,
+        share=share,
+        rank=rank,
+        procs=procs,
+        seed=seed,
+        work=work,
+        file=str(folder / "region"),
     )
-    arguments[arguments.index("--file") + 1] = str(folder / "region")
     return [str(workloads.path(name)), *arguments, *extra]
 
 

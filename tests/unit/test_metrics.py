@@ -32,7 +32,14 @@ def test_the_extension_module_agrees() -> None:
 def test_names_are_unique_and_complete() -> None:
     rows = [
         row[0]
-        for table in (vocabulary.PROCESS, vocabulary.MACHINE, vocabulary.HOST)
+        for table in (
+            vocabulary.PROCESS,
+            vocabulary.AT_MARKS,
+            vocabulary.LINUX,
+            vocabulary.MACHINE,
+            vocabulary.LINUX_MACHINE,
+            vocabulary.HOST,
+        )
         for row in table
     ]
     rows += [row[0] for table in (vocabulary.DERIVED, vocabulary.DERIVED_MACHINE) for row in table]

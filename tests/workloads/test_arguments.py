@@ -86,7 +86,7 @@ def test_arguments_of_one(name: str, arguments: list[str], said: str, tmp_path: 
 
 
 def test_an_unknown_argument_is_answered_with_the_workloads_own(tmp_path: Path) -> None:
-    assert refuse("zipf", tmp_path, "--theta", "1").endswith(" --work --writes\n")
+    assert refuse("zipf", tmp_path, "--theta", "1").endswith(" --work --around --writes\n")
 
 
 @pytest.mark.parametrize("missing", ["--file", "--size"])

@@ -1,0 +1,1 @@
+"""Real Linux as an engine: processes on this machine's kernel, and what that kernel counts."""

@@ -1,0 +1,184 @@
+"""The Linux engine: the program's ranks as real processes on this machine's kernel."""
+
+from __future__ import annotations
+
+import os
+import platform
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptshare_plugin.engines import (
+    ProcessResult,
+    Progress,
+    RunResult,
+    Statistic,
+    helper,
+    mark_statistics,
+)
+from ptshare_plugin.errors import EXIT_USAGE, UserError, os_reason
+from ptshare_plugin.linux import hugetlb, proc
+from ptshare_plugin.linux.tracer import BEGIN, END, Rank, Tracer
+from ptshare_plugin.metrics import ALL, ROI
+from ptshare_plugin.units import exact_size
+
+if TYPE_CHECKING:
+    from ptshare_plugin.spec import RunSpec
+
+_SHM = Path("/dev/shm")
+_TMPFS_MAGIC = 0x01021994
+PRIVATE, HUGETLB = "private", "hugetlb-pmd"
+
+
+class LinuxEngine:
+    """Real processes, pinned to cores and started together; the kernel counts."""
+
+    name = "linux"
+    description = "real processes on this machine's kernel"
+    default_policy = PRIVATE
+
+    def missing(self) -> str | None:
+        """One of: Linux on x86-64, a tmpfs at /dev/shm, the helper programs."""
+        if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+            return f"this is {platform.system()} {platform.machine()}, not Linux x86_64"
+        if not os.access(_SHM, os.W_OK | os.X_OK):
+            return f"{_SHM} is missing or cannot be written: shared memory lies there"
+        if not stat.S_ISDIR(_SHM.stat().st_mode) or not _is_tmpfs(_SHM):
+            return f"{_SHM} is not a tmpfs"
+        try:
+            helper("launch")
+        except UserError as error:
+            return str(error)
+        return None
+
+    def policies(self) -> list[tuple[str, str]]:
+        """What this kernel can do."""
+        return [
+            (PRIVATE, "what the kernel does with MAP_SHARED: a table for each process"),
+            (HUGETLB, "the region in hugetlbfs, whose PMD tables the kernel shares"),
+        ]
+
+    def run(self, spec: RunSpec, progress: Progress) -> RunResult:
+        """Run ``spec`` on as many of this machine's CPUs as it has cores."""
+        cpus = _cpus(spec)
+        _check(spec)
+        Path(spec.program.path).read_bytes()  # into the page cache: no major faults
+        settings = proc.settings()
+        with (
+            _shared_folder(spec) as folder,
+            Tracer(
+                launch=helper("launch"), folder=folder, gather=spec.workload is not None, cpus=cpus
+            ) as tracer,
+        ):
+            before = proc.page_tables()
+            try:
+                for rank in range(spec.procs):
+                    argv = spec.argv(rank, file=str(folder / "region"))
+                    tracer.start(spec.program.path, argv, spec.env(rank))
+                tracer.run(lambda: progress(0, 0))
+            except OSError as error:
+                raise UserError(f"engine linux: {os_reason(error)}") from error
+            return RunResult(
+                processes=[_result(rank) for rank in tracer.ranks],
+                statistics=_statistics(tracer, before),
+                seconds=tracer.seconds,
+                peak_rss_bytes=max(
+                    (rank.usage.ru_maxrss * 1024 for rank in tracer.ranks if rank.usage), default=0
+                ),
+                versions={"linux": platform.release()},
+                samples=tracer.samples,
+                settings=settings,
+            )
+
+
+def _cpus(spec: RunSpec) -> list[int]:
+    here = sorted(os.sched_getaffinity(0))
+    if spec.cores > len(here):
+        raise UserError(
+            f"--cores {spec.cores}: this machine lets ptshare run on {len(here)} CPUs", EXIT_USAGE
+        )
+    return here[: spec.cores]
+
+
+def _check(spec: RunSpec) -> None:
+    if spec.overrides:
+        raise UserError(
+            "engine linux: --set changes a simulated machine; this one is as it is", EXIT_USAGE
+        )
+    room = proc.available()
+    if spec.workload is not None and spec.region > room:
+        raise UserError(
+            f"--region {exact_size(spec.region)}: this machine has {exact_size(room)} of memory "
+            "available",
+            EXIT_USAGE,
+        )
+
+
+def _is_tmpfs(path: Path) -> bool:
+    for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
+        if line.split()[1:3] == [str(path), "tmpfs"]:
+            return True
+    return False
+
+
+@contextmanager
+def _shared_folder(spec: RunSpec) -> Iterator[Path]:
+    """A folder in shared memory. It goes with whoever uses it, crashes included: see guard.c."""
+    guard = helper("guard")
+    folder = Path(tempfile.mkdtemp(prefix="ptshare-", dir=_SHM))
+    restore = hugetlb.setting_to_restore() if spec.policy == HUGETLB else []
+    process = subprocess.Popen([guard, folder, *restore], stdin=subprocess.PIPE)
+    try:
+        if spec.policy == HUGETLB:
+            with hugetlb.file(spec.region) as path:
+                (folder / "region").symlink_to(path)
+                yield folder
+        else:
+            yield folder
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+
+
+def _result(rank: Rank) -> ProcessResult:
+    assert rank.status is not None
+    killed = rank.status < 0
+    return ProcessResult(
+        pid=rank.pid,
+        exit=0 if killed else rank.status,
+        signal=-rank.status if killed else 0,
+        stdout=rank.output.read_bytes(),
+        stderr=rank.errors.read_bytes(),
+        note=rank.note if killed else "",
+    )
+
+
+def _statistics(tracer: Tracer, page_tables_before: int) -> list[Statistic]:
+    rows: list[Statistic] = []
+    for index, rank in enumerate(tracer.ranks):
+        if rank.usage is not None:
+            minor, major = rank.faults_before
+            rows += [
+                (index, "fault.minor", rank.usage.ru_minflt - minor),
+                (index, "fault.major", rank.usage.ru_majflt - major),
+                (index, "sched.switches", rank.usage.ru_nvcsw + rank.usage.ru_nivcsw),
+                (index, "time.user", rank.usage.ru_utime),
+                (index, "time.system", rank.usage.ru_stime),
+            ]
+        faults = {
+            s.mark: s.minor_faults for s in tracer.samples if (s.rank, s.process) == (index, 0)
+        }
+        if BEGIN in faults and END in faults:
+            rows.append((index, ROI + "fault.minor", faults[END] - faults[BEGIN]))
+        if rank.counters is not None:
+            rows += [(index, name, value) for name, value in rank.counters.read().items()]
+            rows += [(index, ROI + name, value) for name, value in rank.counters.inside().items()]
+    rows += mark_statistics(tracer.samples)
+    if END in tracer.page_tables:
+        rows.append((ALL, "pt.machine_growth", tracer.page_tables[END] - page_tables_before))
+    return rows
