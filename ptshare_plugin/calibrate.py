@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,13 +17,13 @@ from typing import Any
 
 from ptshare_plugin import __version__, calibrated, config, files, progress, tables, units
 from ptshare_plugin.calibrated import Found
-from ptshare_plugin.errors import UserError
+from ptshare_plugin.errors import UserError, os_reason
 from ptshare_plugin.machine import KEYS, Value, flatten
 from ptshare_plugin.measured import Measured, NotMeasured, Series, binary, measure, paired
 
 BASE = "server"
 NOISY = 50
-"""Spread, in per cent, that a machine is called busy for."""
+"""Spread, in per cent, from which on a key is warned about."""
 
 MIB = 1 << 20
 _SYS = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -73,7 +74,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "drop_cpus": "mprotect that flushes one page, against so many other CPUs",
         "grant_cpus": "mprotect that flushes nothing, against so many other CPUs",
         "munmap_cpus": "munmap of one touched page, against so many other CPUs",
-        "receive": "taken from another CPU by each flush of one page",
+        "receive": "time that each flush of one page takes from another CPU",
     },
     "fork": {
         "fork": "fork with so many touched anonymous pages more",
@@ -142,8 +143,8 @@ def calibrate(output: str | None, force: bool, quick: bool, as_json: bool) -> No
     noisy = noisy_keys(result)
     if noisy:
         sys.stderr.write(
-            f"ptshare: warning: {', '.join(noisy)} spread by more than {NOISY} %: the machine is "
-            "busy; measure again when it is quiet\n"
+            f"ptshare: warning: {', '.join(noisy)} spread by more than {NOISY} %: measure again "
+            "when the machine is quiet\n"
         )
 
 
@@ -157,8 +158,10 @@ def require_machine() -> None:
 def _refuse(path: Path, force: bool) -> None:
     if not path.parent.is_dir():
         raise UserError(f"-o {path}: no such folder: {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"-o {path}: cannot be written: permission denied")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()  # before anything is measured
+    except OSError as error:
+        raise UserError(f"-o {path}: cannot be written: {os_reason(error)}") from error
     if not os.path.lexists(path):
         return
     if not path.is_file():

@@ -19,6 +19,7 @@ FLUSH_CEILING = 33
 
 _ENTRIES = 512  # of a table
 _PLATEAU = 1.1  # latencies of one cache differ by no more, or it is not told apart
+_SPLINTERED = 1.25  # a chase that hits L1 takes longer by more: its 2 MiB page misses the TLB
 _CACHES = ("cache.l1d.latency", "cache.l2.latency", "cache.llc.latency", "cache.dram_latency")
 
 # Kinds of fault, cheapest first is what decides the entry.
@@ -120,7 +121,7 @@ def _remote(c: Calibration) -> dict[int, Series]:
 def _first_cpu(c: Calibration) -> Series:
     remote = _remote(c)
     if 1 not in remote:
-        raise NotMeasured("needs 2 CPUs")
+        raise NotMeasured(c.measured.reasons.get("drop_cpus", "needs 2 CPUs"))
     return remote[1]
 
 
@@ -133,7 +134,7 @@ def _next_cpu(c: Calibration) -> Series:
 
 def _receive(c: Calibration) -> Series:
     if 1 not in c.measured.by_number("drop_cpus"):
-        raise NotMeasured("needs 2 CPUs")
+        raise NotMeasured(c.measured.reasons.get("drop_cpus", "needs 2 CPUs"))
     own_flush = c.used("cost.shootdown.local"), c.used("cost.flush_page")
     return c.measured.of("receive").minus(*own_flush)
 
@@ -188,6 +189,8 @@ def plateau(measured: Measured, sizes: Mapping[str, int], level: str) -> Series:
         low, high = PAGE_BYTES, sizes["l1d"] // 2
     else:
         low, high = 2 * sizes[order[order.index(level) - 1]], sizes[level] // 4
+    if level in ("llc", "dram"):
+        _refuse_splintered(measured)
     chase = measured.by_number("cache")
     served = {kib: series for kib, series in chase.items() if low <= 1024 * kib <= high}
     if len(served) < 2:
@@ -199,6 +202,22 @@ def plateau(measured: Measured, sizes: Mapping[str, int], level: str) -> Series:
             f"{min(served)} to {max(served)} KiB"
         )
     return pooled(served.values())
+
+
+def _refuse_splintered(measured: Measured) -> None:
+    """Refuse when 2 MiB pages miss the TLB like small ones, as under some hypervisors.
+
+    A line from each of 128 pages of 4 KiB fits every L1 data cache, and one 2 MiB entry maps them
+    all: more than an L1 hit's time is translation.
+    """
+    chase = measured.by_number("chase_2m")
+    few, many = chase[64].median, chase[512].median
+    if many > _SPLINTERED * few:
+        raise NotMeasured(
+            f"loads that hit L1 take {many:.2f} ns over 512 KiB of a 2 MiB page and {few:.2f} ns "
+            "over 64 KiB: it is not translated as one (a hypervisor may map it by smaller ones), "
+            "so translation is in the chase's times"
+        )
 
 
 RULES: tuple[Rule, ...] = (
@@ -225,8 +244,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "cost.shootdown.local",
-        "intercept of the line whose slope is cost.flush_page",
-        lambda c: line(_flushes(c))[1],
+        "the same difference for one page - cost.flush_page",
+        lambda c: _flushes(c)[1].minus(c.used("cost.flush_page")),
     ),
     Rule(
         "cost.shootdown.first_cpu",
