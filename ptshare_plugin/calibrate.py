@@ -38,6 +38,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "madvise": "madvise(MADV_DONTNEED) of one page never touched",
         "munmap": "munmap of one page never touched",
         "munmap_anon": "munmap of so many touched anonymous pages",
+        "munmap_file": "munmap of so many mapped pages of a tmpfs file",
     },
     "protect": {
         "mprotect_absent": "mprotect of one page never touched",
@@ -96,6 +97,9 @@ _CHASES = ("translation", "cache")
 _NO_TIMES = ("fault_around_pages", "fork_tables")
 # Of a figure that is taken at many numbers, those that the table for people shows.
 _SHOWN = {
+    "munmap_anon": (64, 512),
+    "munmap_file": (64, 512),
+    "fork_tables": (0, 16384),
     "mprotect_grant": (1, 33, 34, 512),
     "mprotect_drop": (1, 33, 34, 512),
     "chase_4k": (),

@@ -152,7 +152,7 @@ def _fork_tables(c: Calibration) -> float:
 
 
 def _fork(c: Calibration) -> Series:
-    _, small = line(c.measured.by_number("fork"))
+    small = c.measured.by_number("fork")[0]
     tables = _fork_tables(c) * c.used("cost.table_alloc")
     return small.minus(c.used("cost.syscall"), c.used("cost.shootdown.local"), tables)
 
@@ -307,7 +307,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "cost.fork",
-        "intercept of the same - cost.syscall - cost.shootdown.local - the child's tables",
+        "fork of a small process - cost.syscall - cost.shootdown.local - its tables x "
+        "cost.table_alloc",
         _fork,
     ),
     Rule(

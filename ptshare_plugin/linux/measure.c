@@ -186,11 +186,24 @@ pid_t fork_tied(void) {
     return child;
 }
 
-void reap(pid_t child) {
+int reap(pid_t child) {
     int status;
     while (waitpid(child, &status, 0) < 0) {
         if (errno != EINTR) die("waitpid");
     }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+// In a child: its memory has never been used on another CPU, so the kernel does not think of one
+// when it flushes.
+static int run_on_one_cpu(void (*run)(void)) {
+    if (!pin(0)) die("sched_setaffinity");
+    const pid_t child = fork_tied();
+    if (child == 0) {
+        run();
+        exit(0);
+    }
+    return reap(child);
 }
 
 int main(int count, char** arguments) {
@@ -209,9 +222,7 @@ int main(int count, char** arguments) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; i < sizeof measurements / sizeof measurements[0]; ++i) {
         if (strcmp(arguments[1], measurements[i].name) != 0) continue;
-        if (!pin(0)) die("sched_setaffinity");
-        measurements[i].run();
-        return 0;
+        return run_on_one_cpu(measurements[i].run);
     }
     fprintf(stderr, "no measurement %s\n", arguments[1]);
     return 2;

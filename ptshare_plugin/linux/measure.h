@@ -63,7 +63,7 @@ size_t huge_bytes(char* inside);  // of the mapping: in transparent huge pages
 
 // fork whose child dies with its parent, whatever ends that.
 pid_t fork_tied(void);
-void reap(pid_t child);
+int reap(pid_t child);  // its status as a shell tells it
 
 void measure_clock(void);
 void measure_syscall(void);

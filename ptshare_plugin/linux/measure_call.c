@@ -65,7 +65,7 @@ static double protect_areas(char* base, size_t areas, size_t pages, int prot) {
 }
 
 static void measure_unmap_of(size_t pages, int keep) {
-    const size_t areas = pages == 1 ? AREAS : 4;
+    const size_t areas = 4;
     char* base = reserve(areas * stride(pages), CHUNK);
     map_areas(base, areas, pages, PROT_READ | PROT_WRITE);
     (void)madvise(base, areas * stride(pages), MADV_NOHUGEPAGE);
@@ -76,7 +76,17 @@ static void measure_unmap_of(size_t pages, int keep) {
     if (keep) put_of("munmap_anon", pages, taken);
 }
 
+static void measure_unmap_of_file(int file, size_t pages, int keep) {
+    char* at = map_file(pages * PAGE, PROT_READ, MAP_SHARED, file);
+    for (size_t page = 0; page < pages; ++page) touch_read(at + page * PAGE);
+    const double start = now();
+    unmap(at, pages * PAGE);
+    const double taken = now() - start;
+    if (keep) put_of("munmap_file", pages, taken);
+}
+
 void measure_map(void) {
+    const int file = memory_file(CHUNK);
     for (int repeat = -1; repeat < options.repeats; ++repeat) {
         char* base = reserve(AREAS * stride(1), CHUNK);
         const double start = now();
@@ -93,8 +103,12 @@ void measure_map(void) {
             put("madvise", (advised - mapped) / AREAS);
             put("munmap", (unmapped - advised) / AREAS);
         }
-        for (size_t pages = 64; pages <= 512; pages *= 2) measure_unmap_of(pages, repeat >= 0);
+        for (size_t pages = 64; pages <= 512; pages *= 2) {
+            measure_unmap_of(pages, repeat >= 0);
+            measure_unmap_of_file(file, pages, repeat >= 0);
+        }
     }
+    close(file);
 }
 
 // PROT_READ to PROT_NONE makes present entries absent, so the kernel flushes; PROT_NONE to

@@ -153,7 +153,7 @@ void measure_cow(void) {
         if (waitpid(child, NULL, WUNTRACED) != child) die("waitpid");
         put_batch("cow_touch", touch_all(at, 1, 1), 1, repeat >= 0);
         kill(child, SIGKILL);
-        reap(child);
+        (void)reap(child);
         unmap(at, REGION);
     }
     close(file);
@@ -191,7 +191,7 @@ static void after_fork(int keep) {
     touch_all(at, 1, 1);
     const pid_t child = fork_tied();
     if (child == 0) _exit(0);
-    reap(child);
+    (void)reap(child);
     char* probe = at + PAGE;
     const uint64_t frame = frame_of(probe);
     const struct Batch batch = touch_all(at, 1, 1);

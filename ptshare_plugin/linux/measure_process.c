@@ -60,7 +60,7 @@ void measure_exec(void) {
         double started;
         const int whole = read(ends[0], &started, sizeof started) == (ssize_t)sizeof started;
         close(ends[0]);
-        reap(child);
+        (void)reap(child);
         if (!whole) {
             cannot("exec", "the executed program did not answer");
             return;
@@ -97,5 +97,5 @@ void measure_switch(void) {
         put("pipe_alone", (alone - passed) / kRounds);
     }
     close(there[1]);
-    reap(child);
+    (void)reap(child);
 }
