@@ -98,7 +98,7 @@ def _beyond_syscall(name: str) -> Callable[[Calibration], Series]:
 
 
 def _around(c: Calibration) -> Series:
-    (pages,) = c.measured.of("fault_around_pages").values
+    pages = c.measured.of("fault_around_pages").median
     if pages < 2:
         raise NotMeasured("this kernel's fault-around maps one page")
     alone = c.measured.of("file_touch")
@@ -352,7 +352,7 @@ def _fault_around_bytes(c: Calibration) -> Found:
     key = "kernel.fault_around_bytes"
     what = "pages that a walk over a file in the page cache finds for each fault"
     try:
-        (pages,) = c.measured.of("fault_around_pages").values
+        pages = c.measured.of("fault_around_pages").median
     except NotMeasured as error:
         return Found(key, None, None, what, str(error))
     value, limits = int(pages) * PAGE_BYTES, KEYS[key]

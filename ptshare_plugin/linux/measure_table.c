@@ -3,7 +3,7 @@
 
 #include "measure.h"
 
-#define CHUNKS ((size_t)256)
+#define CHUNKS ((size_t)128)
 
 static double touch_chunks(char* at, size_t offset) {
     const double start = now();
@@ -11,15 +11,24 @@ static double touch_chunks(char* at, size_t offset) {
     return (now() - start) / (double)(CHUNKS - 1);
 }
 
-// madvise that finds nothing in `bytes` at the start of each chunk. Less than a chunk, or the
-// kernel would free the table itself.
-static double advise_chunks(char* at, size_t bytes) {
+static void advise(char* at, size_t bytes) {
+    if (madvise(at, bytes, MADV_DONTNEED) != 0) die("madvise");
+}
+
+// What madvise takes for an empty table beyond a call for one page of it. It asks for one page less
+// than the table maps, or the kernel would free the table.
+static double scan_tables(char* at) {
     enum { kRounds = 4 };
-    const double start = now();
-    for (size_t i = 0; i < kRounds * CHUNKS; ++i) {
-        if (madvise(at + i % CHUNKS * CHUNK, bytes, MADV_DONTNEED) != 0) die("madvise");
+    double one = 0, many = 0;
+    for (int round = 0; round < kRounds; ++round) {
+        const double start = now();
+        for (size_t i = 0; i < CHUNKS; ++i) advise(at + i * CHUNK, PAGE);
+        const double between = now();
+        for (size_t i = 0; i < CHUNKS; ++i) advise(at + i * CHUNK, CHUNK - PAGE);
+        many += now() - between;
+        one += between - start;
     }
-    return (now() - start) / (double)(kRounds * CHUNKS);
+    return (many - one) / (double)(kRounds * CHUNKS);
 }
 
 void measure_table(void) {
@@ -29,12 +38,11 @@ void measure_table(void) {
         const double fresh = touch_chunks(at, 0);
         // Far from the first: neither in its line of entries nor in a fault that maps several.
         const double second = touch_chunks(at, CHUNK / 2);
-        advise_chunks(at, PAGE);
         for (size_t i = 0; i < CHUNKS; ++i) {
-            if (madvise(at + i * CHUNK + CHUNK / 2, PAGE, MADV_DONTNEED) != 0) die("madvise");
+            advise(at + i * CHUNK, PAGE);
+            advise(at + i * CHUNK + CHUNK / 2, PAGE);
         }
-        const double one = advise_chunks(at, PAGE);
-        const double many = advise_chunks(at, CHUNK - PAGE);
+        const double scan = scan_tables(at);
         const size_t before = page_tables();
         double start = now();
         unmap(at, CHUNKS * CHUNK);
@@ -47,7 +55,7 @@ void measure_table(void) {
         if (repeat < 0) continue;
         put("touch_new_table", fresh);
         put("touch_old_table", second);
-        put("table_scan", many - one);
+        put("table_scan", scan);
         if (freed < CHUNKS) {
             cannot("munmap_tables", "munmap freed %zu page tables of %zu", freed, CHUNKS);
         } else {
