@@ -18,6 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define WARM_UP_NS 2e7
+
 struct Options options;
 
 static const struct {
@@ -200,6 +202,8 @@ static int run_on_one_cpu(void (*run)(void)) {
     if (!pin(0)) die("sched_setaffinity");
     const pid_t child = fork_tied();
     if (child == 0) {
+        const double start = now();
+        while (now() - start < WARM_UP_NS) continue;  // until the core's clock is up
         run();
         exit(0);
     }

@@ -54,6 +54,13 @@ char* map_small(size_t bytes);
 char* map_file(size_t bytes, int prot, int flags, int file);
 void protect(char* at, size_t bytes, int prot);
 
+// `areas` VMAs of `pages` pages with holes between them. They return the time of one call.
+size_t areas_bytes(size_t areas, size_t pages);  // from the start of the first
+double map_areas(char* base, size_t areas, size_t pages, int prot);
+double protect_areas(char* base, size_t areas, size_t pages, int prot);
+double unmap_areas(char* base, size_t areas, size_t pages);
+char* map_touched_areas(size_t areas, size_t pages);  // somewhere, written, in small pages
+
 int memory_file(size_t bytes);  // in tmpfs, nameless, all pages in the page cache
 void fill_file(int file, size_t bytes);
 

@@ -7,7 +7,7 @@
 
 #include "measure.h"
 
-#define AREAS ((size_t)64)
+#define AREAS ((size_t)64)  // of one page
 #define MAX_CPUS 64
 #define MAX_TRIES 20  // for each repeat
 #define ROUNDS 4      // of grants and drops, for what is taken from a CPU
@@ -90,28 +90,6 @@ static void end(unsigned count) {
     for (unsigned i = 0; i < count; ++i) pthread_join(spinners[i].thread, NULL);
 }
 
-// ---- Areas of one page each, with holes between them
-
-static void map_touched(char* base) {
-    for (size_t i = 0; i < AREAS; ++i) {
-        char* at = map_at(base + 2 * i * PAGE, PAGE, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1);
-        touch_write(at);
-    }
-}
-
-static double protect_all(char* base, int prot) {
-    const double begun = now();
-    for (size_t i = 0; i < AREAS; ++i) protect(base + 2 * i * PAGE, PAGE, prot);
-    return (now() - begun) / (double)AREAS;
-}
-
-static double unmap_all(char* base) {
-    const double begun = now();
-    for (size_t i = 0; i < AREAS; ++i) unmap(base + 2 * i * PAGE, PAGE);
-    return (now() - begun) / (double)AREAS;
-}
-
 // Whether all threads have run since `turns` was taken, which is brought up to date.
 static int all_ran(unsigned others, uint64_t* turns) {
     int ran = 1;
@@ -128,16 +106,15 @@ static void measure_against(unsigned others) {
     int kept = 0;
     start(others, spin);
     for (int tries = 0; kept < options.repeats && tries < MAX_TRIES * options.repeats; ++tries) {
-        char* base = reserve(2 * AREAS * PAGE, CHUNK);
-        map_touched(base);
-        protect_all(base, PROT_READ);
+        char* base = map_touched_areas(AREAS, 1);
+        protect_areas(base, AREAS, 1, PROT_READ);
         // A CPU that another task has is not interrupted.
         (void)all_ran(others, turns);
-        const double drop = protect_all(base, PROT_NONE);
+        const double drop = protect_areas(base, AREAS, 1, PROT_NONE);
         int ran = all_ran(others, turns);
-        const double grant = protect_all(base, PROT_READ);
+        const double grant = protect_areas(base, AREAS, 1, PROT_READ);
         ran &= all_ran(others, turns);
-        const double unmapped = unmap_all(base);
+        const double unmapped = unmap_areas(base, AREAS, 1);
         ran &= all_ran(others, turns);
         if (!ran || tries == 0) continue;
         ++kept;
@@ -155,7 +132,7 @@ struct Taken {
 
 static void add_taken(struct Taken* sum, char* base, int prot) {
     const uint64_t lost = atomic_load(&spinners[0].lost);
-    sum->time += protect_all(base, prot) * AREAS;
+    sum->time += protect_areas(base, AREAS, 1, prot) * (double)AREAS;
     sum->ticks += (double)(atomic_load(&spinners[0].lost) - lost);
 }
 
@@ -171,9 +148,8 @@ static void measure_receive(void) {
     const double rate = ticks_per_ns();
     spinners[0].most_ticks = TASK_NS * rate;
     start(1, spin_counting);
-    char* base = reserve(2 * AREAS * PAGE, CHUNK);
-    map_touched(base);
-    protect_all(base, PROT_READ);
+    char* base = map_touched_areas(AREAS, 1);
+    protect_areas(base, AREAS, 1, PROT_READ);
     int kept = 0;
     for (int tries = 0; kept < options.repeats && tries < MAX_TRIES * options.repeats; ++tries) {
         struct Taken drop = {0, 0}, grant = {0, 0};
