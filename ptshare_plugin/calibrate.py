@@ -187,6 +187,7 @@ def run(quick: bool, folder: Path) -> Result:
 
     :param folder: whose file system is asked what it does on a write to a shared page.
     """
+    machine = _machine()  # before, as its load is in it
     measured, program, size = Measured(), binary(), _chase_bytes(quick)
     for group, names in GROUPS.items():
         processes, repeats = _REPEATS[quick, group in _CHASES]
@@ -200,7 +201,7 @@ def run(quick: bool, folder: Path) -> Result:
                 measured.reasons |= dict.fromkeys(names, str(error))
     base = flatten(config.load(BASE))
     keys = calibrated.derive(measured, base, _cache_bytes())
-    return Result(_machine(), measured, keys, base)
+    return Result(machine, measured, keys, base)
 
 
 def _chase_bytes(quick: bool) -> int:
@@ -253,6 +254,7 @@ def _machine() -> dict[str, str]:
         "virtualised": "yes" if hypervisor else "no",
         "page size": units.exact_size(os.sysconf("SC_PAGE_SIZE")),
         "transparent huge pages": _text(_THP) or "none",
+        "load average before": f"{os.getloadavg()[0]:.1f}",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "ptshare": __version__,
     }
