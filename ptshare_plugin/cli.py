@@ -339,6 +339,24 @@ def doctor(as_json: JsonOpt = False) -> None:
         raise typer.Exit(EXIT_FAILURE)
 
 
+@app.command()
+def calibrate(
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the preset to this TOML file."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few repeats and small regions: seconds, less exact.")
+    ] = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Measure what this machine's kernel takes, and make a preset of it."""
+    from ptshare_plugin.calibrate import calibrate as measure
+
+    measure(output, force, quick, as_json)
+
+
 def _specs(
     program: str,
     args: list[str] | None,

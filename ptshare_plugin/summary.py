@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptshare_plugin import frames, metrics, tables, units
-from ptshare_plugin.errors import EXIT_USAGE, UserError, os_reason
+from ptshare_plugin import files, frames, metrics, tables, units
+from ptshare_plugin.errors import EXIT_USAGE, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,8 +117,7 @@ def _write(frame: pd.DataFrame, form: str, path: Path) -> None:
     path = Path(os.path.realpath(path))  # a link stays one
     if path.exists() and not path.is_file():
         raise UserError(f"-o {path}: there is something else than a file; leave -o out to print")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with files.replacing(path) as partial:
         if form == "parquet":
             frame.to_parquet(partial, index=False)
         elif form == "table":
@@ -127,8 +126,3 @@ def _write(frame: pd.DataFrame, form: str, path: Path) -> None:
                 tables.print_blocks(tables.console(file), heading, lines, fixed=1)
         else:
             partial.write_text(_text(frame, form), encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"-o {path}: cannot be written: {os_reason(error)}") from error
-    finally:
-        partial.unlink(missing_ok=True)

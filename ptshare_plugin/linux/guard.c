@@ -1,7 +1,6 @@
 // guard FOLDER [FILE VALUE]: tidies up when its standard input ends, however whoever holds the
 // other end has ended: writes VALUE (a kernel setting as it was) to FILE, and removes FOLDER with
 // the files in it.
-#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

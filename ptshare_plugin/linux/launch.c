@@ -5,7 +5,6 @@
 // the tracer at a mark (system call 20564) and nowhere else, so that other system calls run at
 // their own speed. It dies with its tracer. The tracer sees a SIGSTOP first, where it sets its
 // options, and then the exec.
-#define _GNU_SOURCE
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
