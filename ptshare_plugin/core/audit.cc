@@ -40,6 +40,9 @@ class Auditor {
             expect(seen.tables[level] == mm.table.tables(static_cast<Level>(level)), "mm ",
                    mm.id.value, ": ", mm.table.tables(static_cast<Level>(level)),
                    " tables counted at level ", level, ", ", seen.tables[level], " found");
+            expect(seen.linked[level] == mm.table.linked_tables(static_cast<Level>(level)), "mm ",
+                   mm.id.value, ": ", mm.table.linked_tables(static_cast<Level>(level)),
+                   " links counted to level ", level, ", ", seen.linked[level], " found");
         }
         expect(seen.rss_file == mm.rss_file, "mm ", mm.id.value, ": rss_file is ", mm.rss_file,
                ", ", seen.rss_file, " found");
@@ -63,6 +66,7 @@ class Auditor {
 
     struct Recount {
         std::array<std::uint64_t, kLevels> tables{};
+        std::array<std::uint64_t, kLevels> linked{};
         std::uint64_t rss_file = 0;
         std::uint64_t rss_anon = 0;
     };
@@ -96,6 +100,7 @@ class Auditor {
                        entry.pfn().value, " hangs in the wrong place");
                 check_table(mm, entry.pfn(), seen);
             } else {
+                ++seen.linked[index_of(next.level)];
                 check_link(mm, address, entry, page.level);
             }
         }

@@ -16,6 +16,14 @@ bool mergeable(const Vma& low, const Vma& high) {
 
 }  // namespace
 
+std::uint64_t Mm::vm_pte_bytes() const {
+    std::uint64_t pages = 0;
+    for (Level level = Level::Pte; level < table.top(); level = above(level)) {
+        pages += table.tables(level) + table.linked_tables(level);
+    }
+    return pages * kPageSize;
+}
+
 Vma* Mm::find(VirtAddr address) {
     auto it = vmas.upper_bound(address);
     if (it == vmas.begin()) return nullptr;

@@ -39,6 +39,11 @@ class Mm {
     // smaller value holds entries that may be stale.
     std::uint64_t tlb_generation = 1;
 
+    // Bytes of the tables that walks use, below the root; a linked table counts for each mm that
+    // links it (what hangs below it counts for its host alone). The kernel's mm_pgtables_bytes,
+    // which /proc/PID/status shows as VmPTE.
+    std::uint64_t vm_pte_bytes() const;
+
     // The VMA that holds `address`, or null.
     Vma* find(VirtAddr address);
     // The VMA that ends at or below `address` last / starts at or above `address` first, or null.

@@ -21,7 +21,7 @@ namespace {
 
 constexpr char kMagic[] = "PTSHARE\n";
 constexpr std::uint64_t kMagicBytes = sizeof(kMagic) - 1;
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr std::uint64_t kHeadBytes = sizeof(kVersion) + 2 * sizeof(std::uint64_t);
 static_assert(sizeof(unsigned) == 4, "fields of this type are written with four bytes");
 
@@ -269,7 +269,7 @@ class Snapshot {
     }
     void mm_fields(Of<Mm>& mm) {
         io_(mm.rss_file, mm.rss_anon, mm.brk_start, mm.brk, mm.users, mm.tlb_generation,
-            mm.table.tables_);
+            mm.table.tables_, mm.table.linked_);
         if constexpr (kReads) {
             for (std::uint64_t n = io_.length(); n != 0; --n) {
                 Vma vma;

@@ -162,21 +162,24 @@ Pfn PageTable::ensure_pte_table(VirtAddr address, bool region) {
     return find(address, Level::Pmd)->pfn();
 }
 
-void PageTable::link(VirtAddr address, Pfn pte_table) {
-    TablePage& page = descend(address, Level::Pmd);
-    const std::uint64_t index = entry_index(address, Level::Pmd);
+void PageTable::link(VirtAddr address, Pfn table, Level level) {
+    if (store_.at(table).level != below(level)) throw std::logic_error("a link skips a level");
+    TablePage& page = descend(address, level);
+    const std::uint64_t index = entry_index(address, level);
     if (!page.entries[index].none()) throw std::logic_error("a link would bury a table");
-    write(page, index, table_entry(pte_table));
+    write(page, index, table_entry(table));
+    ++linked_[index_of(below(level))];
 }
 
-void PageTable::unlink(VirtAddr address) {
-    TablePage& page = descend(address, Level::Pmd);
-    write(page, entry_index(address, Level::Pmd), Pte());
+void PageTable::unlink(VirtAddr address, Level level) {
+    if (linked(address, level) == Pfn(0)) throw std::logic_error("no link to take away");
+    write(descend(address, level), entry_index(address, level), Pte());
+    --linked_[index_of(below(level))];
 }
 
-Pfn PageTable::linked(VirtAddr address) const {
+Pfn PageTable::linked(VirtAddr address, Level level) const {
     // find() changes nothing; it is not const because it hands out the entry.
-    const Pte* entry = const_cast<PageTable*>(this)->find(address, Level::Pmd);
+    const Pte* entry = const_cast<PageTable*>(this)->find(address, level);
     if (!entry || !entry->present() || entry->large()) return Pfn(0);
     return store_.at(entry->pfn()).owner == this ? Pfn(0) : entry->pfn();
 }

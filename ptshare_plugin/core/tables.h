@@ -103,6 +103,8 @@ class PageTable {
     Pfn root() const { return root_; }
     // Own live table pages at a position.
     std::uint64_t tables(Level level) const { return tables_[index_of(level)]; }
+    // Entries that point at another tree's table, by the position of that table.
+    std::uint64_t linked_tables(Level level) const { return linked_[index_of(level)]; }
 
     // The leaf that translates `address` (through linked tables too): a PTE, or a PMD entry with PS
     // set. Level says which. None where nothing is mapped.
@@ -128,11 +130,12 @@ class PageTable {
     // Replaces an occupied leaf by another one, or empties it with Pte().
     void replace(VirtAddr address, Pte leaf, Level level = Level::Pte);
 
-    // Points the empty PMD entry for `address` at a PTE table of another tree; empties it again.
-    void link(VirtAddr address, Pfn pte_table);
-    void unlink(VirtAddr address);
-    // The table that the PMD entry for `address` points at when another tree owns it, else Pfn(0).
-    Pfn linked(VirtAddr address) const;
+    // Points the empty entry for `address` at `level` at a table of another tree, which stands one
+    // level below; empties it again.
+    void link(VirtAddr address, Pfn table, Level level = Level::Pmd);
+    void unlink(VirtAddr address, Level level = Level::Pmd);
+    // The table that this entry points at when another tree owns it, else Pfn(0).
+    Pfn linked(VirtAddr address, Level level = Level::Pmd) const;
     // The own PTE table for `address`, allocated if need be.
     Pfn ensure_pte_table(VirtAddr address, bool region);
 
@@ -163,6 +166,7 @@ class PageTable {
     Level top_;
     Pfn root_;  // owned; allocated with the tree, freed with it; none after a restore that failed
     std::array<std::uint64_t, kLevels> tables_{};  // invariant: own live table pages by level
+    std::array<std::uint64_t, kLevels> linked_{};  // invariant: links by level of the linked table
 };
 
 // Bytes that one entry at `level` translates, and its index in its table.
@@ -174,6 +178,9 @@ constexpr std::uint64_t entry_index(VirtAddr address, Level level) {
 }
 constexpr Level below(Level level) {
     return static_cast<Level>(index_of(level) - 1);
+}
+constexpr Level above(Level level) {
+    return static_cast<Level>(index_of(level) + 1);
 }
 
 }  // namespace ptshare

@@ -136,6 +136,27 @@ TEST(s4_s6_the_host_mm_stands_by_itself) {
     });
 }
 
+TEST(vm_pte_bytes_counts_a_linked_table_for_each_that_links_it) {
+    for (const unsigned levels : {4U, 5U}) {
+        KernelConfig with = config();
+        with.levels = levels;
+        in_world("ptshare", with, [&](World& w) {
+            Mm& a = w.guest();
+            Mm& b = w.guest();
+            CHECK_EQ(a.vm_pte_bytes(), 0U);  // the root is not counted
+            w.write(a, kBase);
+            w.write(b, kBase);
+            w.write(b, kBase + kPmdSize);
+            // PUD, PMD (and P4D), and one PTE table of the host, or two.
+            CHECK_EQ(a.vm_pte_bytes(), (levels - 1) * kPageSize);
+            CHECK_EQ(b.vm_pte_bytes(), levels * kPageSize);
+            CHECK_EQ(host_of(w).mm.vm_pte_bytes(), levels * kPageSize);
+            CHECK(w.kernel.munmap(b, kBase, 2 * kPmdSize) == Errno::Ok);
+            CHECK_EQ(b.vm_pte_bytes(), 0U);
+        });
+    }
+}
+
 TEST(s5_pages_of_the_creator_are_carried_into_the_host) {
     shared([](World& w) {
         Mm& mm = w.kernel.create_mm();

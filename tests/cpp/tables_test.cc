@@ -186,6 +186,25 @@ TEST(table_links_foreign_tables_and_never_frees_them) {
     CHECK_EQ(f.store.counts().total(), 4U);
 }
 
+TEST(table_links_a_table_of_any_level) {
+    Fixture f;
+    PageTable host(f.store, Owner::Host, 4);
+    host.set(kAt, Pte::make(Pfn(512), kLeaf | Pte::kLarge), Level::Pmd);
+    const Pfn pmd_table = host.find(kAt, Level::Pud)->pfn();
+    PageTable guest(f.store, Owner::Guest, 4);
+    CHECK(refuses([&] { guest.link(kAt, pmd_table); }));  // a PMD entry holds PTE tables
+    guest.link(kAt + kPudSize, pmd_table, Level::Pud);
+    CHECK(guest.linked(kAt + kPudSize, Level::Pud) == pmd_table);
+    CHECK(guest.linked(kAt + kPudSize) == Pfn(0));  // the entry belongs to the other tree
+    CHECK(guest.leaf(kAt + kPudSize)->pte.pfn() == Pfn(512));
+    CHECK_EQ(guest.linked_tables(Level::Pmd), 1U);
+    CHECK_EQ(guest.tables(Level::Pmd), 0U);
+    CHECK(refuses([&] { guest.unlink(kAt, Level::Pud); }));
+    guest.unlink(kAt + kPudSize, Level::Pud);
+    CHECK_EQ(guest.linked_tables(Level::Pmd), 0U);
+    CHECK(!guest.leaf(kAt + kPudSize));
+}
+
 TEST(table_refuses_to_bury_an_own_table) {
     Fixture f;
     PageTable host(f.store, Owner::Host, 4);
