@@ -38,16 +38,17 @@ constexpr std::uint64_t kVmMayRead = 1ULL << 4;
 constexpr std::uint64_t kVmMayWrite = 1ULL << 5;
 constexpr std::uint64_t kVmMayExec = 1ULL << 6;
 constexpr std::uint64_t kVmGrowsDown = 1ULL << 8;
+constexpr std::uint64_t kVmHugetlb = 1ULL << 22;
 constexpr std::uint64_t kVmSharedPt = 1ULL << 37;
 constexpr std::uint64_t kVmProtMask = kVmRead | kVmWrite | kVmExec;
 static_assert(kVmRead == kProtRead && kVmWrite == kProtWrite && kVmExec == kProtExec,
               "a protection is the low three VMA flags");
 
 struct Vma {
-    VirtAddr start;  // page-aligned; start < end
+    VirtAddr start;  // page-aligned; start < end; with VM_HUGETLB both multiples of 2 MiB
     VirtAddr end;
     std::uint64_t flags = 0;
-    std::shared_ptr<File> file;   // null: anonymous memory
+    std::shared_ptr<File> file;   // null: anonymous memory; with VM_HUGETLB one that is huge()
     std::uint64_t file_page = 0;  // page of the file at `start`
     // Set exactly when flags has VM_SHARED_PT: the host that this guest VMA is attached to.
     std::shared_ptr<HostMm> host;
