@@ -18,7 +18,9 @@ Kernel::Kernel(const KernelConfig& config, std::unique_ptr<SharingPolicy> policy
     contents_.zero(zero_page_);
 }
 
-Kernel::~Kernel() = default;
+Kernel::~Kernel() {
+    mms_.clear();  // first: their trees look at the hosts' tables that they link
+}
 
 Mm& Kernel::create_mm() {
     const MmId id(next_mm_++);

@@ -470,6 +470,13 @@ TEST(freed_2_mib_pages_are_used_again) {
     });
 }
 
+TEST(a_kernel_may_end_while_tables_are_shared) {
+    World w("hugetlb-pmd", big());
+    CHECK(w.kernel.truncate(*w.file, kPudSize) == Errno::Ok);
+    touch(w, sharer(w), kBase, 2);
+    touch(w, sharer(w), kBase, 2);
+}
+
 TEST(a_snapshot_holds_shared_tables) {
     huge([](World& w) {
         Mm& a = sharer(w);
