@@ -75,6 +75,15 @@ def test_one_process_agrees(name: str, policy: str) -> None:
     hold(name, *both(name, policy=policy, procs=1), links_race=False)
 
 
+@pytest.mark.parametrize("procs", [1, 2])
+@pytest.mark.parametrize("name", ["scan", "preshare", "protect"])
+def test_2_mib_leaves_agree(name: str, procs: int) -> None:
+    # No less than 2 MiB can be protected.
+    args = ("--piece", "2097152") if name == "protect" else ()
+    runs = both(name, policy="hugetlb-pmd", procs=procs, sets=WITHOUT_AROUND, args=args)
+    hold(name, *runs, links_race=False)
+
+
 @pytest.mark.parametrize("policy", ["private", "ptshare"])
 @pytest.mark.parametrize("name", WORK)
 def test_several_processes_agree(name: str, policy: str) -> None:
