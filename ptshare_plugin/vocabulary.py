@@ -114,7 +114,6 @@ MACHINE: list[Row] = [
     ("pt.host_mms", "count", "page_tables", "Peak of host mms"),
     ("rss.file_pages.peak", "pages", "memory", "Peak of mapped file pages, added over processes"),
     ("rss.anon_pages.peak", "pages", "memory", "Peak of anonymous pages, added over processes"),
-    ("rss.huge_pages.peak", "pages", "memory", "Peak of 4 KiB pages that 2 MiB leaves map"),
     ("frames.page_cache", "pages", "memory", "Page frames in the page cache at the end"),
     ("frames.end", "pages", "memory", "Frames in use at the end beside the page cache; must be 0"),
     ("share.links", "count", "kernel", "Guest PMD entries set to a host's table"),

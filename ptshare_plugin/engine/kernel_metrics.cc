@@ -48,7 +48,6 @@ const std::vector<KernelMetric>& kernel_metrics() {
         {"share.refused.size", refused<Refusal::Size>},
         {"rss.file_pages.peak", [](const Kernel& k) { return k.stats().peak_rss_file; }},
         {"rss.anon_pages.peak", [](const Kernel& k) { return k.stats().peak_rss_anon; }},
-        {"rss.huge_pages.peak", [](const Kernel& k) { return k.stats().peak_rss_huge; }},
         {"frames.page_cache",
          [](const Kernel& k) { return k.frames().in_use(FrameUse::FilePage); }},
         {"frames.end",

@@ -21,7 +21,7 @@ def test_a_region_of_1_gib_has_one_pmd_table() -> None:
     assert values["pt.host_mms"] == 1
     assert values["share.links"] == 3
     # One fault for each 2 MiB that anybody touched; whoever links meets pages of the others.
-    assert values["rss.huge_pages.peak"] == 512 * values["fault.host"]
+    assert 512 * values["fault.host"] <= values["frames.page_cache"]
     assert values["fault.region.link"] <= 2
     # A walk for the region ends at the PMD entry.
     assert values["frames.end"] == values["pt.end.bytes"] == 0
@@ -41,7 +41,7 @@ def test_smaller_regions_have_tables_of_their_own(name: str, preset: str) -> Non
     assert private.output_lines() == huge.output_lines()
     values = totals(huge)
     assert values["share.links"] == values["pt.bytes.host"] == values["pt.region.pte_tables"] == 0
-    assert values["rss.huge_pages.peak"] >= 1024
+    assert values["frames.page_cache"] >= 512
     assert values["frames.end"] == values["pt.end.bytes"] == 0
     assert values["pt.tables.allocated"] == values["pt.tables.freed"]
 
