@@ -25,8 +25,9 @@ IDENTITY = (
 )
 """Keys of a ``run.json`` that decide the result; ``RunSpec.identity`` gives them."""
 
-# The policy that answers EINVAL to a misaligned MAP_SHARED_PT request (S2); others fall back.
-_STRICT_POLICIES = frozenset({"ptshare"})
+# The policies that answer EINVAL to a misaligned MAP_SHARED_PT request (S2), or to a file that is
+# no multiple of 2 MiB; others fall back.
+_STRICT_POLICIES = frozenset({"hugetlb-pmd", "ptshare"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,6 +286,7 @@ nb::list hosts(Model& model) {
         entry["end"] = host->end.value;
         entry["file"] = host->file->id();
         entry["rss_file"] = host->mm.rss_file;
+        entry["rss_huge"] = host->mm.rss_huge;
         entry["vmas"] = vmas(host->mm);
         std::vector<std::uint64_t> guests;
         for (const Guest& guest : host->guests) guests.push_back(guest.mm.value);
@@ -306,6 +307,7 @@ nb::dict stats(Model& model) {
     named["peak_hosts"] = from.peak_hosts;
     named["peak_rss_file"] = from.peak_rss_file;
     named["peak_rss_anon"] = from.peak_rss_anon;
+    named["peak_rss_huge"] = from.peak_rss_huge;
     return named;
 }
 
@@ -382,7 +384,7 @@ void bind_kernel(nb::module_& module) {
         .def(
             "truncate",
             [](Model& self, std::uint64_t file, std::uint64_t size) {
-                self.kernel().truncate(*self.file(file), size);
+                return number(self.kernel().truncate(*self.file(file), size));
             },
             nb::arg("file"), nb::arg("size"))
 
@@ -466,6 +468,12 @@ void bind_kernel(nb::module_& module) {
             nb::arg("mm"))
         .def(
             "vmas", [](Model& self, std::uint64_t mm) { return vmas(self.mm(mm)); }, nb::arg("mm"))
+        .def(
+            "rss_huge", [](Model& self, std::uint64_t mm) { return self.mm(mm).rss_huge; },
+            nb::arg("mm"))
+        .def(
+            "vm_pte_bytes",
+            [](Model& self, std::uint64_t mm) { return self.mm(mm).vm_pte_bytes(); }, nb::arg("mm"))
         .def("hosts", &hosts)
         .def("stats", &stats)
         .def("frames_in_use", &frames_in_use)

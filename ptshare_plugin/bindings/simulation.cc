@@ -67,7 +67,7 @@ std::vector<SampleRow> samples(const Simulation& simulation) {
     std::vector<SampleRow> rows;
     for (const engine::Sample& s : simulation.samples()) {
         rows.emplace_back(s.rank, s.process, s.mark, s.vm_pte_bytes, s.rss_anon_bytes,
-                          s.rss_file_bytes, s.minor_faults);
+                          s.rss_file_bytes, s.minor_faults, s.huge_bytes);
     }
     return rows;
 }

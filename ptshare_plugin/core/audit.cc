@@ -46,6 +46,8 @@ class Auditor {
         }
         expect(seen.rss_file == mm.rss_file, "mm ", mm.id.value, ": rss_file is ", mm.rss_file,
                ", ", seen.rss_file, " found");
+        expect(seen.rss_huge == mm.rss_huge, "mm ", mm.id.value, ": rss_huge is ", mm.rss_huge,
+               ", ", seen.rss_huge, " found");
         expect(seen.rss_anon == mm.rss_anon, "mm ", mm.id.value, ": rss_anon is ", mm.rss_anon,
                ", ", seen.rss_anon, " found");
     }
@@ -59,6 +61,11 @@ class Auditor {
                    ": VMA at 0x", std::hex, start.value, " is not page-aligned");
             expect(vma.has(kVmSharedPt) == (vma.host != nullptr), "mm ", mm.id.value,
                    ": VM_SHARED_PT and host differ at 0x", std::hex, start.value);
+            expect(!vma.has(kVmHugetlb) ||
+                       (is_aligned(vma.start.value | vma.end.value, kPmdSize) && vma.file &&
+                        vma.file->huge() && vma.file_page % kEntries == 0),
+                   "mm ", mm.id.value, ": VM_HUGETLB on what is no mapping of 2 MiB pages at 0x",
+                   std::hex, start.value);
             if (vma.host) attached_[vma.host.get()].insert({mm.id, vma.start});
             last = vma.end;
         }
@@ -69,6 +76,7 @@ class Auditor {
         std::array<std::uint64_t, kLevels> linked{};
         std::uint64_t rss_file = 0;
         std::uint64_t rss_anon = 0;
+        std::uint64_t rss_huge = 0;
     };
 
     void check_table(const Mm& mm, Pfn pfn, Recount& seen) {
@@ -90,7 +98,7 @@ class Auditor {
             ++occupied;
             const VirtAddr address = page.base + i * entry_span(page.level);
             if (page.level == Level::Pte || entry.large()) {
-                check_leaf(mm, address, entry, seen);
+                check_leaf(mm, address, entry, page.level, seen);
             } else if (!kernel_.tables().is_table(entry.pfn())) {
                 expect(false, "mm ", mm.id.value, ": entry at 0x", std::hex, address.value,
                        " points at frame ", std::dec, entry.pfn().value, ", which is no table");
@@ -108,7 +116,7 @@ class Auditor {
                " entries counted, ", occupied, " found");
     }
 
-    void check_leaf(const Mm& mm, VirtAddr address, Pte pte, Recount& seen) {
+    void check_leaf(const Mm& mm, VirtAddr address, Pte pte, Level level, Recount& seen) {
         const Vma* vma = const_cast<Mm&>(mm).find(address);
         expect(vma != nullptr, "mm ", mm.id.value, ": leaf at 0x", std::hex, address.value,
                " without a VMA");
@@ -121,8 +129,18 @@ class Auditor {
                ": NX of the leaf at 0x", std::hex, address.value, " differs from its VMA");
         expect(pte.present() == vma->has(kVmProtMask), "mm ", mm.id.value, ": leaf at 0x", std::hex,
                address.value, " present against its VMA");
+        expect(vma->has(kVmHugetlb) == (level == Level::Pmd), "mm ", mm.id.value, ": leaf at 0x",
+               std::hex, address.value, " is of the wrong size for its VMA");
         const FrameUse use = kernel_.frames().use(pte.pfn());
-        if (use == FrameUse::FilePage) {
+        if (level == Level::Pmd) {
+            seen.rss_huge += kEntries;
+            bool right = vma->file != nullptr && address + kPmdSize <= vma->end;
+            for (std::uint64_t i = 0; right && i < kEntries; ++i) {
+                right = vma->file->cached(vma->file_page_of(address) + i) == pte.pfn() + i;
+            }
+            expect(right, "mm ", mm.id.value, ": leaf at 0x", std::hex, address.value,
+                   " is not the file's 2 MiB page");
+        } else if (use == FrameUse::FilePage) {
             ++seen.rss_file;
             const bool right =
                 vma->file && vma->file->cached(vma->file_page_of(address)) == pte.pfn();
@@ -145,6 +163,10 @@ class Auditor {
 
     void check_link(const Mm& mm, VirtAddr address, Pte entry, Level level) {
         const Vma* vma = const_cast<Mm&>(mm).find(address);
+        if (level == Level::Pud && vma && vma->has(kVmHugetlb)) {
+            check_slot(mm, *vma, address, entry);
+            return;
+        }
         const bool shared = level == Level::Pmd && vma && vma->host;
         expect(shared, "mm ", mm.id.value, ": foreign table linked at 0x", std::hex, address.value,
                " outside a shared VMA");
@@ -153,6 +175,20 @@ class Auditor {
         const Pte* theirs = host.mm.table.find(host.to_host(*vma, address), Level::Pmd);
         expect(theirs && *theirs == entry, "mm ", mm.id.value, ": PMD entry at 0x", std::hex,
                address.value, " differs from its host's");
+    }
+
+    void check_slot(const Mm& mm, const Vma& vma, VirtAddr slot, Pte entry) {
+        const HostMm* host = nullptr;
+        for (const auto& candidate : kernel_.hosts()) {
+            if (candidate->of_one_table() && candidate->mm.table.root() == entry.pfn()) {
+                host = candidate.get();
+            }
+        }
+        expect(host && holds_slot(vma, slot) && host->flags == vma.flags &&
+                   host->file == vma.file && host->file_page == vma.file_page_of(slot),
+               "mm ", mm.id.value, ": the PMD table linked at 0x", std::hex, slot.value,
+               " is not for its VMA");
+        if (host) attached_[host].insert({mm.id, slot});
     }
 
     void check_guests(const HostMm& host) {

@@ -1,5 +1,6 @@
 #include "file.h"
 
+#include <stdexcept>
 #include <utility>
 
 namespace ptshare {
@@ -15,8 +16,13 @@ File::~File() {
 void File::resize(std::uint64_t bytes) {
     const bool cut = bytes < size_;
     size_ = bytes;
+    if (huge_ && !is_aligned(bytes, kPmdSize)) throw std::logic_error("a part of a 2 MiB page");
     for (std::uint64_t i = pages(); i < cache_.size(); ++i) {
-        if (cache_[i] != Pfn(0) && frames_.drop_reference(cache_[i])) contents_.released(cache_[i]);
+        const Pfn pfn = cache_[i];
+        if (pfn == Pfn(0)) continue;
+        if (!huge_ && !frames_.drop_reference(pfn)) continue;
+        if (huge_ && i % kEntries == 0) frames_.free_huge(pfn);
+        contents_.released(pfn);
     }
     if (cache_.size() > pages()) cache_.resize(pages());
     if (cut) {
@@ -25,7 +31,52 @@ void File::resize(std::uint64_t bytes) {
     }
 }
 
+void File::make_huge() {
+    if (huge_) return;
+    // All memory first: then nothing fails half-way.
+    std::vector<Pfn> places((cache_.size() + kEntries - 1) / kEntries);
+    try {
+        for (std::uint64_t i = 0; i < cache_.size(); ++i) {
+            Pfn& place = places[i / kEntries];
+            if (cache_[i] != Pfn(0) && place == Pfn(0)) {
+                place = frames_.allocate_huge(FrameUse::FilePage);
+            }
+        }
+    } catch (const OutOfMemory&) {
+        for (const Pfn place : places) {
+            if (place != Pfn(0)) frames_.free_huge(place);
+        }
+        throw;
+    }
+    cache_.resize(places.size() * kEntries);
+    for (std::uint64_t i = 0; i < cache_.size(); ++i) {
+        if (places[i / kEntries] == Pfn(0)) continue;
+        const Pfn place = places[i / kEntries] + i % kEntries;
+        const Pfn old = cache_[i];
+        if (old == Pfn(0)) {
+            contents_.read_file(*this, i, place);
+        } else {
+            contents_.copy(place, old);
+            if (frames_.drop_reference(old)) contents_.released(old);
+        }
+        cache_[i] = place;
+    }
+    huge_ = true;
+}
+
 Pfn File::page(std::uint64_t index) {
+    if (huge_) {
+        const std::uint64_t first = index & ~(kEntries - 1);
+        if (cache_.size() < first + kEntries) cache_.resize(first + kEntries);
+        if (cache_[first] == Pfn(0)) {
+            const Pfn place = frames_.allocate_huge(FrameUse::FilePage);
+            for (std::uint64_t i = 0; i < kEntries; ++i) {
+                cache_[first + i] = place + i;
+                contents_.read_file(*this, first + i, place + i);
+            }
+        }
+        return cache_[index];
+    }
     if (index >= cache_.size()) cache_.resize(index + 1);
     if (cache_[index] == Pfn(0)) {
         cache_[index] = frames_.allocate(FrameUse::FilePage);

@@ -26,6 +26,12 @@ class File {
     // Pages that hold any byte of the file: an access beyond them is SIGBUS.
     std::uint64_t pages() const { return (size_ + kPageSize - 1) >> kPageShift; }
 
+    // Whether the cache holds pages of 2 MiB, as hugetlbfs' does: 512 contiguous frames, brought in
+    // and dropped together. The size is then a multiple of that.
+    bool huge() const { return huge_; }
+    // Turns a file of such a size into one, for good; nobody maps its cached pages.
+    void make_huge();
+
     // Sets the size in bytes; whoever shrinks a file unmaps the cut pages first (Kernel::truncate).
     void resize(std::uint64_t bytes);
 
@@ -43,7 +49,10 @@ class File {
     std::uint64_t id_;
     std::string name_;
     std::uint64_t size_ = 0;
-    std::vector<Pfn> cache_;  // index: page of the file; owns one reference to each frame
+    bool huge_ = false;
+    // Index: page of the file (4 KiB); owns one reference to each frame. Of a huge file: whole 2
+    // MiB pages only.
+    std::vector<Pfn> cache_;
     FrameAllocator& frames_;
     FrameContents& contents_;
 };

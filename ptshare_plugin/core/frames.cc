@@ -27,12 +27,24 @@ Pfn FrameAllocator::allocate(FrameUse use) {
         free_.pop_back();
         return take(pfn, use);
     }
-    if (frames_.size() >= capacity_) out_of_memory();
+    if (frames_.size() >= capacity_) {
+        if (free_huge_.empty()) out_of_memory();
+        const Pfn first = free_huge_.back();
+        free_huge_.pop_back();
+        for (std::uint64_t i = kEntries - 1; i != 0; --i) free_.push_back(first + i);
+        return take(first, use);
+    }
     frames_.emplace_back();
     return take(Pfn(frames_.size() - 1), use);
 }
 
 Pfn FrameAllocator::allocate_huge(FrameUse use) {
+    if (!free_huge_.empty()) {
+        const Pfn again = free_huge_.back();
+        free_huge_.pop_back();
+        for (std::uint64_t i = 0; i < kEntries; ++i) take(again + i, use);
+        return again;
+    }
     const std::uint64_t first = (frames_.size() + kEntries - 1) & ~(kEntries - 1);
     if (first + kEntries > capacity_) out_of_memory();
     while (frames_.size() < first) {
@@ -42,6 +54,16 @@ Pfn FrameAllocator::allocate_huge(FrameUse use) {
     frames_.resize(first + kEntries);
     for (std::uint64_t i = 0; i < kEntries; ++i) take(Pfn(first + i), use);
     return Pfn(first);
+}
+
+void FrameAllocator::free_huge(Pfn first) {
+    for (std::uint64_t i = 0; i < kEntries; ++i) {
+        Frame& frame = frames_[first.value + i];
+        if (frame.references != 1) throw std::logic_error("2 MiB given back while in use");
+        --in_use_[static_cast<unsigned>(frame.use)];
+        frame = Frame();
+    }
+    free_huge_.push_back(first);
 }
 
 void FrameAllocator::add_reference(Pfn pfn) {

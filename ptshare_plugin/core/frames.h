@@ -52,6 +52,8 @@ class FrameAllocator {
     // One frame, or 512 contiguous ones that start on a 2 MiB boundary. Throws OutOfMemory.
     Pfn allocate(FrameUse use);
     Pfn allocate_huge(FrameUse use);
+    // Gives back what allocate_huge() gave, all of it with one reference.
+    void free_huge(Pfn first);
 
     // Anonymous pages are shared between mms after fork; other uses have one reference.
     void add_reference(Pfn pfn);
@@ -80,6 +82,8 @@ class FrameAllocator {
     std::uint64_t capacity_;
     std::vector<Frame> frames_;  // index: frame number
     std::vector<Pfn> free_;      // freed frames below frames_.size(); last in, first out
+    // First frames of freed 2 MiB; last in, first out. Broken up when no other frame is left.
+    std::vector<Pfn> free_huge_;
     std::array<std::uint64_t, kFrameUses> in_use_{};  // invariant: equals a count over frames_
 };
 

@@ -18,7 +18,9 @@ Kernel::Kernel(const KernelConfig& config, std::unique_ptr<SharingPolicy> policy
     contents_.zero(zero_page_);
 }
 
-Kernel::~Kernel() = default;
+Kernel::~Kernel() {
+    mms_.clear();  // first: their trees look at the hosts' tables that they link
+}
 
 Mm& Kernel::create_mm() {
     const MmId id(next_mm_++);
@@ -60,6 +62,19 @@ std::shared_ptr<HostMm> Kernel::create_host(const Vma& creator) {
     vma.host = nullptr;
     auto host = std::make_shared<HostMm>(id, tables_, config_.levels, vma);
     host->mm.insert(std::move(vma));
+    hosts_.push_back(host);
+    stats_.peak_hosts = std::max<std::uint64_t>(stats_.peak_hosts, hosts_.size());
+    return host;
+}
+
+std::shared_ptr<HostMm> Kernel::create_slot_host(const Vma& vma, VirtAddr slot) {
+    const MmId id(next_mm_++);
+    Vma range = vma;
+    range.start = VirtAddr(0);
+    range.end = VirtAddr(kPudSize);
+    range.file_page = vma.file_page_of(slot);
+    auto host = std::make_shared<HostMm>(id, tables_, config_.levels, range, Pfn(0), Level::Pmd);
+    host->mm.insert(std::move(range));
     hosts_.push_back(host);
     stats_.peak_hosts = std::max<std::uint64_t>(stats_.peak_hosts, hosts_.size());
     return host;
@@ -130,10 +145,14 @@ void Kernel::exit(Mm& mm) {
 
 // ---- Pages and their counters
 
-void Kernel::count_page(Mm& mm, Pfn pfn, std::int64_t change) {
-    const FrameUse use = frames_.use(pfn);
+void Kernel::count_page(Mm& mm, Pte pte, std::int64_t change) {
+    const FrameUse use = frames_.use(pte.pfn());
     const auto add = static_cast<std::uint64_t>(change);  // two's complement: adds or subtracts
-    if (use == FrameUse::FilePage) {
+    if (pte.large()) {
+        mm.rss_huge += add * kEntries;
+        rss_huge_ += add * kEntries;
+        stats_.peak_rss_huge = std::max(stats_.peak_rss_huge, rss_huge_);
+    } else if (use == FrameUse::FilePage) {
         mm.rss_file += add;
         rss_file_ += add;
         stats_.peak_rss_file = std::max(stats_.peak_rss_file, rss_file_);
@@ -146,12 +165,12 @@ void Kernel::count_page(Mm& mm, Pfn pfn, std::int64_t change) {
 
 void Kernel::map_page(Mm& mm, const Vma& vma, VirtAddr address, Pte pte) {
     mm.table.set(address, pte, Level::Pte, vma.share_requested);
-    count_page(mm, pte.pfn(), 1);
+    count_page(mm, pte, 1);
 }
 
 void Kernel::drop_page(Mm& mm, Pte pte) {
     const Pfn pfn = pte.pfn();
-    count_page(mm, pfn, -1);
+    count_page(mm, pte, -1);
     if (frames_.use(pfn) == FrameUse::AnonPage && frames_.drop_reference(pfn)) {
         contents_.released(pfn);
     }
@@ -168,7 +187,8 @@ std::uint64_t Kernel::zap(Mm& mm, VirtAddr start, VirtAddr end) {
     return dropped;
 }
 
-void Kernel::truncate(File& file, std::uint64_t bytes) {
+Errno Kernel::truncate(File& file, std::uint64_t bytes) {
+    if (file.huge() && !is_aligned(bytes, kPmdSize)) return Errno::Invalid;
     const std::uint64_t first_cut = (bytes + kPageSize - 1) >> kPageShift;
     const auto cut = [&](Mm& mm) {
         for (const auto& [start, vma] : mm.vmas) {
@@ -176,6 +196,10 @@ void Kernel::truncate(File& file, std::uint64_t bytes) {
             const std::uint64_t keep = first_cut > vma.file_page ? first_cut - vma.file_page : 0;
             if (keep >= vma.bytes() >> kPageShift) continue;
             const VirtAddr from = start + (keep << kPageShift);
+            if (vma.has(kVmHugetlb)) {
+                flush_huge(mm, from, vma.end, zap_huge(mm, from, vma.end));
+                continue;
+            }
             if (zap(mm, from, vma.end) == 0) continue;
             FlushRequest request{{{mm.id, from, vma.end}}, false};
             for (const auto& host : hosts_) {
@@ -186,9 +210,12 @@ void Kernel::truncate(File& file, std::uint64_t bytes) {
     };
     if (bytes < file.size()) {
         for (const auto& [id, mm] : mms_) cut(*mm);
-        for (const auto& host : hosts_) cut(host->mm);
+        for (const auto& host : hosts_) {
+            if (!host->of_one_table()) cut(host->mm);  // those are cut through their guests
+        }
     }
     file.resize(bytes);
+    return Errno::Ok;
 }
 
 }  // namespace ptshare

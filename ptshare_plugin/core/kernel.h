@@ -55,6 +55,7 @@ struct KernelStats {
     std::uint64_t peak_hosts = 0;
     std::uint64_t peak_rss_file = 0;  // pages, summed over mms
     std::uint64_t peak_rss_anon = 0;
+    std::uint64_t peak_rss_huge = 0;
 };
 
 class Kernel {
@@ -78,8 +79,9 @@ class Kernel {
     Mm* find_mm(MmId id);
 
     std::shared_ptr<File> create_file(std::string name);
-    // Changes a file's size; pages cut off leave every mapping.
-    void truncate(File& file, std::uint64_t bytes);
+    // Changes a file's size; pages cut off leave every mapping. A huge file's size is a multiple of
+    // 2 MiB.
+    Errno truncate(File& file, std::uint64_t bytes);
 
     // ---- System calls, with Linux's answers
 
@@ -115,6 +117,8 @@ class Kernel {
     };
     ProtectResult protect(Mm& mm, VirtAddr start, VirtAddr end, std::uint64_t prot);
     std::shared_ptr<HostMm> create_host(const Vma& creator);
+    // A host of one table for the slot of a VMA that holds it.
+    std::shared_ptr<HostMm> create_slot_host(const Vma& vma, VirtAddr slot);
     // Ends a host that no guest is attached to: its tables are freed.
     void destroy_host(HostMm& host);
     const std::vector<std::shared_ptr<HostMm>>& hosts() const { return hosts_; }
@@ -144,6 +148,38 @@ class Kernel {
     template <bool kReads>
     friend class Snapshot;
 
+    // ---- VMAs with VM_HUGETLB (kernel_huge.cc)
+
+    // The host whose table the PUD entry for `address` points at, or null.
+    HostMm* slot_host(const Mm& mm, VirtAddr address) const;
+    FaultResult fault_huge(Mm& mm, Vma& vma, VirtAddr address, Access access);
+    // Takes a linked table out of the mm; the last guest's goes with its pages.
+    void unlink_slot(Mm& mm, VirtAddr slot, HostMm& host);
+    // The table of a host whose only guest the mm is becomes its own.
+    void adopt_slot(Mm& mm, VirtAddr slot, HostMm& host);
+    // Cuts the VMA in two, if one holds `address`; the slot that is cut can be shared no more.
+    void split(Mm& mm, VirtAddr address);
+    // Empties the leaves of [start, end), or only unlinks the table where others use it too.
+    struct HugeZap {
+        std::uint64_t dropped = 0;
+        bool unlinked = false;
+    };
+    HugeZap zap_huge(Mm& mm, VirtAddr start, VirtAddr end);
+    // The same for a VMA that goes: nothing stays linked.
+    HugeZap unmap_huge(Mm& mm, const Vma& vma);
+    // Leaves a VMA without links, and without leaves that would stand in a slot that the VMA holds
+    // at `to`; whether there were any.
+    bool unlink_before_move(Mm& mm, const Vma& vma, VirtAddr to);
+    // The VMA's own flags and leaves; widens what is to be flushed.
+    Errno protect_huge(Mm& mm, VirtAddr start, VirtAddr end, std::uint64_t prot,
+                       FlushTarget& changed, bool& unlinked);
+    // One flush for what zap_huge() did.
+    void flush_huge(Mm& mm, VirtAddr start, VirtAddr end, const HugeZap& zapped);
+    // Unmaps a file's cached pages everywhere and turns it into a huge file.
+    void make_huge(File& file);
+
+    // ---- Others
+
     // Where to map `length` bytes, top-down below the stack; 0 when there is no room.
     VirtAddr find_area(const Mm& mm, std::uint64_t length, std::uint64_t alignment) const;
     std::uint64_t vm_flags_of(const MapRequest& request) const;
@@ -162,7 +198,9 @@ class Kernel {
     Pte leaf_for(const Vma& vma, Pfn pfn, bool writable) const;
     void map_page(Mm& mm, const Vma& vma, VirtAddr address, Pte pte);
     void drop_page(Mm& mm, Pte pte);
-    void count_page(Mm& mm, Pfn pfn, std::int64_t change);
+    void count_page(Mm& mm, Pte pte, std::int64_t change);
+    // Gives the leaves of [start, end) the rights of `vma`; whether a present one changed.
+    bool protect_leaves(Mm& mm, const Vma& vma, VirtAddr start, VirtAddr end);
     FaultResult fault_missing(Mm& mm, Vma& vma, VirtAddr address, Access access);
     FaultResult fault_write_protected(Mm& mm, Vma& vma, VirtAddr address, Pte pte);
     std::uint64_t fault_around(Mm& mm, const Vma& vma, VirtAddr address);
@@ -184,6 +222,7 @@ class Kernel {
     std::uint64_t next_anon_vma_ = 1;
     std::uint64_t rss_file_ = 0;  // sums over mms and hosts, for the peaks
     std::uint64_t rss_anon_ = 0;
+    std::uint64_t rss_huge_ = 0;
     std::uint64_t seen_allocated_ = 0;  // table traffic already handed out as effects
     std::uint64_t seen_freed_ = 0;
     Effects effects_;

@@ -64,8 +64,9 @@ FaultResult Kernel::fault(Mm& mm, VirtAddr address, Access access) {
     Vma* vma = mm.find(address);
     if (!vma) vma = grow_stack(mm, address);
     if (!vma) return FaultResult{};
-    FaultResult result = vma->host ? policy_->fault(*this, mm, *vma, address, access)
-                                   : fault_in(mm, *vma, address, access);
+    FaultResult result = vma->host              ? policy_->fault(*this, mm, *vma, address, access)
+                         : vma->has(kVmHugetlb) ? fault_huge(mm, *vma, address, access)
+                                                : fault_in(mm, *vma, address, access);
     result.region = vma->share_requested;
     return result;
 }
@@ -173,9 +174,29 @@ FaultResult Kernel::fault_write_protected(Mm& mm, Vma& vma, VirtAddr address, Pt
     const Pfn copy = copy_of(pfn);
     drop_page(mm, pte);
     mm.table.replace(address, leaf_for(vma, copy, true).with(kOwnDirty));
-    count_page(mm, copy, 1);
+    count_page(mm, Pte::make(copy, 0), 1);
     request_flush({{{mm.id, address, address + kPageSize}}, false});
     return FaultResult{FaultKind::Cow};
+}
+
+bool Kernel::protect_leaves(Mm& mm, const Vma& vma, VirtAddr start, VirtAddr end) {
+    bool flush = false;
+    mm.table.for_each_leaf(start, end, [&](VirtAddr page, Pte old, Level level) {
+        // A page may be written at once when nobody has to hear of it: a shared one that needs
+        // no dirty tracking, a private one that belongs to this mm alone. Registration with
+        // userfaultfd makes vma_wants_writenotify say no here, so that no page may.
+        const bool writable =
+            vma.has(kVmHugetlb) ||
+            (vma.has(kVmShared) ? !vma.has(kVmUffdWp) && (!write_notify(vma) || old.dirty())
+                                : (old.bits() & Pte::kExclusive) != 0);
+        const Pte changed =
+            leaf_for(vma, old.pfn(), writable).with(old.bits() & (kOwnDirty | Pte::kLarge));
+        if (changed.without(Pte::kAccessed) == old.without(Pte::kAccessed)) return;
+        mm.table.replace(page, changed.with(old.bits() & Pte::kAccessed), level);
+        ++effects_.ptes_changed;
+        flush |= old.present();
+    });
+    return flush;
 }
 
 Kernel::ProtectResult Kernel::protect(Mm& mm, VirtAddr start, VirtAddr end, std::uint64_t prot) {
@@ -197,19 +218,7 @@ Kernel::ProtectResult Kernel::protect(Mm& mm, VirtAddr start, VirtAddr end, std:
         Vma vma = *mm.find(at);
         at = vma.end;
         vma.flags = flags;
-        mm.table.for_each_leaf(vma.start, vma.end, [&](VirtAddr page, Pte old, Level level) {
-            // A page may be written at once when nobody has to hear of it: a shared one that needs
-            // no dirty tracking, a private one that belongs to this mm alone. Registration with
-            // userfaultfd makes vma_wants_writenotify say no here, so that no page may.
-            const bool writable = vma.has(kVmShared)
-                                      ? !vma.has(kVmUffdWp) && (!write_notify(vma) || old.dirty())
-                                      : (old.bits() & Pte::kExclusive) != 0;
-            const Pte changed = leaf_for(vma, old.pfn(), writable).with(old.bits() & kOwnDirty);
-            if (changed.without(Pte::kAccessed) == old.without(Pte::kAccessed)) return;
-            mm.table.replace(page, changed.with(old.bits() & Pte::kAccessed), level);
-            ++effects_.ptes_changed;
-            result.flush |= old.present();
-        });
+        result.flush |= protect_leaves(mm, vma, vma.start, vma.end);
         mm.vmas.erase(vma.start);
         mm.insert(std::move(vma));
     }
@@ -224,6 +233,7 @@ Errno Kernel::mprotect(Mm& mm, VirtAddr start, std::uint64_t length, std::uint64
     const VirtAddr end = align_up(start + length, kPageSize);
     // As Linux: an error in a later VMA leaves the earlier ones changed; one flush for all of them.
     FlushTarget changed{mm.id, end, start};
+    bool unlinked = false;
     Errno error = Errno::Ok;
     for (VirtAddr at = start; at < end && error == Errno::Ok;) {
         Vma* vma = mm.find(at);
@@ -234,6 +244,8 @@ Errno Kernel::mprotect(Mm& mm, VirtAddr start, std::uint64_t length, std::uint64
         const VirtAddr stop = std::min(end, vma->end);
         if (vma->host) {
             error = policy_->protect(*this, mm, *vma, at, stop, prot);
+        } else if (vma->has(kVmHugetlb)) {
+            error = protect_huge(mm, at, stop, prot, changed, unlinked);
         } else {
             const ProtectResult result = protect(mm, at, stop, prot);
             if (result.flush) {
@@ -244,7 +256,7 @@ Errno Kernel::mprotect(Mm& mm, VirtAddr start, std::uint64_t length, std::uint64
         }
         at = stop;
     }
-    if (changed.start < changed.end) request_flush({{changed}, false});
+    if (changed.start < changed.end) request_flush({{changed}, unlinked});
     return error;
 }
 

@@ -75,6 +75,10 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
     }
 
     const bool sharing = (request.flags & kMapSharedPt) != 0;
+    const SharingPolicy::Placement place =
+        sharing ? policy_->placement(*this, request) : SharingPolicy::Placement{};
+    request.length = align_up(VirtAddr(request.length), place.granule).value;
+    if (!valid_range(VirtAddr(0), request.length, task_size())) return fail(Errno::NoMemory);
     VirtAddr start(0);
     if (fixed) {
         start = request.address;
@@ -84,17 +88,16 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
             return fail(Errno::Exists);
         }
     } else {
-        const SharingPolicy::Placement place =
-            sharing ? policy_->placement(*this, request) : SharingPolicy::Placement{};
         const auto is_free = [&](VirtAddr at) {
             return at >= kLowest && is_aligned(at.value, kPageSize) &&
                    valid_range(at, request.length, task_size()) &&
                    !mm.overlaps(at, at + request.length);
         };
-        // As the kernel's round_hint_to_min.
-        const VirtAddr hint = align_down(request.address, kPageSize);
-        if (hint != VirtAddr(0) && is_free(std::max(hint, kLowest))) {
-            start = std::max(hint, kLowest);
+        // As the kernel's round_hint_to_min, and hugetlbfs' rounding up.
+        const VirtAddr asked_hint = align_down(request.address, kPageSize);
+        const VirtAddr hint = align_up(std::max(asked_hint, kLowest), place.granule);
+        if (asked_hint != VirtAddr(0) && is_free(hint)) {
+            start = hint;
         } else if (place.preferred != VirtAddr(0) && is_free(place.preferred)) {
             start = place.preferred;
         } else {
@@ -122,6 +125,14 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
     }
     if (const Errno error = check_unmap(mm, start, end); error != Errno::Ok) return fail(error);
 
+    if (decision.huge) {
+        make_huge(*request.file);
+        // A writable mapping makes a hugetlbfs file as long as it reaches.
+        const std::uint64_t reach = request.offset + request.length;
+        if ((request.prot & kProtWrite) && request.file->size() < reach) {
+            request.file->resize(reach);
+        }
+    }
     std::vector<CarriedPage> carried;
     if (decision.share) carried = pages_to_carry(mm, request, start);
     unmap(mm, start, end);
@@ -140,6 +151,7 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
         vma.file_page = 0;
     }
     if (decision.share) vma.flags |= kVmSharedPt;
+    if (decision.huge) vma.flags |= kVmHugetlb;
     Vma& placed = decision.share ? mm.vmas.emplace(start, std::move(vma)).first->second
                                  : mm.insert(std::move(vma));
     if (decision.share) {
@@ -155,7 +167,8 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
         // As populate_vma_page_range: shared pages are only read, so that they stay clean.
         const bool write = (request.prot & kProtWrite) && !shared;
         const Access access = write ? Access::Write : Access::Read;
-        for (VirtAddr at = start; at < end; at = at + kPageSize) {
+        const std::uint64_t step = decision.huge ? kPmdSize : kPageSize;
+        for (VirtAddr at = start; at < end; at = at + step) {
             const auto leaf = mm.table.leaf(at);
             if (leaf && leaf->pte.permits(access)) continue;
             const FaultResult result = fault(mm, at, access);
@@ -173,9 +186,15 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
 Errno Kernel::check_unmap(const Mm& mm, VirtAddr start, VirtAddr end) const {
     for (const auto& [vma_start, vma] : mm.vmas) {
         if (vma_start >= end) break;
-        if (vma.end <= start || !vma.host) continue;
-        const Errno error =
-            policy_->check_unmap(vma, std::max(start, vma.start), std::min(end, vma.end));
+        if (vma.end <= start) continue;
+        const VirtAddr from = std::max(start, vma.start);
+        const VirtAddr to = std::min(end, vma.end);
+        // The kernel's hugetlb_vm_op_split.
+        if (vma.has(kVmHugetlb) && !is_aligned(from.value | to.value, kPmdSize)) {
+            return Errno::Invalid;
+        }
+        if (!vma.host) continue;
+        const Errno error = policy_->check_unmap(vma, from, to);
         if (error != Errno::Ok) return error;
     }
     return Errno::Ok;
@@ -189,8 +208,8 @@ void Kernel::free_tables(Mm& mm, VirtAddr start, VirtAddr end) {
 }
 
 void Kernel::unmap(Mm& mm, VirtAddr start, VirtAddr end) {
-    mm.split(start);
-    mm.split(end);
+    split(mm, start);
+    split(mm, end);
     auto it = mm.vmas.lower_bound(start);
     if (it == mm.vmas.end() || it->second.start >= end) return;
     const std::uint64_t freed_before = tables_.freed();
@@ -199,6 +218,10 @@ void Kernel::unmap(Mm& mm, VirtAddr start, VirtAddr end) {
     while (it != mm.vmas.end() && it->second.start < end) {
         if (it->second.host) {
             unlinked |= policy_->detach(*this, mm, it->second);
+        } else if (it->second.has(kVmHugetlb)) {
+            const HugeZap zapped = unmap_huge(mm, it->second);
+            dropped += zapped.dropped;
+            unlinked |= zapped.unlinked;
         } else {
             dropped += zap(mm, it->second.start, it->second.end);
         }

@@ -44,7 +44,16 @@ MapResult Kernel::mremap(Mm& mm, VirtAddr old_start, std::uint64_t old_length,
     if (!valid_range(old_start, old_length, task_size())) return fail(Errno::Fault);
     if (!valid_range(VirtAddr(0), new_length, task_size())) return fail(Errno::NoMemory);
     const Vma* vma = mm.find(old_start);
-    if (!vma || vma->end < old_start + old_length) return fail(Errno::Fault);
+    if (!vma) return fail(Errno::Fault);
+    const bool huge = vma->has(kVmHugetlb);
+    if (huge) {  // the kernel's align_hugetlb
+        old_length = align_up(VirtAddr(old_length), kPmdSize).value;
+        new_length = align_up(VirtAddr(new_length), kPmdSize).value;
+        const bool aligned = is_aligned(old_start.value, kPmdSize) &&
+                             (!fixed || is_aligned(new_start.value, kPmdSize));
+        if (!aligned || new_length > old_length) return fail(Errno::Invalid);
+    }
+    if (vma->end < old_start + old_length) return fail(Errno::Fault);
     if (vma->host) {
         if (const Errno error = policy_->check_remap(*vma); error != Errno::Ok) return fail(error);
     }
@@ -86,9 +95,10 @@ MapResult Kernel::mremap(Mm& mm, VirtAddr old_start, std::uint64_t old_length,
     }
 
     const VirtAddr moved_end = old_start + old_length;
-    mm.split(old_start);
-    mm.split(moved_end);
+    split(mm, old_start);
+    split(mm, moved_end);
     Vma moved = *mm.find(old_start);
+    const bool unlinked = huge && unlink_before_move(mm, moved, new_start);
     moved.start = new_start;
     moved.end = new_start + new_length;
     if (!moved.file && moved.anon_vma == 0) moved.file_page = vpn_of(new_start).value;  // copy_vma
@@ -98,21 +108,28 @@ MapResult Kernel::mremap(Mm& mm, VirtAddr old_start, std::uint64_t old_length,
         pages.push_back({address, pte});
     });
     try {
-        make_tables_for_move(mm.table, old_start, old_length, new_start, moved.share_requested);
+        if (huge) {
+            for (const CarriedPage& page : pages) {
+                mm.table.ensure_table(new_start + (page.address - old_start), Level::Pmd);
+            }
+        } else {
+            make_tables_for_move(mm.table, old_start, old_length, new_start, moved.share_requested);
+        }
     } catch (const OutOfMemory&) {  // nothing has moved yet
         free_tables(mm, new_start, new_start + new_length);
         throw;
     }
+    const Level level = huge ? Level::Pmd : Level::Pte;
     for (const CarriedPage& page : pages) {
-        mm.table.replace(page.address, Pte());
-        mm.table.set(new_start + (page.address - old_start), page.pte);
+        mm.table.replace(page.address, Pte(), level);
+        mm.table.set(new_start + (page.address - old_start), page.pte, level);
     }
     effects_.ptes_changed += 2 * pages.size();
     mm.vmas.erase(old_start);
     mm.insert(std::move(moved));
     const std::uint64_t freed_before = tables_.freed();
     free_tables(mm, old_start, moved_end);
-    const bool freed = tables_.freed() != freed_before;
+    const bool freed = unlinked || tables_.freed() != freed_before;
     if (!pages.empty() || freed) request_flush({{{mm.id, old_start, moved_end}}, freed});
     return MapResult{Errno::Ok, new_start};
 }
@@ -141,8 +158,17 @@ Errno Kernel::madvise(Mm& mm, VirtAddr start, std::uint64_t length, int advice) 
             continue;
         }
         const VirtAddr stop = std::min(end, vma->end);
+        constexpr int kCold = 20;
+        if (vma->has(kVmHugetlb) &&
+            (advice == kCold || (advice == kDontNeed && !is_aligned(at.value, kPmdSize)))) {
+            return Errno::Invalid;
+        }
         if (advice == kDontNeed) {
-            if (vma->host) {
+            if (vma->has(kVmHugetlb)) {
+                // Not more than was asked for.
+                const VirtAddr whole = align_down(stop, kPmdSize);
+                if (at < whole) flush_huge(mm, at, whole, zap_huge(mm, at, whole));
+            } else if (vma->host) {
                 policy_->discard(*this, mm, *vma, at, stop);
             } else {
                 const bool zapped = zap(mm, at, stop) != 0;
@@ -166,6 +192,7 @@ Errno Kernel::userfault_register(Mm& mm, VirtAddr start, std::uint64_t length) {
     for (const auto& [vma_start, vma] : mm.vmas) {
         if (vma.end <= start || vma_start >= end) continue;
         if (vma.file && config_.dirty_tracking) return Errno::Invalid;
+        if (vma.has(kVmHugetlb)) return Errno::Invalid;  // Linux can; not modelled
         if (!vma.has(kVmMayWrite)) return Errno::NotPermitted;
         found = true;
     }

@@ -17,8 +17,10 @@ bool anon_mergeable(const Vma& low, const Vma& high) {
 // Whether two neighbours could have been one mapping. Shared-PT VMAs never merge: each is one range
 // of one host.
 bool mergeable(const Vma& low, const Vma& high) {
-    return low.end == high.start && low.flags == high.flags && low.file == high.file && !low.host &&
-           !high.host && low.share_requested == high.share_requested &&
+    // VM_HUGETLB VMAs never join (the kernel gives them VM_DONTEXPAND).
+    return !low.has(kVmHugetlb) && low.end == high.start && low.flags == high.flags &&
+           low.file == high.file && !low.host && !high.host &&
+           low.share_requested == high.share_requested &&
            low.file_page_of(low.end) == high.file_page && anon_mergeable(low, high);
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "tables.h"
@@ -16,9 +17,10 @@ using MmId = Number<struct MmIdTag>;  // 0: none
 // The kernel's mm_struct: VMAs, page table, counters.
 class Mm {
   public:
-    // `root`: see PageTable.
-    Mm(MmId mm_id, TableStore& store, Owner owner, unsigned levels, Pfn root = Pfn(0))
-        : id(mm_id), table(store, owner, levels, root) {}
+    // `root`, `top`: see PageTable.
+    Mm(MmId mm_id, TableStore& store, Owner owner, unsigned levels, Pfn root = Pfn(0),
+       std::optional<Level> top = std::nullopt)
+        : id(mm_id), table(store, owner, levels, root, top) {}
 
     const MmId id;
     VmaMap vmas;
@@ -28,6 +30,8 @@ class Mm {
     // linked tables belong to the host's counters.
     std::uint64_t rss_file = 0;
     std::uint64_t rss_anon = 0;
+    // 4 KiB pages behind 2 MiB leaves: the kernel's hugetlb_usage, no part of the RSS.
+    std::uint64_t rss_huge = 0;
 
     // Heap: [brk_start, brk); both 0 before exec() set them.
     VirtAddr brk_start;
@@ -69,13 +73,28 @@ struct Guest {
     VirtAddr start;  // where the guest maps the first address of the host's range
 };
 
+// What one PUD entry of an mm translates, and so one PMD table: the unit in which PMD tables are
+// shared. It starts on a multiple of 1 GiB.
+constexpr VirtAddr slot_of(VirtAddr address) {
+    return align_down(address, kPudSize);
+}
+inline bool holds_slot(const Vma& vma, VirtAddr slot) {
+    return vma.start <= slot && slot + kPudSize <= vma.end;
+}
+
 // The RFC's host mm: an mm attached to no process, with one VMA over the shared range (several,
 // after mprotect of a part), whose tables the guests' PMD entries point at. Owned jointly by the
 // kernel's list and the guest VMAs; its tables go when the last guest detaches.
+//
+// A host of one table has no more than the PMD table of a slot, its root, for the addresses
+// [0, 1 GiB). Its guests are the PUD entries that point there, so that it goes with the last of
+// them. Linux has no mm behind such a table, only a count in its page: pt_share_count, one less
+// than there are guests.
 class HostMm {
   public:
-    HostMm(MmId mm_id, TableStore& store, unsigned levels, const Vma& creator, Pfn root = Pfn(0))
-        : mm(mm_id, store, Owner::Host, levels, root),
+    HostMm(MmId mm_id, TableStore& store, unsigned levels, const Vma& creator, Pfn root = Pfn(0),
+           std::optional<Level> top = std::nullopt)
+        : mm(mm_id, store, Owner::Host, levels, root, top),
           start(creator.start),
           end(creator.end),
           flags(creator.flags),
@@ -85,11 +104,15 @@ class HostMm {
     Mm mm;
     const VirtAddr start;  // PMD-aligned, as is end
     const VirtAddr end;
-    const std::uint64_t flags;  // VMA flags of the creator: what later guests must ask for
+    // VMA flags of the creator: what later guests must ask for. Of one table: those of every VMA
+    // that links it, so that they change when its only guest's do.
+    std::uint64_t flags;
     const std::shared_ptr<File> file;
     const std::uint64_t file_page;  // page of the file at `start`
-    // Invariant: one entry for each guest VMA whose `host` is this.
+    // Invariant: one entry for each guest VMA whose `host` is this; of one table: for each link.
     std::vector<Guest> guests;
+
+    bool of_one_table() const { return mm.table.top() == Level::Pmd; }
 
     VirtAddr to_host(const Vma& vma, VirtAddr address) const {
         return start + (address - vma.start);

@@ -52,6 +52,10 @@ void SharingPolicy::discard(Kernel&, Mm&, Vma&, VirtAddr, VirtAddr) {
     makes_no_shared_vma();
 }
 
+HostMm* SharingPolicy::slot_host(Kernel&, const Vma&, VirtAddr) {
+    return nullptr;
+}
+
 RegisterPolicy::RegisterPolicy(PolicyInfo info) {
     registry().push_back(std::move(info));
 }

@@ -34,6 +34,7 @@ struct ShareDecision {
     Errno error = Errno::Ok;              // not Ok: mmap fails with it and changes nothing
     Refusal reason = Refusal::Anonymous;  // of the error
     bool share = false;                   // with Ok: the VMA gets VM_SHARED_PT and is attached
+    bool huge = false;                    // with Ok: VM_HUGETLB; the file is turned into a huge one
 };
 
 // How a fault ended. The kinds partition the faults.
@@ -83,10 +84,11 @@ class SharingPolicy {
     // ---- mmap with MAP_SHARED_PT
 
     // Where to map when the caller leaves the address to the kernel: an address to prefer (0: none)
-    // and the alignment of any other.
+    // and the alignment of any other. Lengths and hints are rounded up to multiples of `granule`.
     struct Placement {
         VirtAddr preferred;
         std::uint64_t alignment = kPageSize;
+        std::uint64_t granule = kPageSize;
     };
     virtual Placement placement(const Kernel& kernel, const MapRequest& request) const;
     // Judges a request for [start, start + length) whose VMA would have `vm_flags`. Changes
@@ -110,6 +112,12 @@ class SharingPolicy {
     virtual Errno protect(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr start, VirtAddr end,
                           std::uint64_t prot);
     virtual void discard(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr start, VirtAddr end);
+
+    // ---- VMAs with VM_HUGETLB
+
+    // The host of one table that a fault in `slot` of the VMA shall link, which may be a new one;
+    // null: the mm has a PMD table of its own (the default).
+    virtual HostMm* slot_host(Kernel& kernel, const Vma& vma, VirtAddr slot);
 
   private:
     friend std::unique_ptr<SharingPolicy> make_policy(const std::string& name);

@@ -21,7 +21,7 @@ namespace {
 
 constexpr char kMagic[] = "PTSHARE\n";
 constexpr std::uint64_t kMagicBytes = sizeof(kMagic) - 1;
-constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kVersion = 3;
 constexpr std::uint64_t kHeadBytes = sizeof(kVersion) + 2 * sizeof(std::uint64_t);
 static_assert(sizeof(unsigned) == 4, "fields of this type are written with four bytes");
 
@@ -178,6 +178,7 @@ class Snapshot {
         Of<FrameAllocator>& frames = kernel_.frames_;
         io_.list(frames.frames_, [&](auto& frame) { io_(frame.use, frame.references); });
         io_.list(frames.free_, [&](auto& pfn) { io_(pfn); });
+        io_.list(frames.free_huge_, [&](auto& pfn) { io_(pfn); });
         if constexpr (kReads) check_frames();
     }
 
@@ -198,6 +199,7 @@ class Snapshot {
                 for (const Pfn pfn : file->cache_) {
                     if (pfn != Pfn(0)) claim(pfn, FrameUse::FilePage);
                 }
+                if (file->huge()) check_huge(*file);
             }
         } else {
             for (const auto& weak : kernel_.files_) {
@@ -211,7 +213,7 @@ class Snapshot {
         }
     }
     void contents_of(Of<File>& file) {
-        io_(file.size_);
+        io_(file.size_, file.huge_);
         io_.list(file.cache_, [&](auto& pfn) { io_(pfn); });
     }
 
@@ -220,24 +222,27 @@ class Snapshot {
         for (std::uint64_t i = 0; i < n; ++i) {
             MmId id;
             Pfn root;
+            bool one_table = false;
             Vma range;  // as the host's constructor takes it
             if constexpr (!kReads) {
                 const HostMm& host = *kernel_.hosts_[i];
                 id = host.mm.id;
                 root = host.mm.table.root_;
+                one_table = host.of_one_table();
                 range.start = host.start;
                 range.end = host.end;
                 range.flags = host.flags;
                 range.file = host.file;
                 range.file_page = host.file_page;
             }
-            io_(id, root);
+            io_(id, root, one_table);
             vma_fields(range);
             if constexpr (kReads) {
                 expect(range.file != nullptr, "a host without a file");
                 PageTable*& tree = new_tree(id, root);
                 kernel_.hosts_.push_back(std::make_shared<HostMm>(
-                    id, kernel_.tables_, kernel_.config_.levels, range, root));
+                    id, kernel_.tables_, kernel_.config_.levels, range, root,
+                    one_table ? std::optional<Level>(Level::Pmd) : std::nullopt));
                 tree = &kernel_.hosts_.back()->mm.table;
             }
             auto& host = *kernel_.hosts_[i];
@@ -271,8 +276,8 @@ class Snapshot {
         }
     }
     void mm_fields(Of<Mm>& mm) {
-        io_(mm.rss_file, mm.rss_anon, mm.brk_start, mm.brk, mm.users, mm.tlb_generation,
-            mm.table.tables_, mm.table.linked_);
+        io_(mm.rss_file, mm.rss_anon, mm.rss_huge, mm.brk_start, mm.brk, mm.users,
+            mm.tlb_generation, mm.table.tables_, mm.table.linked_);
         if constexpr (kReads) {
             for (std::uint64_t n = io_.length(); n != 0; --n) {
                 Vma vma;
@@ -368,7 +373,7 @@ class Snapshot {
     void rest() {
         auto& k = kernel_;
         io_(k.zero_page_, k.next_mm_, k.next_file_, k.next_anon_vma_, k.rss_file_, k.rss_anon_,
-            k.seen_allocated_, k.seen_freed_);
+            k.rss_huge_, k.seen_allocated_, k.seen_freed_);
         {
             auto& [tables_allocated, tables_freed, ptes_changed, ptes_copied, flushes, populated] =
                 k.effects_;
@@ -386,8 +391,9 @@ class Snapshot {
                 io_(kind, linked, region, around, item.times);
             });
         }
-        auto& [refusals, links, carried, peak_hosts, peak_rss_file, peak_rss_anon] = k.stats_;
-        io_(refusals, links, carried, peak_hosts, peak_rss_file, peak_rss_anon);
+        auto& [refusals, links, carried, peak_hosts, peak_rss_file, peak_rss_anon, peak_rss_huge] =
+            k.stats_;
+        io_(refusals, links, carried, peak_hosts, peak_rss_file, peak_rss_anon, peak_rss_huge);
     }
 
     // ---- Reading only
@@ -405,8 +411,13 @@ class Snapshot {
                    "a frame's references");
             ++(use == FrameUse::Free ? free : frames.in_use_[static_cast<unsigned>(use)]);
         }
-        expect(free == frames.free_.size(), "the list of free frames");
+        expect(free == frames.free_.size() + kEntries * frames.free_huge_.size(),
+               "the list of free frames");
         for (const Pfn pfn : frames.free_) claim(pfn, FrameUse::Free);
+        for (const Pfn first : frames.free_huge_) {
+            expect(is_aligned(first.value, kEntries), "2 MiB of free frames");
+            for (std::uint64_t i = 0; i < kEntries; ++i) claim(first + i, FrameUse::Free);
+        }
     }
 
     // A frame has one owner, which uses it as the allocator says.
@@ -415,6 +426,16 @@ class Snapshot {
             pfn.value < claimed_.size() && kernel_.frames_.use(pfn) == use && !claimed_[pfn.value],
             "a frame's use");
         claimed_[pfn.value] = true;
+    }
+
+    static void check_huge(const File& file) {
+        expect(is_aligned(file.size() | (file.cache_.size() << kPageShift), kPmdSize),
+               "the size of a huge file");
+        for (std::uint64_t i = 0; i < file.cache_.size(); ++i) {
+            const Pfn first = file.cache_[i & ~(kEntries - 1)];
+            const Pfn want = first == Pfn(0) ? first : first + i % kEntries;
+            expect(is_aligned(first.value, kEntries) && file.cache_[i] == want, "a 2 MiB page");
+        }
     }
 
     // A place for the tree of a further mm.

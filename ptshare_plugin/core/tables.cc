@@ -60,8 +60,13 @@ void TableStore::mark_region(TablePage& page) {
 
 // ---- PageTable
 
-PageTable::PageTable(TableStore& store, Owner owner, unsigned levels, Pfn root)
-    : store_(store), owner_(owner), levels_(levels), top_(top_level(levels)), root_(root) {
+PageTable::PageTable(TableStore& store, Owner owner, unsigned levels, Pfn root,
+                     std::optional<Level> top)
+    : store_(store),
+      owner_(owner),
+      levels_(levels),
+      top_(top.value_or(top_level(levels))),
+      root_(root) {
     if (root_ != Pfn(0)) return;
     root_ = store_.allocate(*this, top_, VirtAddr(0), false);
     ++tables_[index_of(top_)];
@@ -186,6 +191,20 @@ void PageTable::unlink(VirtAddr address, Level level) {
     if (linked(address, level) == Pfn(0)) throw std::logic_error("no link to take away");
     write(descend(address, level), entry_index(address, level), Pte());
     --linked_[index_of(below(level))];
+}
+
+void PageTable::adopt(VirtAddr address, Level level, PageTable& from) {
+    if (linked(address, level) != from.root_)
+        throw std::logic_error("adopts what it does not link");
+    TablePage& page = store_.at(from.root_);
+    --store_.counts_.by_owner[static_cast<unsigned>(from.owner_)];
+    ++store_.counts_.by_owner[static_cast<unsigned>(owner_)];
+    --from.tables_[index_of(page.level)];
+    ++tables_[index_of(page.level)];
+    --linked_[index_of(page.level)];
+    page.owner = this;
+    page.base = span_base(address, page.level);
+    from.root_ = Pfn(0);
 }
 
 Pfn PageTable::linked(VirtAddr address, Level level) const {

@@ -36,7 +36,7 @@ struct TableCounts {
 // One 4 KiB table page.
 struct TablePage {
     std::array<Pte, kEntries> entries{};
-    PageTable* owner = nullptr;  // the tree that allocated it and will free it; never changes
+    PageTable* owner = nullptr;  // the tree that will free it: allocated it, or adopted it
     Pfn frame;                   // where it lies
     VirtAddr base;               // first address it translates, in its owner's address space
     Level level = Level::Pte;
@@ -91,8 +91,10 @@ class TableStore final : public TableMemory {
 // into it stays its host's.
 class PageTable {
   public:
-    // `root`: of a tree that a snapshot brings back; none: a new one is allocated.
-    PageTable(TableStore& store, Owner owner, unsigned levels, Pfn root = Pfn(0));
+    // `root`: of a tree that a snapshot brings back; none: a new one is allocated. `top`: where the
+    // root stands in the trees of processes; lower for a tree of tables that only others walk.
+    PageTable(TableStore& store, Owner owner, unsigned levels, Pfn root = Pfn(0),
+              std::optional<Level> top = std::nullopt);
     ~PageTable();
     PageTable(const PageTable&) = delete;
     PageTable& operator=(const PageTable&) = delete;
@@ -136,9 +138,12 @@ class PageTable {
     void unlink(VirtAddr address, Level level = Level::Pmd);
     // The table that this entry points at when another tree owns it, else Pfn(0).
     Pfn linked(VirtAddr address, Level level = Level::Pmd) const;
+    // Makes the table that this entry links, the root of `from`, a table of this tree's own. `from`
+    // is left without a root and must go.
+    void adopt(VirtAddr address, Level level, PageTable& from);
     // The own PTE table for `address`, allocated if need be.
     Pfn ensure_pte_table(VirtAddr address, bool region);
-    // The own tables down to that of `level` for `address`, likewise.
+    // Allocates what is missing of the own tables for `address` down to `level`.
     void ensure_table(VirtAddr address, Level level) { descend(address, level); }
     // Whether there is an own table of `level` for `address`.
     bool has_table(VirtAddr address, Level level) const;

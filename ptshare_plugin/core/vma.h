@@ -43,16 +43,17 @@ constexpr std::uint64_t kVmUffdWp = 1ULL << 12;  // registered with userfaultfd:
 // Private memory that could be written when it was mapped, or later: it is accounted for, and not
 // joined with such that is not.
 constexpr std::uint64_t kVmAccount = 1ULL << 20;
+constexpr std::uint64_t kVmHugetlb = 1ULL << 22;
 constexpr std::uint64_t kVmSharedPt = 1ULL << 37;
 constexpr std::uint64_t kVmProtMask = kVmRead | kVmWrite | kVmExec;
 static_assert(kVmRead == kProtRead && kVmWrite == kProtWrite && kVmExec == kProtExec,
               "a protection is the low three VMA flags");
 
 struct Vma {
-    VirtAddr start;  // page-aligned; start < end
+    VirtAddr start;  // page-aligned; start < end; with VM_HUGETLB both multiples of 2 MiB
     VirtAddr end;
     std::uint64_t flags = 0;
-    std::shared_ptr<File> file;  // null: anonymous memory
+    std::shared_ptr<File> file;  // null: anonymous memory; with VM_HUGETLB one that is huge()
     // Page of the file at `start`. Anonymous memory: the page number of the address at which it was
     // mapped, or first written after a move (the kernel's vm_pgoff).
     std::uint64_t file_page = 0;

@@ -22,8 +22,9 @@ struct Sample {
     std::uint64_t vm_pte_bytes = 0;
     std::uint64_t rss_anon_bytes = 0;
     std::uint64_t rss_file_bytes = 0;
-    std::uint64_t minor_faults =
-        0;  // of the thread, since its fork or since its program was loaded
+    // Of the thread, since its fork or since its program was loaded.
+    std::uint64_t minor_faults = 0;
+    std::uint64_t huge_bytes = 0;  // of hugetlbfs pages, which do not count as resident
 };
 
 // `faults_before`: minor faults that `counters` held when the program was in place.
@@ -35,7 +36,8 @@ inline Sample take_sample(unsigned rank, unsigned process, std::uint64_t mark, c
             mm.vm_pte_bytes(),
             mm.rss_anon * kPageSize,
             mm.rss_file * kPageSize,
-            minor_faults(counters) - faults_before};
+            minor_faults(counters) - faults_before,
+            mm.rss_huge * kPageSize};
 }
 
 }  // namespace ptshare::engine

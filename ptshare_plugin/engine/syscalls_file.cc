@@ -87,6 +87,7 @@ std::int64_t Syscalls::transfer_out(const Call& call, OpenFile& file, VirtAddr f
     if (n == 0) return 0;
     n = std::min(n, kMaxTransfer);
     if (file.kind == OpenFile::Kind::File) {
+        if (file.file->huge()) return -EINVAL;  // hugetlbfs has no write
         if (file.append) offset = file.file->size();
         if (static_cast<std::int64_t>(offset) < 0) return -EINVAL;
         if (offset >= kMaxFileBytes) return -EFBIG;
@@ -276,9 +277,9 @@ SyscallResult Syscalls::ftruncate(const Call& call) {
         return -EINVAL;
     }
     if (call.args[1] > kMaxFileBytes) return -EFBIG;
-    machine_.kernel().truncate(*file->file, call.args[1]);
+    const Errno error = machine_.kernel().truncate(*file->file, call.args[1]);
     machine_.charge_syscall(call.core, 0);
-    return 0;
+    return return_value(error);
 }
 
 SyscallResult Syscalls::unlink(const Call& call) {

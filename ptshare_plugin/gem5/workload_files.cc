@@ -106,6 +106,7 @@ Workload::Result Workload::transfer_vector(Task& task, std::uint64_t number, Arg
 // written.
 std::int64_t Workload::copy(Task& task, const File& file, int host_fd, bool write, VirtAddr user,
                             std::uint64_t offset, std::uint64_t n) {
+    if (write && file.huge()) return -EINVAL;  // as hugetlbfs
     if (!write) n = offset >= file.size() ? 0 : std::min(n, file.size() - offset);
     std::array<std::uint8_t, kPageSize> page;
     std::uint64_t done = 0;

@@ -16,20 +16,50 @@ MEMORY = 256 << 20
 Place = tuple[int, int, bool]  # 2 MiB chunk or number of a mapping, page in it, which of the two
 
 
-class Checked(RuleBasedStateMachine):
+class Cached(RuleBasedStateMachine):
+    """Keeps what hardware may keep: no translation may outlive a flush that it needed."""
+
+    kernel: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        # TLBs of as many CPUs as it takes, which forget only what they are told to:
+        # (mm, page) -> {(frame, may write, may execute)}.
+        self.tlb: dict[tuple[int, int], set[tuple[int, bool, bool]]] = {}
+
+    def remember(self, mm: int, address: int) -> None:
+        frame, bits, _ = self.kernel.translate(mm, address)
+        self.tlb.setdefault((mm, address // PAGE), set()).add(
+            (frame, bool(bits & 2), not bits >> 63)
+        )
+
+    @invariant()
+    def no_stale_translation(self) -> None:
+        for targets, _ in self.kernel.take_effects()["flushes"]:
+            for mm, start, end in targets:
+                for key in [k for k in self.tlb if k[0] == mm and start <= k[1] * PAGE < end]:
+                    del self.tlb[key]
+        for (mm, page), entries in self.tlb.items():
+            now = self.kernel.translate(mm, page * PAGE)
+            where = f"mm {mm}, page {page:#x}: "
+            assert now is not None and now[1] & 1, where + "cached, but nothing is mapped"
+            for frame, writable, executable in entries:
+                assert now[0] == frame, where + "cached with another frame"
+                assert now[1] & 2 or not writable, where + "cached as writable"
+                assert not now[1] >> 63 or not executable, where + "cached as executable"
+
+
+class Checked(Cached):
     policy: ClassVar[str] = "ptshare"  # or "twin"
     options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self) -> None:
         super().__init__()
         twin = self.policy == "twin"
-        policies = ("private", "ptshare") if twin else (self.policy,)
+        policies = ("private", "ptshare", "hugetlb-pmd") if twin else (self.policy,)
         self.kernel = Twin(policies, MEMORY, **self.options)
         self.oracle = Oracle("private" if twin else self.policy)
         self.share_flag = 0 if twin else SHARED_PT
-        # TLBs of as many CPUs as it takes, which forget only what they are told to:
-        # (mm, page) -> {(frame, may write, may execute)}.
-        self.tlb: dict[tuple[int, int], set[tuple[int, bool, bool]]] = {}
         self.files: list[File] = []
 
     @property
@@ -60,12 +90,6 @@ class Checked(RuleBasedStateMachine):
     def do_munmap(self, mm: int, address: int, count: int) -> None:
         want = self.oracle.munmap(mm, address, count * PAGE)
         assert self.kernel.munmap(mm, address, count * PAGE) == want
-
-    def remember(self, mm: int, address: int) -> None:
-        frame, bits, _ = self.kernel.translate(mm, address)
-        self.tlb.setdefault((mm, address // PAGE), set()).add(
-            (frame, bool(bits & 2), not bits >> 63)
-        )
 
     def do_read(self, mm: int, address: int) -> None:
         want = self.oracle.access(mm, address, "read")
@@ -136,21 +160,6 @@ class Checked(RuleBasedStateMachine):
                     if page.file and page.file.id is not None:
                         assert file == page.file.id
                         assert page.file_page == file_page + (address - start) // PAGE
-
-    @invariant()
-    def no_stale_translation(self) -> None:
-        for targets, _ in self.kernel.take_effects()["flushes"]:
-            for mm, start, end in targets:
-                for key in [k for k in self.tlb if k[0] == mm and start <= k[1] * PAGE < end]:
-                    del self.tlb[key]
-        for (mm, page), entries in self.tlb.items():
-            now = self.kernel.translate(mm, page * PAGE)
-            where = f"mm {mm}, page {page:#x}: "
-            assert now is not None and now[1] & 1, where + "cached, but nothing is mapped"
-            for frame, writable, executable in entries:
-                assert now[0] == frame, where + "cached with another frame"
-                assert now[1] & 2 or not writable, where + "cached as writable"
-                assert not now[1] >> 63 or not executable, where + "cached as executable"
 
     def teardown(self) -> None:
         for mm in self.live:

@@ -72,8 +72,8 @@ def run(kernel: Kernel, file: int, operation: tuple) -> None:
     suppress_health_check=list(HealthCheck),
 )
 @given(
-    st.sampled_from(["private", "ptshare"]),
-    st.integers(16, 200),
+    st.sampled_from(["private", "ptshare", "hugetlb-pmd"]),
+    st.integers(16, 200) | st.integers(1024, 3000),
     st.sampled_from([4096, 65536]),
     st.lists(operations, min_size=10, max_size=40),
 )

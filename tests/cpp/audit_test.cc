@@ -91,3 +91,47 @@ TEST(audit_sees_broken_sharing) {
         mm.table.set(kBase, w.leaf(w.kernel.hosts()[0]->mm, kBase));
     }));
 }
+
+TEST(audit_sees_broken_2_mib_pages) {
+    const auto sees_it = [](const std::string& text,
+                            const std::function<void(World&, Mm&)>& damage) {
+        World w("hugetlb-pmd");
+        CHECK(w.kernel.truncate(*w.file, kPudSize) == Errno::Ok);
+        Mm& mm = w.guest(kPudSize);
+        w.write(w.guest(kPudSize), kBase);
+        w.write(mm, kBase);
+        CHECK_EQ(w.audit_lines(), 0U);
+        damage(w, mm);
+        const auto lines = audit(w.kernel);
+        return std::any_of(lines.begin(), lines.end(), [&](const std::string& line) {
+            return line.find(text) != std::string::npos;
+        });
+    };
+    CHECK(sees_it("rss_huge is 1, 0 found", [](World&, Mm& mm) { ++mm.rss_huge; }));
+    CHECK(sees_it("1 guests listed, 2 attached",
+                  [](World& w, Mm&) { w.kernel.hosts()[0]->guests.pop_back(); }));
+    CHECK(
+        sees_it("is not for its VMA", [](World&, Mm& mm) { mm.find(kBase)->flags &= ~kVmWrite; }));
+    CHECK(sees_it("is not for its VMA", [](World&, Mm& mm) {
+        mm.split(kBase + kPmdSize);  // past the kernel's own
+    }));
+    CHECK(sees_it("links counted to level 1",
+                  [](World&, Mm& mm) { *mm.table.find(kBase, Level::Pud) = Pte(); }));
+    CHECK(sees_it("what is no mapping of 2 MiB pages",
+                  [](World&, Mm& mm) { mm.find(kBase)->file_page = 1; }));
+    const auto with_leaf = [](auto change) {
+        return [change](World& w, Mm&) {
+            PageTable& table = w.kernel.hosts()[0]->mm.table;
+            table.replace(VirtAddr(0), change(table.leaf(VirtAddr(0))->pte), Level::Pmd);
+        };
+    };
+    CHECK(sees_it("is not the file's 2 MiB page", with_leaf([](Pte pte) {
+                      return Pte::make(pte.pfn() + 1, pte.bits() & ~Pte::kFrameMask);
+                  })));
+    CHECK(sees_it("present against its VMA",
+                  with_leaf([](Pte pte) { return pte.without(Pte::kPresent); })));
+    CHECK(sees_it("of the wrong size", [](World& w, Mm& mm) {
+        CHECK(w.map(mm, kBase + 2 * kPudSize, kPmdSize, kRw, kPtFile, w.file).ok());
+        mm.table.set(kBase + 2 * kPudSize, Pte::make(w.file->page(0), Pte::kPresent | Pte::kUser));
+    }));
+}

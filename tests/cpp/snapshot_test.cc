@@ -408,7 +408,7 @@ TEST(snapshots_of_another_machine_name_both_sides) {
              "snapshot: made with first_frame 1, but this kernel has 7");
     std::string newer = data;
     newer[8] = 9;
-    CHECK_EQ(refusal(newer), "snapshot: its format is version 9, this program reads version 2");
+    CHECK_EQ(refusal(newer), "snapshot: its format is version 9, this program reads version 3");
     CHECK_EQ(refusal("#!/bin/sh\necho hello\n"),
              "snapshot: these data are none of a ptshare kernel");
 }
@@ -453,6 +453,38 @@ TEST(wrong_contents_under_a_right_checksum_break_nothing) {
             wrong[at] = static_cast<char>(wrong[at] ^ (1 << (at % 8)));
             if (refusal(sealed(wrong)) != "") ++refused;
         }
+    }
+    CHECK(refused > tried / 2);
+    CHECK(refused < tried);
+}
+
+TEST(wrong_contents_of_shared_pmd_tables_break_nothing) {
+    Machine machine("hugetlb-pmd", config(64 << 10));
+    machine.files[kData] = machine.kernel.create_file("data");
+    CHECK(machine.kernel.truncate(*machine.files[kData], kPudSize) == Errno::Ok);
+    for (int i = 0; i < 3; ++i) machine.kernel.create_mm();
+    for (std::uint64_t id = 1; id <= 3; ++id) {
+        machine.map(id, kBase, kPudSize / kPages, kRw, kPtFile, kData);
+        machine.touch(id, kBase, 3 * kEntries, Access::Write, kEntries);
+    }
+    CHECK(machine.kernel.mprotect(machine.mm(3), kBase, kPmdSize, kProtRead) == Errno::Ok);
+    machine.touch(3, kBase, kEntries, Access::Read, kEntries);
+    CHECK(machine.kernel.truncate(*machine.files[kData], 2 * kPmdSize) == Errno::Ok);
+    machine.touch(1, kBase, kEntries, Access::Read, kEntries);
+    const std::string data = saved(machine.kernel);
+    CHECK_EQ(refusal(data, "hugetlb-pmd"), "");
+    std::size_t refused = 0;
+    std::size_t tried = 0;
+    for (std::size_t at = kHead; at < data.size(); at += 1 + data.size() / 3000, ++tried) {
+        std::string wrong = data;
+        wrong[at] = static_cast<char>(wrong[at] ^ (1 << (at % 8)));
+        if (refusal(sealed(wrong), "hugetlb-pmd") != "") ++refused;
+    }
+    // Everything after the frames and the page cache, densely.
+    for (std::size_t at = data.size() - 1500; at < data.size(); ++at, ++tried) {
+        std::string wrong = data;
+        wrong[at] = static_cast<char>(wrong[at] ^ (1 << (at % 8)));
+        if (refusal(sealed(wrong), "hugetlb-pmd") != "") ++refused;
     }
     CHECK(refused > tried / 2);
     CHECK(refused < tried);

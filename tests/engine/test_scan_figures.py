@@ -46,11 +46,12 @@ def test_fault_around_maps_sixteen_pages_that_are_cached() -> None:
     assert max(first["fault.around_pages"], second["fault.around_pages"]) >= pages * 15 // 16
 
 
-@pytest.mark.parametrize("policy", ["private", "ptshare"])
+@pytest.mark.parametrize("policy", ["private", "ptshare", "hugetlb-pmd"])
 @pytest.mark.parametrize("preset", ["server", "gem5-x86"])
 def test_nothing_is_left(policy: str, preset: str) -> None:
     for workload, procs in (("scan", 3), ("preshare", 3), ("protect", 2), ("churn", 5)):
-        values = totals(execute(workload, policy=policy, preset=preset, procs=procs))
+        args = ("--piece", str(2 * MIB)) if workload == "protect" else ()
+        values = totals(execute(workload, policy=policy, preset=preset, procs=procs, args=args))
         assert values["pt.end.bytes"] == 0
         assert values["frames.end"] == 0
         assert values["pt.tables.allocated"] == values["pt.tables.freed"]

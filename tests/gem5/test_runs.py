@@ -39,6 +39,18 @@ def test_every_workload_passes(gem5: Gem5, name: str, cpu: str) -> None:
         assert all(line.startswith(f"{name}: ok") for line in done.lines())
 
 
+@pytest.mark.parametrize("cpu", ["atomic", "timing", "o3"])
+@pytest.mark.parametrize("name", ["scan", "preshare", "pingpong"])
+def test_2_mib_leaves(gem5: Gem5, name: str, cpu: str) -> None:
+    done = gem5(
+        *("--workload", name, "--work", WORK[name], "--region", "4MiB"),
+        *("--procs", "2", "--policy", "hugetlb-pmd", "--cpu", cpu),
+    )
+    assert done.returncode == 0, done.output
+    assert [line.split(" ")[:2] for line in done.lines()] == [[f"{name}:", "ok"]] * 2
+    assert done.dumps()[-1]["system.kernel.pt.end.bytes"] == 0
+
+
 @pytest.mark.parametrize("name", WORK)
 def test_eight_processes(gem5: Gem5, name: str) -> None:
     work = {"random": "300", "zipf": "200", "pingpong": "3"}.get(name, "1")
@@ -128,7 +140,7 @@ def test_a_crash_is_one_line(gem5: Gem5, tmp_path: Path) -> None:
 
 def test_wrong_options_are_one_line(gem5: Gem5) -> None:
     for options, told in (
-        (("--workload", "scann"), "--workload scann: there are churn, misuse,"),
+        (("--workload", "scann"), "--workload scann: there are calls, churn, misuse,"),
         (("--workload", "scan", "--set", "mmu.x=1"), "unknown key mmu.x"),
         (("--workload", "scan", "--preset", "none"), "unknown preset none"),
         (("--workload", "scan", "--region", "4GiB"), "does not fit into simulated memory"),
