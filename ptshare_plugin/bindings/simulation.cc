@@ -60,8 +60,8 @@ std::size_t add_program(Simulation& simulation, const std::string& name, nb::byt
                                   VirtAddr(phdr), phentsize, phnum);
 }
 
-using SampleRow =
-    std::tuple<int, int, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t>;
+using SampleRow = std::tuple<int, int, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t,
+                             std::uint64_t, std::uint64_t>;
 
 std::vector<SampleRow> samples(const Simulation& simulation) {
     std::vector<SampleRow> rows;
