@@ -74,7 +74,6 @@ class Sample:
     :param mark: argument of the mark's system call; 1 begins the region of interest, 2 ends it.
     :param vm_pte_bytes: page tables below the PGD, a shared one for each that links it (VmPTE).
     :param minor_faults: of the thread, since its fork or since its program was loaded.
-    :param huge_bytes: of hugetlbfs pages, which do not count as resident.
     """
 
     rank: int
@@ -84,7 +83,6 @@ class Sample:
     rss_anon_bytes: int
     rss_file_bytes: int
     minor_faults: int
-    huge_bytes: int = 0
 
 
 def mark_statistics(samples: Iterable[Sample]) -> list[Statistic]:
@@ -103,7 +101,6 @@ def mark_statistics(samples: Iterable[Sample]) -> list[Statistic]:
                 (rank, f"vm.pte_bytes.{mark}", sample.vm_pte_bytes),
                 (rank, f"vm.rss_anon_bytes.{mark}", sample.rss_anon_bytes),
                 (rank, f"vm.rss_file_bytes.{mark}", sample.rss_file_bytes),
-                (rank, f"vm.huge_bytes.{mark}", sample.huge_bytes),
             ]
     return rows
 

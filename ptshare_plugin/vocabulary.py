@@ -111,7 +111,6 @@ AT_MARKS: list[Row] = [
             f"Resident anonymous pages at the {mark} mark",
         ),
         (f"vm.rss_file_bytes.{mark}", "bytes", "memory", f"Resident file pages at the {mark} mark"),
-        (f"vm.huge_bytes.{mark}", "bytes", "memory", f"Mapped hugetlbfs pages at the {mark} mark"),
     )
 ]
 

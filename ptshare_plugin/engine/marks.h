@@ -24,7 +24,6 @@ struct Sample {
     std::uint64_t rss_file_bytes = 0;
     // Of the thread, since its fork or since its program was loaded.
     std::uint64_t minor_faults = 0;
-    std::uint64_t huge_bytes = 0;  // of hugetlbfs pages, which do not count as resident
 };
 
 // `faults_before`: minor faults that `counters` held when the program was in place.
@@ -36,8 +35,7 @@ inline Sample take_sample(unsigned rank, unsigned process, std::uint64_t mark, c
             mm.vm_pte_bytes(),
             mm.rss_anon * kPageSize,
             mm.rss_file * kPageSize,
-            minor_faults(counters) - faults_before,
-            mm.rss_huge * kPageSize};
+            minor_faults(counters) - faults_before};
 }
 
 }  // namespace ptshare::engine

@@ -227,7 +227,7 @@ std::vector<std::vector<std::uint64_t>> Kernel::samples() const {
     std::vector<std::vector<std::uint64_t>> rows;
     for (const engine::Sample& s : samples_) {
         rows.push_back({s.rank, s.process, s.mark, s.vm_pte_bytes, s.rss_anon_bytes,
-                        s.rss_file_bytes, s.minor_faults, s.huge_bytes});
+                        s.rss_file_bytes, s.minor_faults});
     }
     return rows;
 }

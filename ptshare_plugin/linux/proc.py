@@ -23,7 +23,6 @@ class Memory:
     page_tables: int
     rss_anon: int
     rss_file: int
-    huge: int
 
 
 def _fields(path: str) -> dict[str, str]:
@@ -50,7 +49,6 @@ def memory(pid: int) -> Memory:
         page_tables=_kib(status, "VmPTE"),
         rss_anon=anon,
         rss_file=_kib(rollup, "Rss") - anon,
-        huge=_kib(status, "HugetlbPages"),
     )
 
 

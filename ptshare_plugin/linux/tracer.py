@@ -209,7 +209,6 @@ class Tracer:
                 rss_anon_bytes=memory.rss_anon,
                 rss_file_bytes=memory.rss_file,
                 minor_faults=faults,
-                huge_bytes=memory.huge,
             )
         )
 
