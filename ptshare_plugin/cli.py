@@ -340,6 +340,43 @@ def doctor(as_json: JsonOpt = False) -> None:
 
 
 @app.command()
+def validate(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The small cases alone: some seconds.")
+    ] = False,
+    patterns: Annotated[
+        list[str] | None,
+        typer.Option("--case", metavar="GLOB", help="Cases by name, like 'scan*'; repeatable."),
+    ] = None,
+    no_gem5: Annotated[
+        bool, typer.Option("--no-gem5", help="Leave gem5 out where there is one.")
+    ] = False,
+    report: Annotated[
+        str | None, typer.Option("--report", metavar="FILE", help="Write an HTML page with plots.")
+    ] = None,
+    markdown: Annotated[
+        str | None, typer.Option("--markdown", metavar="FILE", help="Write the table as Markdown.")
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Compare the model with this machine's kernel, case by case."""
+    from pathlib import Path
+
+    from ptshare_plugin import validate as validation
+    from ptshare_plugin import validation_cases
+
+    wrong = validation.command(
+        chosen=validation_cases.select(quick, patterns or []),
+        gem5=not no_gem5,
+        as_json=as_json,
+        report=Path(report) if report is not None else None,
+        markdown=Path(markdown) if markdown is not None else None,
+    )
+    if wrong:
+        raise UserError(f"{wrong} cases differ from this kernel without a documented cause")
+
+
+@app.command()
 def calibrate(
     output: Annotated[
         str | None,

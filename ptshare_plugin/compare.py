@@ -71,7 +71,10 @@ def print_header(out: Console, run: Run, policies: Sequence[str]) -> None:
     if spec.workload is not None:
         what += f", region {units.exact_size(spec.region)}"
         what += "" if spec.share else ", MAP_SHARED_PT not asked for"
-    out.print(f"{what}, preset {spec.preset}, seed {spec.seed}, engine {spec.engine}")
+    # A real machine is as it is.
+    real = run.result.settings
+    machine = f"Linux {real['release']}" if real else f"preset {spec.preset}"
+    out.print(f"{what}, {machine}, seed {spec.seed}, engine {spec.engine}")
     for override in spec.overrides:
         out.print(f"  with {override}")
     if len(policies) > 1:
@@ -95,10 +98,13 @@ def speed(run: Run) -> str:
     """How fast the simulation was, in one line."""
     count = int(run.values[-1].get("instructions", 0))
     seconds = run.result.seconds
+    resident = units.short_size(run.result.peak_rss_bytes)
+    if run.result.settings:
+        return f"{run.spec.policy}: {seconds:.2f} s, largest process {resident} resident"
     rate = count / seconds / 1e6 if seconds else 0.0
     return (
         f"{run.spec.policy}: {count:,} instructions simulated in {seconds:.2f} s "
-        f"({rate:.1f} M/s), {units.short_size(run.result.peak_rss_bytes)} resident"
+        f"({rate:.1f} M/s), {resident} resident"
     )
 
 

@@ -219,8 +219,8 @@ def all_engines() -> tuple[Engine, ...]:
     return (EmbeddedEngine(), Gem5Engine(), LinuxEngine())
 
 
-def get(name: str) -> Engine:
-    """Engine called ``name``, ready to use; a UserError says what it lacks."""
+def by_name(name: str) -> Engine:
+    """Engine called ``name``, whether this machine has it or not."""
     engines = {engine.name: engine for engine in all_engines()}
     if name not in engines:
         raise UserError(
@@ -228,10 +228,16 @@ def get(name: str) -> Engine:
             f"{', '.join(engines)}",
             EXIT_USAGE,
         )
-    lack = engines[name].missing()
+    return engines[name]
+
+
+def get(name: str) -> Engine:
+    """Engine called ``name``, ready to use; a UserError says what it lacks."""
+    engine = by_name(name)
+    lack = engine.missing()
     if lack is not None:
         raise UserError(f"engine {name}: {lack}")
-    return engines[name]
+    return engine
 
 
 def helper(name: str) -> Path:

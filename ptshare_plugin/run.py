@@ -62,7 +62,9 @@ class Run:
 
     def has_roi(self) -> bool:
         """Whether the program marked a region of interest."""
-        return self.values[ALL].get("roi.instructions", 0) > 0
+        return any(
+            value > 0 for name, value in self.values[ALL].items() if name.startswith(metrics.ROI)
+        )
 
     def wide(self) -> dict[str, Any]:
         """One row: what was run, every metric for all processes, and how the program ended."""

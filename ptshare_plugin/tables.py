@@ -14,14 +14,15 @@ from ptshare_plugin.vocabulary import CYCLE_STACK, MINOR_FAULTS, PLACES, PTE_LEV
 if TYPE_CHECKING:
     from rich.console import Console
 
-WHOLE_RUN, REGION = "whole run", "region of interest"
+WHOLE_RUN, REGION, MARKS = "whole run", "region of interest", "at its marks"
 
-# Title, whether it is shown for the region of interest where the program marks one, metrics that
-# are always shown, metrics that are shown unless they are 0 in every run.
-SECTIONS: list[tuple[str, bool, tuple[str, ...], tuple[str, ...]]] = [
+# Title, what it is about (the region of interest only where the program marks one), metrics that
+# are always shown, metrics that are shown unless 0 in every run. A section whose first metric
+# no run has is left out.
+SECTIONS: list[tuple[str, str, tuple[str, ...], tuple[str, ...]]] = [
     (
         "Page-table memory at its peak",
-        False,
+        WHOLE_RUN,
         ("pt.bytes", "pt.bytes.guest", "pt.bytes.host"),
         (
             *(f"pt.tables.{level}" for level in PTE_LEVELS),
@@ -32,9 +33,22 @@ SECTIONS: list[tuple[str, bool, tuple[str, ...], tuple[str, ...]]] = [
             "share.refused",
         ),
     ),
+    ("Page faults", WHOLE_RUN, ("fault.major", "fault.minor"), ()),  # as Linux counts them
+    (
+        "Page tables and resident pages of processes",
+        MARKS,
+        ("vm.pte_bytes.begin", "vm.pte_bytes.end"),
+        (
+            "vm.rss_anon_bytes.begin",
+            "vm.rss_anon_bytes.end",
+            "vm.rss_file_bytes.begin",
+            "vm.rss_file_bytes.end",
+            "pt.machine_growth",
+        ),
+    ),
     (
         "Page faults",
-        False,
+        WHOLE_RUN,
         ("fault.total",),
         (
             *(f"fault.{kind}" for kind in MINOR_FAULTS),
@@ -45,8 +59,8 @@ SECTIONS: list[tuple[str, bool, tuple[str, ...], tuple[str, ...]]] = [
     ),
     (
         "TLB accesses and misses",
-        True,
-        ("tlb.dtlb.accesses", "tlb.dtlb.misses", "tlb.dtlb.miss_rate"),
+        REGION,
+        ("tlb.dtlb.misses", "tlb.dtlb.accesses", "tlb.dtlb.miss_rate"),
         (
             "tlb.itlb.accesses",
             "tlb.itlb.misses",
@@ -60,7 +74,7 @@ SECTIONS: list[tuple[str, bool, tuple[str, ...], tuple[str, ...]]] = [
     ),
     (
         "Page walks",
-        True,
+        REGION,
         ("walk.count", "walk.cycles", "walk.cycles_per_walk"),
         (
             "walk.data",
@@ -73,13 +87,13 @@ SECTIONS: list[tuple[str, bool, tuple[str, ...], tuple[str, ...]]] = [
     ),
     (
         "Entries read by walks: level, and where served",
-        True,
+        REGION,
         (),
         tuple(f"walk.reads.{level}.{place}" for level in PTE_LEVELS for place in PLACES),
     ),
     (
         "Cycles and where they went",
-        True,
+        REGION,
         ("cycles.total",),
         (*(f"cycles.{part}" for part in CYCLE_STACK), "cycles.per_instruction"),
     ),
@@ -111,20 +125,21 @@ def print_sections(
     from rich.text import Text
 
     blocks = [
-        (title, region and roi, _lines(always, sometimes, rows, region and roi))
-        for title, region, always, sometimes in SECTIONS
+        (
+            title,
+            WHOLE_RUN if scope == REGION and not roi else scope,
+            _lines(always, sometimes, rows, scope == REGION and roi),
+        )
+        for title, scope, always, sometimes in SECTIONS
     ]
     widths = [
         max(len(line[i]) for _, _, lines in blocks for line in [*lines, _heading(names)])
         for i in range(len(_heading(names)))
     ]
     heading = _heading(names)
-    for number, (title, region, lines) in enumerate(blocks):
-        if not lines:
-            continue
+    for number, (title, scope, lines) in enumerate(block for block in blocks if block[2]):
         if number:
             out.print()
-        scope = REGION if region else WHOLE_RUN
         out.print(Text.assemble((title, "bold"), (f" ({scope})", "dim")))
         table = Table(
             box=None,
@@ -161,7 +176,9 @@ def _lines(
     rows: Sequence[Mapping[str, Any]],
     region: bool,
 ) -> list[list[str]]:
-    lines = []
+    lines: list[list[str]] = []
+    if always and all((ROI * region + always[0]) not in row for row in rows):
+        return lines
     for name in (*always, *sometimes):
         key = ROI + name if region else name
         values = [row.get(key) for row in rows]
