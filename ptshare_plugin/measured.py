@@ -135,12 +135,9 @@ class Measured:
 
 def binary() -> Path:
     """The program that measures, installed with the package."""
-    from ptshare_plugin import workloads
+    from ptshare_plugin.engines import helper
 
-    path = workloads.folder().parent / "linux" / "measure"
-    if not path.is_file():
-        raise UserError(f"{path}: missing; install ptshare again with 'pip install -e .'")
-    return path
+    return helper("measure")
 
 
 def measure(

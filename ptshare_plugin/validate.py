@@ -142,7 +142,7 @@ def validate(
     outcomes = []
     for case in chosen:
         lack = _cannot(case)
-        linux = _attempt(case, "linux", ()) if not lack else None
+        linux = attempt(case, "linux", ()) if not lack else None
         for engine in simulators:
             if engine == "gem5" and not case.gem5:
                 continue
@@ -150,7 +150,7 @@ def validate(
             if linux is None or isinstance(linux, UserError):
                 outcome.skipped = lack or str(linux)
             else:
-                modelled = _attempt(case, engine, overrides)
+                modelled = attempt(case, engine, overrides)
                 if isinstance(modelled, UserError):
                     outcome.problems.append(str(modelled))
                 else:
@@ -239,7 +239,8 @@ def _spec(case: Case, engine: str, overrides: tuple[str, ...]) -> RunSpec:
     )
 
 
-def _attempt(case: Case, engine: str, overrides: tuple[str, ...]) -> Run | UserError:
+def attempt(case: Case, engine: str, overrides: tuple[str, ...]) -> Run | UserError:
+    """A run of the case, or why there is none."""
     try:
         return execute(_spec(case, engine, overrides))
     except UserError as error:
@@ -257,7 +258,7 @@ def _cannot(case: Case) -> str:
 
 def _userfaultfd() -> bool:
     probe = Case("probe", "calls", calls="m0.1.3.0.0,a0.1")
-    done = _attempt(probe, "linux", ())
+    done = attempt(probe, "linux", ())
     return not isinstance(done, UserError) and not done.failures()
 
 

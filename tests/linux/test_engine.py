@@ -1,0 +1,250 @@
+"""The Linux engine: are its figures the kernel's, and is nothing left when it ends?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from embedded import execute
+
+from ptshare_plugin.errors import UserError
+from ptshare_plugin.linux import hugetlb, perf, proc
+from ptshare_plugin.run import Run
+
+COMMAND = Path(sys.executable).with_name("ptshare")
+SHM = Path("/dev/shm")
+MIB, GIB = 1 << 20, 1 << 30
+KIB4 = 4096
+Compile = Callable[..., Path]
+# A program's own tables before it maps anything: PUD, PMD and PTE table of the program, and the
+# same of the stack, with a second PTE table for what mmap placed below it.
+PROGRAM_TABLES = 3 + 4
+
+
+def linux(what: str | Path, **more: object) -> Run:
+    return execute(what, engine="linux", policy="private", **more)  # type: ignore[arg-type]
+
+
+def folders() -> set[str]:
+    return {path.name for path in SHM.glob("ptshare-*")}
+
+
+def processes_of(program: Path) -> list[int]:
+    """Processes that execute ``program``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                if os.readlink(entry / "exe") == str(program):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+# ---- Figures
+
+
+@pytest.mark.parametrize("procs", [1, 3])
+def test_page_tables_and_faults_of_a_scan(procs: int) -> None:
+    done = linux("scan", procs=procs, cores=1, region=4 * MIB)
+    assert not done.failures()
+    for rank in range(procs):
+        values = done.values[rank]
+        assert values["vm.pte_bytes.begin"] == PROGRAM_TABLES * KIB4
+        # PUD table, PMD table, two PTE tables.
+        assert values["vm.pte_bytes.end"] == (PROGRAM_TABLES + 4) * KIB4
+        assert values["vm.rss_file_bytes.end"] - values["vm.rss_file_bytes.begin"] == 4 * MIB
+        assert values["fault.major"] == 0
+    faults = done.values[-1]["roi.fault.minor"]
+    # Alone, each page takes a fault: it is not in the page cache before.
+    assert faults == 1024 if procs == 1 else 1024 <= faults <= procs * 1024
+
+
+def test_without_fault_around_each_page_takes_its_faults() -> None:
+    done = linux("scan", procs=3, cores=1, region=4 * MIB, args=("--around", "0"))
+    # A read maps the page read-only, and the write of its owner takes a second one.
+    assert done.values[-1]["roi.fault.minor"] == 3 * 1024 + 1024
+
+
+def test_the_record_names_the_kernel_and_its_settings() -> None:
+    record = linux("scan", region=2 * MIB).record()
+    assert record["settings"]["release"] == os.uname().release
+    around = record["settings"]["fault_around_bytes"]
+    assert KIB4 <= around <= 2 * MIB and around & (around - 1) == 0
+    assert record["versions"]["linux"] == os.uname().release
+    assert [mark["mark"] for mark in record["marks"]] == [1, 2]
+
+
+def test_ranks_are_pinned_in_turn(compiled: Compile) -> None:
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+    program = compiled(
+        "#define _GNU_SOURCE\n#include <sched.h>\n#include <stdio.h>\n"
+        "int main(void) { cpu_set_t s; sched_getaffinity(0, sizeof s, &s);"
+        ' printf("%d %d", CPU_COUNT(&s), sched_getcpu()); }'
+    )
+    done = linux(program, procs=3, cores=len(cpus))
+    wanted = [f"1 {cpus[rank % len(cpus)]}" for rank in range(3)]
+    assert [rank.stdout.decode() for rank in done.ranks] == wanted
+
+
+FORKS = """
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(void) {
+    char* memory = aligned_alloc(1 << 21, 4 << 21);
+    for (int i = 0; i < 4; ++i) memory[i << 21] = 1;
+    syscall(20564, 7);
+    for (int child = 0; child < 2; ++child) {
+        if (fork() == 0) {
+            memory[child << 21] = 2;
+            syscall(20564, 8 + child);
+            _exit(3);
+        }
+        int status;
+        wait(&status);
+        if (WEXITSTATUS(status) != 3) return 1;
+    }
+    syscall(20564, 10);
+    return setsid() != -1;
+}
+"""
+
+
+def test_children_are_watched_too(compiled: Compile) -> None:
+    done = linux(compiled(FORKS), procs=2, cores=1)
+    assert not done.failures()  # setsid was refused: a process that leaves would not be seen
+    for rank in range(2):
+        marks = [(s.process, s.mark) for s in done.result.samples if s.rank == rank]
+        assert sorted(marks) == [(0, 7), (0, 10), (1, 8), (2, 9)]
+    one = {(s.process, s.mark): s for s in done.result.samples if s.rank == 0}
+    assert one[1, 8].minor_faults < one[0, 7].minor_faults  # its own, not its parent's
+    assert one[2, 9].vm_pte_bytes >= 5 * KIB4  # it inherited four tables of anonymous memory
+
+
+# ---- Ends
+
+
+CRASH = """
+#include <stdlib.h>
+#include <unistd.h>
+int main(int argc, char** argv) {
+    (void)argc;
+    if (argv[1][0] == '1') *(volatile char*)0x1238 = 1;
+    for (;;) pause();
+}
+"""
+
+
+def test_a_crash_ends_the_others(compiled: Compile) -> None:
+    done = linux(compiled(CRASH), procs=3, cores=1, args=("{rank}",))
+    assert [rank.signal for rank in done.ranks] == [9, 11, 9]
+    assert done.ranks[1].note == "at address 0x1238"
+    assert done.ranks[0].note == "ended because process 1 crashed"
+
+
+SIGNALS = """
+#include <signal.h>
+#include <unistd.h>
+static volatile sig_atomic_t seen;
+static void note(int number) { seen = number; }
+int main(void) {
+    signal(SIGUSR1, note);
+    kill(getpid(), SIGUSR1);
+    if (seen != SIGUSR1) return 1;
+    kill(getpid(), SIGTERM);
+    return 2;
+}
+"""
+
+
+def test_signals_reach_the_program(compiled: Compile) -> None:
+    (rank,) = linux(compiled(SIGNALS)).ranks
+    assert (rank.exit, rank.signal) == (0, signal.SIGTERM)
+
+
+def test_churn_ends_by_its_own_kill() -> None:
+    done = linux("churn", procs=4, cores=2, region=4 * MIB)
+    assert not done.failures()
+    assert done.ranks[3].signal == signal.SIGKILL
+
+
+SLEEPER = """
+#include <unistd.h>
+int main(void) { if (fork() == 0) for (;;) pause(); for (;;) pause(); }
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_whatever_ends_it(number: signal.Signals, compiled: Compile) -> None:
+    before = folders()
+    program = compiled(SLEEPER)
+    command = [COMMAND, "run", str(program), "--engine", "linux", "--procs", "3"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        deadline = time.monotonic() + 60
+        while len(processes_of(program)) < 6:
+            assert time.monotonic() < deadline and running.poll() is None
+            time.sleep(0.02)
+        assert folders() > before
+        running.send_signal(number)
+        _, told = running.communicate(timeout=60)
+    if number == signal.SIGINT:
+        assert (running.returncode, told) == (130, "ptshare: error: interrupted\n")
+    while processes_of(program) or folders() > before:  # the kernel and the guard take a moment
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_nothing_is_left_after_a_run() -> None:
+    before = folders()
+    linux("scan", procs=2, cores=1, region=4 * MIB)
+    assert folders() == before
+
+
+# ---- Huge pages, hardware counters
+
+
+def test_pmd_tables_of_hugetlbfs_are_counted_for_each_sharer() -> None:
+    procs, before = 3, hugetlb.setting_to_restore()
+    try:
+        done = execute(
+            "random",
+            engine="linux",
+            policy="hugetlb-pmd",
+            procs=procs,
+            cores=1,
+            region=GIB,
+            work=50,
+        )
+    except UserError as error:
+        pytest.skip(f"{error}")
+    assert not done.failures()
+    for rank in range(procs):
+        # A PUD table of its own and the PMD table that all link: VmPTE counts both for each.
+        assert done.values[rank]["vm.pte_bytes.end"] == (PROGRAM_TABLES + 2) * KIB4
+    assert hugetlb.setting_to_restore() == before
+
+
+def test_counters_are_read_and_shared_out_to_the_marks() -> None:
+    # PERF_TYPE_SOFTWARE, PERF_COUNT_SW_PAGE_FAULTS_MIN: there without a hardware counter.
+    events = [perf.Event("fault.minor", 1, 5), perf.Event("none", 99, 1)]
+    counters = perf.open_counters(os.getpid(), events)
+    if counters is None:
+        pytest.skip("perf_event_open is not permitted here")
+    faults = proc.thread_faults(os.getpid())[0]
+    counters.mark(begin=True)
+    memory = bytearray(16 * MIB)
+    memory[::KIB4] = bytes(len(memory) // KIB4)
+    counters.mark(begin=False)
+    counted = counters.inside()
+    assert set(counted) == {"fault.minor"}  # what cannot be counted is absent
+    assert 0 < counted["fault.minor"] <= proc.thread_faults(os.getpid())[0] - faults
+    counters.close()
