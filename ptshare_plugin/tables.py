@@ -131,6 +131,8 @@ def print_sections(
             _lines(always, sometimes, rows, scope == REGION and roi),
         )
         for title, scope, always, sometimes in SECTIONS
+        # Of a model there is better: whose tables they are, above.
+        if scope != MARKS or any("fault.major" in row for row in rows)
     ]
     widths = [
         max(len(line[i]) for _, _, lines in blocks for line in [*lines, _heading(names)])
