@@ -93,7 +93,7 @@ void Kernel::destroy_host(HostMm& host) {
 void Kernel::copy_leaves(Mm& parent, Mm& child, const Vma& vma, bool& withdrew) {
     parent.table.for_each_leaf(vma.start, vma.end, [&](VirtAddr address, Pte pte, Level) {
         // May run out of memory: first.
-        map_page(child, vma, address, pte.without(Pte::kWrite | Pte::kExclusive));
+        map_page(child, vma, address, pte.without(Pte::kWrite | Pte::kExclusive | Pte::kAccessed));
         if (frames_.use(pte.pfn()) == FrameUse::AnonPage) frames_.add_reference(pte.pfn());
         withdrew |= pte.writable();
         parent.table.replace(address, pte.without(Pte::kWrite | Pte::kExclusive));

@@ -177,7 +177,9 @@ TEST(fork_shares_private_pages_until_one_writes) {
         CHECK_EQ(effects.flushes.size(), 1U);  // one for the whole parent, as dup_mmap
         CHECK(effects.flushes[0].targets[0].mm == parent.id);
         CHECK(!w.leaf(parent, kBase).writable());
-        CHECK(w.leaf(parent, kBase) == w.leaf(child, kBase));
+        // The child has not accessed it yet (pte_mkold); what was written stays so.
+        CHECK(w.leaf(parent, kBase).accessed() && w.leaf(child, kBase).dirty());
+        CHECK(w.leaf(parent, kBase).without(Pte::kAccessed) == w.leaf(child, kBase));
         CHECK_EQ(child.rss_anon, 3U);
         CHECK_EQ(w.kernel.frames().in_use(FrameUse::AnonPage), 3U);
 

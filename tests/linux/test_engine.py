@@ -130,6 +130,76 @@ def test_children_are_watched_too(compiled: Compile) -> None:
     assert one[2, 9].vm_pte_bytes >= 5 * KIB4  # it inherited four tables of anonymous memory
 
 
+BITS = """
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+enum { BYTES = 64 * 4096 };
+static void show(const char* when, char* at, const char* name) {
+    FILE* file = fopen("/proc/self/smaps", "r");
+    char line[512];
+    unsigned long start, end;
+    long value = -1;
+    int inside = 0;
+    while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+            inside = start <= (unsigned long)at && (unsigned long)at < end;
+        if (inside && !strncmp(line, name, strlen(name)))
+            sscanf(line + strlen(name), ": %ld", &value);
+    }
+    fclose(file);
+    printf("%s %s %ld\\n", when, name, value / 4);
+    fflush(stdout);
+}
+static char* map(unsigned long at, int flags, int fd) {
+    return mmap((void*)at, BYTES, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
+}
+int main(void) {
+    char* own = map(0x200000000000, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    memset(own, 1, BYTES);
+    show("written", own, "Referenced");
+    if (fork() == 0) {
+        show("child", own, "Rss");
+        show("child", own, "Referenced");
+        show("child", own, "Shared_Dirty");
+        _exit(0);
+    }
+    wait(0);
+    show("parent", own, "Referenced");
+    int fd = memfd_create("pages", 0);
+    if (ftruncate(fd, BYTES)) return 1;
+    volatile char* first = map(0x210000000000, MAP_SHARED, fd);
+    for (int i = 0; i < 64; ++i) (void)first[i * 4096];
+    for (int i = 0; i < 10; ++i) first[i * 4096] = 1;
+    show("read", (char*)first, "Private_Dirty");
+    volatile char* second = map(0x220000000000, MAP_SHARED, fd);
+    (void)second[0];
+    show("around", (char*)second, "Referenced");
+}
+"""
+
+
+def test_accessed_and_dirty_bits_are_set_as_the_model_sets_them(compiled: Compile) -> None:
+    """The model sets A where it maps, neighbours too, D on writes; fork clears the child's A.
+
+    (tests/cpp/kernel_test.cc holds the model to the same.)
+    """
+    (rank,) = linux(compiled(BITS)).ranks
+    window = proc.fault_around_bytes() // KIB4
+    assert rank.stdout.decode().splitlines() == [
+        "written Referenced 64",
+        "child Rss 64",
+        "child Referenced 0",
+        "child Shared_Dirty 64",
+        "parent Referenced 64",
+        "read Private_Dirty 10",
+        f"around Referenced {min(window, 64)}",
+    ]
+
+
 # ---- Ends
 
 
