@@ -63,7 +63,7 @@ SyscallResult Syscalls::mremap(const Call& call) {
 SyscallResult Syscalls::madvise(const Call& call) {
     const Errno error = machine_.kernel().madvise(*call.task.mm, call.address(0), call.args[1],
                                                   static_cast<int>(call.args[2]));
-    machine_.charge_syscall(call.core, 0);
+    machine_.charge_syscall(call.core, machine_.costs().mprotect);
     return return_value(error);
 }
 
