@@ -147,8 +147,14 @@ def validate(
             if engine == "gem5" and not case.gem5:
                 continue
             outcome = Outcome(case, engine)
-            if linux is None or isinstance(linux, UserError):
-                outcome.skipped = lack or str(linux)
+            if linux is None:
+                outcome.skipped = lack
+            elif isinstance(linux, UserError):
+                # Huge pages are not everyone's; anything else must run.
+                if case.policy == HUGETLB:
+                    outcome.skipped = str(linux)
+                else:
+                    outcome.problems.append(str(linux))
             else:
                 modelled = attempt(case, engine, overrides)
                 if isinstance(modelled, UserError):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptshare_plugin.config import DEFAULT_PRESET
 from ptshare_plugin.engines import (
     ProcessResult,
     Progress,
@@ -108,6 +109,11 @@ def _check(spec: RunSpec) -> None:
     if spec.overrides:
         raise UserError(
             "engine linux: --set changes a simulated machine; this one is as it is", EXIT_USAGE
+        )
+    if spec.preset != DEFAULT_PRESET:
+        raise UserError(
+            f"engine linux: --preset {spec.preset} is a simulated machine; this one is as it is",
+            EXIT_USAGE,
         )
     room = proc.available()
     if spec.workload is not None and spec.region > room:

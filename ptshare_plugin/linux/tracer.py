@@ -234,6 +234,11 @@ class Tracer:
     def _gone(self, tid: int, status: int, usage: resource.struct_rusage) -> None:
         thread = self._threads.pop(tid, None)
         self._early.discard(tid)
+        if not self._threads:
+            # Their makers were killed before they could tell of them: nobody will let them go on.
+            for orphan in self._early:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(orphan, signal.SIGKILL)
         if thread is None or self.ranks[thread.rank].pid != tid:
             return
         rank = self.ranks[thread.rank]

@@ -470,6 +470,7 @@ def test_closed_output_is_one_line() -> None:
             ("run", "scan", "--engine", "linux", "--set", "mmu.pcids=4"),
             "engine linux: --set changes",
         ),
+        (("run", "scan", "--engine", "linux", "--preset", "gem5-x86"), "--preset gem5-x86 is a"),
         (("run", "scan", "--engine", "linux", "--cores", "64"), "lets ptshare run on"),
         (("run", "scan", "--engine", "linux", "--policy", "ptshare"), "unknown policy ptshare"),
         (("run", "scan", "--engine", "embeded"), "(did you mean embedded?)"),
