@@ -71,7 +71,11 @@ class LinuxEngine:
         with (
             _shared_folder(spec) as folder,
             Tracer(
-                launch=helper("launch"), folder=folder, gather=spec.workload is not None, cpus=cpus
+                launch=helper("launch"),
+                folder=folder,
+                gather=spec.workload is not None,
+                cpus=cpus,
+                may_die=[rank for rank in range(spec.procs) if spec.kill_is_expected(rank)],
             ) as tracer,
         ):
             before = proc.page_tables()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from embedded import execute
 
+from ptshare_plugin import workloads
 from ptshare_plugin.errors import UserError
 from ptshare_plugin.linux import hugetlb, perf, proc
 from ptshare_plugin.run import Run
@@ -207,6 +208,50 @@ def test_nothing_is_left_after_a_run() -> None:
     before = folders()
     linux("scan", procs=2, cores=1, region=4 * MIB)
     assert folders() == before
+
+
+KILLS = """
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(int argc, char** argv) {
+    (void)argc;
+    for (int i = 0; i < 100; ++i) {
+        pid_t victim = fork();
+        while (victim == 0)
+            if (argv[1][0] == 'm') syscall(20564, 7);
+            else if (fork() == 0) _exit(0);
+            else wait(NULL);
+        usleep(rand() % 2000);
+        kill(victim, SIGKILL);
+        waitpid(victim, NULL, 0);
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("what", ["marks", "forks"])
+def test_what_is_killed_while_it_stands_still_ends_nothing_else(
+    what: str, compiled: Compile
+) -> None:
+    assert not linux(compiled(KILLS), args=(what,)).failures()
+
+
+def test_a_rank_of_a_workload_that_is_killed_ends_the_others() -> None:
+    program = workloads.describe("scan").path
+    others = set(processes_of(program))
+    command = [COMMAND, "run", "scan", "--engine=linux", "--procs=3", "--work=1000000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        deadline = time.monotonic() + 60
+        while len(ranks := set(processes_of(program)) - others) < 3:
+            assert time.monotonic() < deadline and running.poll() is None
+            time.sleep(0.02)
+        os.kill(max(ranks), signal.SIGKILL)
+        _, told = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert "was killed by SIGKILL (and 2 more ranks failed)" in told
 
 
 # ---- Huge pages, hardware counters
