@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from embedded import execute
 
 from ptshare_plugin import workloads
 from ptshare_plugin.errors import UserError
-from ptshare_plugin.linux import hugetlb, perf, proc
+from ptshare_plugin.linux import engine, hugetlb, perf, proc
 from ptshare_plugin.run import Run
 
 COMMAND = Path(sys.executable).with_name("ptshare")
@@ -276,6 +277,30 @@ def test_pmd_tables_of_hugetlbfs_are_counted_for_each_sharer() -> None:
         # A PUD table of its own and the PMD table that all link: VmPTE counts both for each.
         assert done.values[rank]["vm.pte_bytes.end"] == (PROGRAM_TABLES + 2) * KIB4
     assert hugetlb.setting_to_restore() == before
+
+
+def test_runs_that_change_the_number_of_huge_pages_wait_for_each_other() -> None:
+    with hugetlb.alone() as lock:
+        if not lock:
+            pytest.skip("the number of huge pages cannot be changed here")
+        command = [COMMAND, "run", "scan", "--engine=linux", "--policy=hugetlb-pmd"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as waiting:
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(timeout=2)
+            waiting.terminate()
+    assert waiting.returncode == 128 + signal.SIGTERM
+
+
+def test_a_guard_that_cannot_be_started_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = folders()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, "no")
+
+    monkeypatch.setattr(engine.subprocess, "Popen", refuse)
+    with pytest.raises(UserError, match="engine linux: resource temporarily unavailable"):
+        linux("scan", region=4 * MIB)
+    assert folders() == before
 
 
 def test_counters_are_read_and_shared_out_to_the_marks() -> None:
