@@ -8,7 +8,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,11 @@ class LinuxEngine:
         with (
             _shared_folder(spec) as folder,
             Tracer(
-                launch=helper("launch"), folder=folder, gather=spec.workload is not None, cpus=cpus
+                launch=helper("launch"),
+                folder=folder,
+                gather=spec.workload is not None,
+                cpus=cpus,
+                may_die=[rank for rank in range(spec.procs) if spec.kill_is_expected(rank)],
             ) as tracer,
         ):
             before = proc.page_tables()
@@ -135,9 +139,17 @@ def _is_tmpfs(path: Path) -> bool:
 def _shared_folder(spec: RunSpec) -> Iterator[Path]:
     """A folder in shared memory. It goes with whoever uses it, crashes included: see guard.c."""
     guard = helper("guard")
-    folder = Path(tempfile.mkdtemp(prefix="ptshare-", dir=_SHM))
-    restore = hugetlb.setting_to_restore() if spec.policy == HUGETLB else []
-    process = subprocess.Popen([guard, folder, *restore], stdin=subprocess.PIPE)
+    with hugetlb.alone() if spec.policy == HUGETLB else nullcontext([]) as lock:
+        restore = hugetlb.setting_to_restore() if lock else []
+        folder = Path(tempfile.mkdtemp(prefix="ptshare-", dir=_SHM))
+        try:
+            # The guard holds the lock until the setting is back.
+            process = subprocess.Popen(
+                [guard, folder, *restore], stdin=subprocess.PIPE, pass_fds=lock
+            )
+        except OSError as error:
+            folder.rmdir()
+            raise UserError(f"engine linux: {os_reason(error)}") from error
     try:
         if spec.policy == HUGETLB:
             with hugetlb.file(spec.region) as path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,23 @@ def setting_to_restore() -> list[str]:
 
 
 @contextmanager
+def alone() -> Iterator[list[int]]:
+    """Wait for other runs that may change the setting: each would restore the other's.
+
+    Gives the descriptor that holds the lock; none where the setting cannot be changed.
+    """
+    if not os.access(_NUMBER, os.W_OK):
+        yield []
+        return
+    lock = os.open(_NUMBER, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield [lock]
+    finally:
+        os.close(lock)
+
+
+@contextmanager
 def file(size: int) -> Iterator[Path]:
     """A file of hugetlbfs that takes ``size`` bytes, as a path that other processes can open.
 
@@ -50,15 +68,16 @@ def file(size: int) -> Iterator[Path]:
 def _provide(pages: int, size: int) -> None:
     if not _POOL.is_dir():
         raise UserError("policy hugetlb-pmd: this kernel has no hugetlbfs with 2 MiB pages")
-    lacking = pages - (_read(_FREE) - _read(_RESERVED))
+    before, lacking = _read(_NUMBER), pages - (_read(_FREE) - _read(_RESERVED))
     if lacking <= 0:
         return
     need = f"policy hugetlb-pmd: {lacking} more huge pages are needed for {exact_size(size)}"
     if not os.access(_NUMBER, os.W_OK):
-        raise UserError(f"{need}; run as root, or ask for 'sysctl vm.nr_hugepages={pages}'")
+        raise UserError(
+            f"{need}; run as root, or ask for 'sysctl vm.nr_hugepages={before + lacking}'"
+        )
     if lacking * PMD_BYTES > proc.available():
         raise UserError(f"{need}, and {exact_size(proc.available())} of memory is available")
-    before = _read(_NUMBER)
     try:
         _NUMBER.write_text(str(before + lacking), encoding="ascii")
     except OSError as error:

@@ -61,9 +61,10 @@ def thread_faults(tid: int) -> tuple[int, int]:
     return int(rest[7]), int(rest[9])
 
 
-def thread_group(tid: int) -> int:
-    """The process that thread ``tid`` belongs to."""
-    return int(_fields(f"/proc/{tid}/status")["Tgid"])
+def family(tid: int) -> tuple[int, int]:
+    """The process that thread ``tid`` belongs to, and that one's parent."""
+    fields = _fields(f"/proc/{tid}/status")
+    return int(fields["Tgid"]), int(fields["PPid"])
 
 
 def page_tables() -> int:

@@ -8,7 +8,7 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,21 +59,25 @@ class Tracer:
 
     :param gather: ranks wait at the marks of the region of interest until all that live are there,
         so that they go on together and can be read at one moment. Only for programs that all make
-        the same marks, and hold nobody up while one waits there.
+        the same marks, and hold nobody up while one waits there. They also end together when one
+        is killed, as they wait for each other elsewhere too.
+    :param may_die: ranks whose being killed ends nobody else.
     """
 
     launch: Path
     folder: Path
     gather: bool
     cpus: Sequence[int]
+    may_die: Collection[int] = ()
     ranks: list[Rank] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     page_tables: dict[int, int] = field(default_factory=dict)
     """PageTables of the machine, in bytes, when all ranks were gathered at a mark."""
     seconds: float = 0.0
     _threads: dict[int, _Thread] = field(default_factory=dict)
-    _early: set[int] = field(default_factory=set)
-    """Threads that stopped before their maker's event told of them."""
+    _last_gone: _Thread = field(default_factory=lambda: _Thread(0, 0))
+    _over: bool = False
+    """All are gone: the number of their group may be another's by now."""
 
     def __enter__(self) -> Tracer:
         return self
@@ -120,6 +124,7 @@ class Tracer:
                 else:
                     self._gone(tid, status, usage)
                 progress()
+        self._over = True
         self.seconds = time.perf_counter() - begin
 
     # ---- Start
@@ -143,13 +148,25 @@ class Tracer:
     # ---- What processes do
 
     def _stopped(self, tid: int, status: int) -> None:
+        # What was killed while it stood still cannot be asked any more; wait4 will tell.
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            self._attend(tid, status)
+
+    def _attend(self, tid: int, status: int) -> None:
         event, number = status >> 16, os.WSTOPSIG(status)
         if tid not in self._threads:
-            self._early.add(tid)
-            return
+            # It is here before the event of its maker, which is never seen if that is killed.
+            self._join(tid, self._maker(tid))
         if event in (ptrace.EVENT_FORK, ptrace.EVENT_VFORK, ptrace.EVENT_CLONE):
-            self._made(tid, ptrace.event_message(tid))
+            made = ptrace.event_message(tid)
+            if made not in self._threads:
+                with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # gone already
+                    self._join(made, self._threads[tid])
         elif event == ptrace.EVENT_EXEC:
+            former = ptrace.event_message(tid)
+            if former != tid:  # a thread has become its process: that number is free
+                self._threads.pop(former, None)
+                self._threads[tid].held_at = None
             self._note_exec(tid)
         elif event == ptrace.EVENT_SECCOMP:
             self._marked(tid)
@@ -166,18 +183,18 @@ class Tracer:
                 return
         ptrace.resume(tid)
 
-    def _made(self, maker: int, made: int) -> None:
-        parent = self._threads[maker]
-        process = parent.process
-        with contextlib.suppress(OSError):  # it is gone already: killed
-            if proc.thread_group(made) == made:
-                rank = self.ranks[parent.rank]
-                rank.forked += 1
-                process = rank.forked
-        self._threads[made] = _Thread(parent.rank, process)
-        if made in self._early:
-            self._early.remove(made)
-            ptrace.resume(made)
+    def _maker(self, made: int) -> _Thread:
+        """A thread of the process that made ``made``, as far as the kernel still knows."""
+        group, parent = proc.family(made)
+        return self._threads.get(parent if group == made else group, self._last_gone)
+
+    def _join(self, made: int, maker: _Thread) -> None:
+        process = maker.process
+        if proc.family(made)[0] == made:
+            rank = self.ranks[maker.rank]
+            rank.forked += 1
+            process = rank.forked
+        self._threads[made] = _Thread(maker.rank, process)
 
     def _marked(self, tid: int) -> None:
         thread = self._threads[tid]
@@ -233,26 +250,25 @@ class Tracer:
 
     def _gone(self, tid: int, status: int, usage: resource.struct_rusage) -> None:
         thread = self._threads.pop(tid, None)
-        self._early.discard(tid)
-        if not self._threads:
-            # Their makers were killed before they could tell of them: nobody will let them go on.
-            for orphan in self._early:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(orphan, signal.SIGKILL)
-        if thread is None or self.ranks[thread.rank].pid != tid:
+        if thread is None:
+            return
+        self._last_gone = thread
+        if self.ranks[thread.rank].pid != tid:
             return
         rank = self.ranks[thread.rank]
         rank.status = rank.process.returncode = os.waitstatus_to_exitcode(status)
         rank.usage = usage
         if rank.status < 0 and -rank.status in ptrace.CRASHES:
-            self._follow(thread.rank)
+            self._follow(thread.rank, "crashed")
+        elif rank.status < 0 and self.gather and thread.rank not in self.may_die:
+            self._follow(thread.rank, "was killed")
         self._release()
 
-    def _follow(self, crashed: int) -> None:
+    def _follow(self, ended: int, how: str) -> None:
         """The others may wait for a process that has crashed, for ever: they end with it."""
         for rank in self.ranks:
-            if rank.status is None:
-                rank.note = f"ended because process {crashed} crashed"
+            if rank.status is None and not rank.note.startswith("ended because"):
+                rank.note = f"ended because process {ended} {how}"
         self._kill()
 
     def _kill(self) -> None:
@@ -260,12 +276,11 @@ class Tracer:
             os.killpg(self.ranks[0].pid, signal.SIGKILL)
 
     def _end(self) -> None:
-        if not self.ranks:
-            return
-        self._kill()
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                os.waitpid(-self.ranks[0].pid, ptrace.WALL)
+        if self.ranks and not self._over:
+            self._kill()
+            with contextlib.suppress(ChildProcessError):
+                while True:
+                    os.waitpid(-self.ranks[0].pid, ptrace.WALL)
         for rank in self.ranks:
             if rank.process.returncode is None:
                 rank.process.returncode = -signal.SIGKILL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 from embedded import execute
 
+from ptshare_plugin import workloads
 from ptshare_plugin.errors import UserError
-from ptshare_plugin.linux import hugetlb, perf, proc
+from ptshare_plugin.linux import engine, hugetlb, perf, proc
 from ptshare_plugin.run import Run
 
 COMMAND = Path(sys.executable).with_name("ptshare")
@@ -279,6 +281,50 @@ def test_nothing_is_left_after_a_run() -> None:
     assert folders() == before
 
 
+KILLS = """
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(int argc, char** argv) {
+    (void)argc;
+    for (int i = 0; i < 100; ++i) {
+        pid_t victim = fork();
+        while (victim == 0)
+            if (argv[1][0] == 'm') syscall(20564, 7);
+            else if (fork() == 0) _exit(0);
+            else wait(NULL);
+        usleep(rand() % 2000);
+        kill(victim, SIGKILL);
+        waitpid(victim, NULL, 0);
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("what", ["marks", "forks"])
+def test_what_is_killed_while_it_stands_still_ends_nothing_else(
+    what: str, compiled: Compile
+) -> None:
+    assert not linux(compiled(KILLS), args=(what,)).failures()
+
+
+def test_a_rank_of_a_workload_that_is_killed_ends_the_others() -> None:
+    program = workloads.describe("scan").path
+    others = set(processes_of(program))
+    command = [COMMAND, "run", "scan", "--engine=linux", "--procs=3", "--work=1000000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        deadline = time.monotonic() + 60
+        while len(ranks := set(processes_of(program)) - others) < 3:
+            assert time.monotonic() < deadline and running.poll() is None
+            time.sleep(0.02)
+        os.kill(max(ranks), signal.SIGKILL)
+        _, told = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert "was killed by SIGKILL (and 2 more ranks failed)" in told
+
+
 # ---- Huge pages, hardware counters
 
 
@@ -301,6 +347,30 @@ def test_pmd_tables_of_hugetlbfs_are_counted_for_each_sharer() -> None:
         # A PUD table of its own and the PMD table that all link: VmPTE counts both for each.
         assert done.values[rank]["vm.pte_bytes.end"] == (PROGRAM_TABLES + 2) * KIB4
     assert hugetlb.setting_to_restore() == before
+
+
+def test_runs_that_change_the_number_of_huge_pages_wait_for_each_other() -> None:
+    with hugetlb.alone() as lock:
+        if not lock:
+            pytest.skip("the number of huge pages cannot be changed here")
+        command = [COMMAND, "run", "scan", "--engine=linux", "--policy=hugetlb-pmd"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as waiting:
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(timeout=2)
+            waiting.terminate()
+    assert waiting.returncode == 128 + signal.SIGTERM
+
+
+def test_a_guard_that_cannot_be_started_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = folders()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, "no")
+
+    monkeypatch.setattr(engine.subprocess, "Popen", refuse)
+    with pytest.raises(UserError, match="engine linux: resource temporarily unavailable"):
+        linux("scan", region=4 * MIB)
+    assert folders() == before
 
 
 def test_counters_are_read_and_shared_out_to_the_marks() -> None:
