@@ -8,7 +8,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,7 +139,9 @@ def _is_tmpfs(path: Path) -> bool:
 def _shared_folder(spec: RunSpec) -> Iterator[Path]:
     """A folder in shared memory. It goes with whoever uses it, crashes included: see guard.c."""
     guard = helper("guard")
-    with hugetlb.alone() if spec.policy == HUGETLB else nullcontext([]) as lock:
+    huge = spec.policy == HUGETLB
+    turn: AbstractContextManager[list[int]] = hugetlb.alone() if huge else nullcontext([])
+    with turn as lock:
         restore = hugetlb.setting_to_restore() if lock else []
         folder = Path(tempfile.mkdtemp(prefix="ptshare-", dir=_SHM))
         try:
@@ -151,7 +153,7 @@ def _shared_folder(spec: RunSpec) -> Iterator[Path]:
             folder.rmdir()
             raise UserError(f"engine linux: {os_reason(error)}") from error
     try:
-        if spec.policy == HUGETLB:
+        if huge:
             with hugetlb.file(spec.region) as path:
                 (folder / "region").symlink_to(path)
                 yield folder
