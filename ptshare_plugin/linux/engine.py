@@ -8,7 +8,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,7 +133,7 @@ def _is_tmpfs(path: Path) -> bool:
 def _shared_folder(spec: RunSpec) -> Iterator[Path]:
     """A folder in shared memory. It goes with whoever uses it, crashes included: see guard.c."""
     guard = helper("guard")
-    with hugetlb.alone() if spec.policy == HUGETLB else nullcontext([]) as lock:
+    with hugetlb.alone(spec.policy == HUGETLB) as lock:
         restore = hugetlb.setting_to_restore() if lock else []
         folder = Path(tempfile.mkdtemp(prefix="ptshare-", dir=_SHM))
         try:

@@ -132,6 +132,12 @@ def test_children_are_watched_too(compiled: Compile) -> None:
     assert one[2, 9].vm_pte_bytes >= 5 * KIB4  # it inherited four tables of anonymous memory
 
 
+def test_what_is_not_counted_is_absent() -> None:
+    values = linux("scan", region=2 * MIB).values[-1]
+    assert ("instructions" in values) == ("host.instructions_per_second" in values)
+    assert "host.accesses_per_second" not in values
+
+
 # ---- Ends
 
 
@@ -280,7 +286,7 @@ def test_pmd_tables_of_hugetlbfs_are_counted_for_each_sharer() -> None:
 
 
 def test_runs_that_change_the_number_of_huge_pages_wait_for_each_other() -> None:
-    with hugetlb.alone() as lock:
+    with hugetlb.alone(True) as lock:
         if not lock:
             pytest.skip("the number of huge pages cannot be changed here")
         command = [COMMAND, "run", "scan", "--engine=linux", "--policy=hugetlb-pmd"]
@@ -291,16 +297,18 @@ def test_runs_that_change_the_number_of_huge_pages_wait_for_each_other() -> None
     assert waiting.returncode == 128 + signal.SIGTERM
 
 
-def test_a_guard_that_cannot_be_started_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = folders()
-
+def test_a_guard_that_cannot_be_started_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EAGAIN, "no")
 
+    monkeypatch.setattr(engine, "_SHM", tmp_path)
+    monkeypatch.setattr(engine, "_is_tmpfs", lambda _: True)
     monkeypatch.setattr(engine.subprocess, "Popen", refuse)
     with pytest.raises(UserError, match="engine linux: resource temporarily unavailable"):
         linux("scan", region=4 * MIB)
-    assert folders() == before
+    assert not list(tmp_path.iterdir())
 
 
 def test_counters_are_read_and_shared_out_to_the_marks() -> None:
