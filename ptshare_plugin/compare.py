@@ -107,7 +107,8 @@ def speed(run: Run) -> str:
     seconds = run.result.seconds
     resident = units.short_size(run.result.peak_rss_bytes)
     if run.result.settings:
-        return f"{run.spec.policy}: {seconds:.2f} s, largest process {resident} resident"
+        largest = f", largest process {resident} resident" if run.result.peak_rss_bytes else ""
+        return f"{run.spec.policy}: {seconds:.2f} s{largest}"
     rate = count / seconds / 1e6 if seconds else 0.0
     return (
         f"{run.spec.policy}: {count:,} instructions simulated in {seconds:.2f} s "

@@ -149,10 +149,9 @@ def collect_rows(statistics: Iterable[tuple[int, str, Number]]) -> dict[int, dic
 
 
 def _host(result: RunResult, values: Mapping[str, Number]) -> dict[str, Number]:
-    found: dict[str, Number] = {
-        "host.seconds": result.seconds,
-        "host.peak_rss_bytes": result.peak_rss_bytes,
-    }
+    found: dict[str, Number] = {"host.seconds": result.seconds}
+    if result.peak_rss_bytes:
+        found["host.peak_rss_bytes"] = result.peak_rss_bytes
     if result.seconds > 0:
         for name in ("instructions", "accesses"):
             counted = "access.data" if name == "accesses" else name

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from ptshare_plugin.engines import (
     mark_statistics,
 )
 from ptshare_plugin.errors import EXIT_USAGE, UserError, os_reason
-from ptshare_plugin.linux import hugetlb, proc
+from ptshare_plugin.linux import hugetlb, perf, proc
 from ptshare_plugin.linux.tracer import BEGIN, END, Rank, Tracer
 from ptshare_plugin.metrics import ALL, ROI
 from ptshare_plugin.units import exact_size
@@ -83,6 +84,8 @@ class LinuxEngine:
                 for rank in range(spec.procs):
                     argv = spec.argv(rank, file=str(folder / "region"))
                     tracer.start(spec.program.path, argv, spec.env(rank))
+                # Of ru_maxrss, exec leaves what there was before: this process's.
+                own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
                 tracer.run(lambda: progress(0, 0))
             except OSError as error:
                 raise UserError(f"engine linux: {os_reason(error)}") from error
@@ -91,7 +94,12 @@ class LinuxEngine:
                 statistics=_statistics(tracer, before),
                 seconds=tracer.seconds,
                 peak_rss_bytes=max(
-                    (rank.usage.ru_maxrss * 1024 for rank in tracer.ranks if rank.usage), default=0
+                    [tracer.peak_rss]
+                    + [
+                        rank.usage.ru_maxrss * 1024
+                        for rank in tracer.ranks
+                        if rank.usage and rank.usage.ru_maxrss > own
+                    ]
                 ),
                 versions={"linux": platform.release()},
                 samples=tracer.samples,
@@ -170,6 +178,19 @@ def _result(rank: Rank) -> ProcessResult:
     )
 
 
+def _counted(counters: Sequence[perf.Counters | None]) -> list[Statistic]:
+    """What was counted of every rank: a sum over some of them would pass for one over all."""
+    whole = [each.read() if each else {} for each in counters]
+    inside = [each.inside() if each else {} for each in counters]
+    return [
+        (index, prefix + name, value)
+        for prefix, ranks in (("", whole), (ROI, inside))
+        for index, values in enumerate(ranks)
+        for name, value in values.items()
+        if all(name in other for other in ranks)
+    ]
+
+
 def _statistics(tracer: Tracer, page_tables_before: int) -> list[Statistic]:
     rows: list[Statistic] = []
     for index, rank in enumerate(tracer.ranks):
@@ -187,9 +208,7 @@ def _statistics(tracer: Tracer, page_tables_before: int) -> list[Statistic]:
         }
         if BEGIN in faults and END in faults:
             rows.append((index, ROI + "fault.minor", faults[END] - faults[BEGIN]))
-        if rank.counters is not None:
-            rows += [(index, name, value) for name, value in rank.counters.read().items()]
-            rows += [(index, ROI + name, value) for name, value in rank.counters.inside().items()]
+    rows += _counted([rank.counters for rank in tracer.ranks])
     rows += mark_statistics(tracer.samples)
     if END in tracer.page_tables:
         rows.append((ALL, "pt.machine_growth", tracer.page_tables[END] - page_tables_before))

@@ -138,6 +138,11 @@ def test_what_is_not_counted_is_absent() -> None:
     assert "host.accesses_per_second" not in values
 
 
+def test_the_peak_is_the_programs_not_that_of_who_started_it() -> None:
+    done = linux("scan", region=2 * MIB)
+    assert 2 * MIB <= done.values[-1]["host.peak_rss_bytes"] < 8 * MIB
+
+
 # ---- Ends
 
 
@@ -157,6 +162,11 @@ def test_a_crash_ends_the_others(compiled: Compile) -> None:
     assert [rank.signal for rank in done.ranks] == [9, 11, 9]
     assert done.ranks[1].note == "at address 0x1238"
     assert done.ranks[0].note == "ended because process 1 crashed"
+
+
+def test_an_abort_has_no_address(compiled: Compile) -> None:
+    (rank,) = linux(compiled("#include <stdlib.h>\nint main(void) { abort(); }")).ranks
+    assert (rank.signal, rank.note) == (signal.SIGABRT, "")
 
 
 SIGNALS = """
@@ -325,4 +335,7 @@ def test_counters_are_read_and_shared_out_to_the_marks() -> None:
     counted = counters.inside()
     assert set(counted) == {"fault.minor"}  # what cannot be counted is absent
     assert 0 < counted["fault.minor"] <= proc.thread_faults(os.getpid())[0] - faults
+    rows = {name for _, name, _ in engine._counted([counters, counters])}
+    assert rows == {"fault.minor", "roi.fault.minor"}
+    assert not engine._counted([counters, None])  # a sum over some is none over all
     counters.close()
