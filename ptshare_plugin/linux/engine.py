@@ -129,6 +129,14 @@ def _check(spec: RunSpec) -> None:
             EXIT_USAGE,
         )
 
+    shared = os.statvfs(_SHM)
+    room = shared.f_bavail * shared.f_frsize
+    # Else a SIGBUS, which does not say why. No blocks: a tmpfs without a limit.
+    if spec.workload and spec.policy == PRIVATE and shared.f_blocks and spec.region > room:
+        raise UserError(
+            f"--region {exact_size(spec.region)}: {_SHM} has {exact_size(room)} left", EXIT_USAGE
+        )
+
 
 def _is_tmpfs(path: Path) -> bool:
     for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():

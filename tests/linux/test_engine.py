@@ -221,6 +221,14 @@ def test_nothing_is_left_whatever_ends_it(number: signal.Signals, compiled: Comp
         time.sleep(0.02)
 
 
+def test_shared_memory_that_is_too_small_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.statvfs(SHM)
+    full = os.statvfs_result((*real[:4], 255, *real[5:]))  # f_bavail
+    monkeypatch.setattr(engine.os, "statvfs", lambda _: full)
+    with pytest.raises(UserError, match="--region 2MiB: /dev/shm has 1020KiB left"):
+        linux("scan", region=2 * MIB)
+
+
 def test_nothing_is_left_after_a_run() -> None:
     before = folders()
     linux("scan", procs=2, cores=1, region=4 * MIB)
