@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 from ptshare_plugin import __version__, calibrated, config, files, progress, tables, units
 from ptshare_plugin.calibrated import Found
-from ptshare_plugin.errors import UserError, os_reason
+from ptshare_plugin.errors import UserError
 from ptshare_plugin.machine import KEYS, Value, flatten
 from ptshare_plugin.measured import Measured, NotMeasured, Series, binary, measure
 
@@ -138,13 +137,13 @@ def calibrate(output: str | None, force: bool, quick: bool, as_json: bool) -> No
     require_machine()
     path = None if output is None else Path(os.path.abspath(output))
     if path is not None:
-        _refuse(path, force)
+        files.refuse(path, force)
     result = run(quick, Path.cwd() if path is None else path.parent)
     if path is not None:
         with files.replacing(path) as draft:
             draft.write_text(preset(result), encoding="utf-8")
             config.load(str(draft))  # before it takes the place of another
-            _refuse(path, force)
+            files.refuse(path, force)
     if as_json:
         sys.stdout.write(json.dumps(document(result), indent=1) + "\n")
     else:
@@ -165,21 +164,6 @@ def require_machine() -> None:
     machine = f"{platform.system()} {platform.machine()}"
     if machine != "Linux x86_64":
         raise UserError(f"calibrate measures the kernel of Linux x86_64; this is {machine}")
-
-
-def _refuse(path: Path, force: bool) -> None:
-    if not path.parent.is_dir():
-        raise UserError(f"-o {path}: no such folder: {path.parent}")
-    try:
-        tempfile.TemporaryFile(dir=path.parent).close()  # before anything is measured
-    except OSError as error:
-        raise UserError(f"-o {path}: cannot be written: {os_reason(error)}") from error
-    if not os.path.lexists(path):
-        return
-    if not path.is_file():
-        raise UserError(f"-o {path}: there is something else than a file")
-    if not force:
-        raise UserError(f"-o {path}: there is a file of that name; --force replaces it")
 
 
 def run(quick: bool, folder: Path) -> Result:

@@ -172,7 +172,7 @@ def compare_command(
         typer.Option(
             "--policy",
             help="Sharing policies, a,b,... or repeated; changes are against the first."
-            "  [default: private,ptshare]",
+            "  [default: private,ptshare; on linux private,hugetlb-pmd]",
         ),
     ] = None,
     procs: ProcsOpt = 4,
@@ -194,7 +194,9 @@ def compare_command(
     from ptshare_plugin import compare, folders
 
     policies = [
-        name.strip() for item in policy or compare.DEFAULT_POLICIES for name in item.split(",")
+        name.strip()
+        for item in policy or compare.default_policies(engine)
+        for name in item.split(",")
     ]
     if not all(policies):
         raise UserError("--policy: names separated by commas, none of them empty", EXIT_USAGE)

@@ -7,14 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptshare_plugin import tables, units
+from ptshare_plugin import engines, tables, units
 from ptshare_plugin.run import Run, execute, write
 from ptshare_plugin.spec import RunSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-DEFAULT_POLICIES = ("private", "ptshare")
+BASELINE = "private"
+
+
+def default_policies(engine: str) -> tuple[str, ...]:
+    """The baseline, and what the engine shares tables by: by default, or else at all."""
+    usable = engines.get(engine)
+    others = [name for name, _ in usable.policies() if name != BASELINE]
+    return BASELINE, usable.default_policy if usable.default_policy in others else others[0]
 
 
 def compare(specs: Sequence[RunSpec], folder: Path | None) -> list[Run]:
@@ -100,7 +107,8 @@ def speed(run: Run) -> str:
     seconds = run.result.seconds
     resident = units.short_size(run.result.peak_rss_bytes)
     if run.result.settings:
-        return f"{run.spec.policy}: {seconds:.2f} s, largest process {resident} resident"
+        largest = f", largest process {resident} resident" if run.result.peak_rss_bytes else ""
+        return f"{run.spec.policy}: {seconds:.2f} s{largest}"
     rate = count / seconds / 1e6 if seconds else 0.0
     return (
         f"{run.spec.policy}: {count:,} instructions simulated in {seconds:.2f} s "

@@ -110,6 +110,7 @@ class RunResult:
     """What an engine hands back.
 
     :param processes: in rank order; processes that these forked follow.
+    :param peak_rss_bytes: 0 if not known.
     :param versions: of what the engine used.
     :param samples: what processes had at their marks, in the order in which they made them.
     :param settings: of the real machine that the figures depend on; empty for a simulated one.

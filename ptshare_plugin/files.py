@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,22 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: cannot be read: {os_reason(error)}") from error
     except ValueError as error:  # also UnicodeDecodeError
         raise UserError(f"{path}: damaged: not JSON") from error
+
+
+def refuse(path: Path, force: bool, option: str = "-o") -> None:
+    """Refuse, before long work, a file that could not be written after it."""
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {path}: no such folder: {path.parent}")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UserError(f"{option} {path}: cannot be written: {os_reason(error)}") from error
+    if not os.path.lexists(path):
+        return
+    if not path.is_file():
+        raise UserError(f"{option} {path}: there is something else than a file")
+    if not force:
+        raise UserError(f"{option} {path}: there is a file of that name; --force replaces it")
 
 
 @contextmanager

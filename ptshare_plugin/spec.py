@@ -146,10 +146,11 @@ def check(spec: RunSpec, policies: list[str]) -> None:
         if spec.work is not None:
             raise _usage("--work is for workloads; give your own program its arguments after --")
         return
-    check_region(spec.region, spec.policy if spec.share else None, spec.config)
+    simulated = None if spec.engine == "linux" else spec.config
+    check_region(spec.region, spec.policy if spec.share else None, simulated)
 
 
-def check_region(region: int, policy: str | None, machine: Machine) -> None:
+def check_region(region: int, policy: str | None, machine: Machine | None) -> None:
     """Refuse a region that no workload could map; ``policy``: that MAP_SHARED_PT is asked of."""
     size = exact_size(region)
     if region < PAGE_BYTES or region % PAGE_BYTES:
@@ -160,6 +161,8 @@ def check_region(region: int, policy: str | None, machine: Machine) -> None:
             f"--region {size}: MAP_SHARED_PT needs a multiple of 2MiB, the size that one "
             f"PMD entry maps, like {above}"
         )
+    if machine is None:  # a real one knows itself
+        return
     memory = machine.kernel.memory_bytes
     if region >= memory:
         raise _usage(

@@ -28,8 +28,11 @@ KEY_METRICS = (
     "walk.cycles",
     "cycles.total",
     "cycles.per_instruction",
+    "fault.minor",
+    "vm.pte_bytes.end",
 )
-_KEY_COLUMNS = ("run", "program", "policy", "procs", "region_bytes")
+# The engine only where they differ.
+_KEY_COLUMNS = ("run", "engine", "program", "policy", "procs", "region_bytes")
 
 
 def summarise(paths: Sequence[str], form: str, patterns: Sequence[str], output: str | None) -> None:
@@ -48,9 +51,10 @@ def summarise(paths: Sequence[str], form: str, patterns: Sequence[str], output: 
     frame = frames.wide(runs, patterns or (KEY_METRICS if for_people else ()))
     if for_people:
         shown = [name for name in frame.columns if name in metrics.registry()]
-        frame = frame[
-            [*_KEY_COLUMNS, *(shown if patterns else sorted(shown, key=KEY_METRICS.index))]
+        columns = [
+            name for name in _KEY_COLUMNS if name != "engine" or frame["engine"].nunique() > 1
         ]
+        frame = frame[[*columns, *(shown if patterns else sorted(shown, key=KEY_METRICS.index))]]
     _warn_of_failures(runs)
     if output is None:
         _print(frame, form)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptshare_plugin import config, engines, program, tables, workloads
+from ptshare_plugin import config, engines, files, program, tables, workloads
 from ptshare_plugin.engines import Sample
 from ptshare_plugin.errors import UserError
 from ptshare_plugin.linux import proc
@@ -331,6 +331,9 @@ def command(
     """The command; returns how many cases are wrong."""
     from ptshare_plugin import validation_report
 
+    for option, path in (("--report", report), ("--markdown", markdown)):
+        if path is not None:
+            files.refuse(path, True, option)
     simulators = ["embedded"]
     if gem5 and engines.by_name("gem5").missing() is None:
         simulators.append("gem5")

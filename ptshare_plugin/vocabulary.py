@@ -170,7 +170,12 @@ HOST: list[Row] = [
     ("host.seconds", "seconds", "host", "Wall time of the simulation"),
     ("host.instructions_per_second", "per second", "host", "Simulated instructions in that time"),
     ("host.accesses_per_second", "per second", "host", "Simulated data accesses in that time"),
-    ("host.peak_rss_bytes", "bytes", "host", "Largest resident memory of the simulator"),
+    (
+        "host.peak_rss_bytes",
+        "bytes",
+        "host",
+        "Peak resident memory of the simulator; on Linux of the largest process",
+    ),
 ]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from ptshare_plugin.engines import (
     mark_statistics,
 )
 from ptshare_plugin.errors import EXIT_USAGE, UserError, os_reason
-from ptshare_plugin.linux import hugetlb, proc
+from ptshare_plugin.linux import hugetlb, perf, proc
 from ptshare_plugin.linux.tracer import BEGIN, END, Rank, Tracer
 from ptshare_plugin.metrics import ALL, ROI
 from ptshare_plugin.units import exact_size
@@ -84,6 +85,8 @@ class LinuxEngine:
                 for rank in range(spec.procs):
                     argv = spec.argv(rank, file=str(folder / "region"))
                     tracer.start(spec.program.path, argv, spec.env(rank))
+                # Of ru_maxrss, exec leaves what there was before: this process's.
+                own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
                 tracer.run(lambda: progress(0, 0))
             except OSError as error:
                 raise UserError(f"engine linux: {os_reason(error)}") from error
@@ -92,7 +95,12 @@ class LinuxEngine:
                 statistics=_statistics(tracer, before),
                 seconds=tracer.seconds,
                 peak_rss_bytes=max(
-                    (rank.usage.ru_maxrss * 1024 for rank in tracer.ranks if rank.usage), default=0
+                    [tracer.peak_rss]
+                    + [
+                        rank.usage.ru_maxrss * 1024
+                        for rank in tracer.ranks
+                        if rank.usage and rank.usage.ru_maxrss > own
+                    ]
                 ),
                 versions={"linux": platform.release()},
                 samples=tracer.samples,
@@ -127,6 +135,14 @@ def _check(spec: RunSpec) -> None:
             EXIT_USAGE,
         )
 
+    shared = os.statvfs(_SHM)
+    room = shared.f_bavail * shared.f_frsize
+    # Else a SIGBUS, which does not say why. No blocks: a tmpfs without a limit.
+    if spec.workload and spec.policy == PRIVATE and shared.f_blocks and spec.region > room:
+        raise UserError(
+            f"--region {exact_size(spec.region)}: {_SHM} has {exact_size(room)} left", EXIT_USAGE
+        )
+
 
 def _is_tmpfs(path: Path) -> bool:
     for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
@@ -139,9 +155,7 @@ def _is_tmpfs(path: Path) -> bool:
 def _shared_folder(spec: RunSpec) -> Iterator[Path]:
     """A folder in shared memory. It goes with whoever uses it, crashes included: see guard.c."""
     guard = helper("guard")
-    huge = spec.policy == HUGETLB
-    turn: AbstractContextManager[list[int]] = hugetlb.alone() if huge else nullcontext([])
-    with turn as lock:
+    with hugetlb.alone(spec.policy == HUGETLB) as lock:
         restore = hugetlb.setting_to_restore() if lock else []
         folder = Path(tempfile.mkdtemp(prefix="ptshare-", dir=_SHM))
         try:
@@ -153,7 +167,7 @@ def _shared_folder(spec: RunSpec) -> Iterator[Path]:
             folder.rmdir()
             raise UserError(f"engine linux: {os_reason(error)}") from error
     try:
-        if huge:
+        if spec.policy == HUGETLB:
             with hugetlb.file(spec.region) as path:
                 (folder / "region").symlink_to(path)
                 yield folder
@@ -178,6 +192,19 @@ def _result(rank: Rank) -> ProcessResult:
     )
 
 
+def _counted(counters: Sequence[perf.Counters | None]) -> list[Statistic]:
+    """What was counted of every rank: a sum over some of them would pass for one over all."""
+    whole = [each.read() if each else {} for each in counters]
+    inside = [each.inside() if each else {} for each in counters]
+    return [
+        (index, prefix + name, value)
+        for prefix, ranks in (("", whole), (ROI, inside))
+        for index, values in enumerate(ranks)
+        for name, value in values.items()
+        if all(name in other for other in ranks)
+    ]
+
+
 def _statistics(tracer: Tracer, page_tables_before: int) -> list[Statistic]:
     rows: list[Statistic] = []
     for index, rank in enumerate(tracer.ranks):
@@ -195,9 +222,7 @@ def _statistics(tracer: Tracer, page_tables_before: int) -> list[Statistic]:
         }
         if BEGIN in faults and END in faults:
             rows.append((index, ROI + "fault.minor", faults[END] - faults[BEGIN]))
-        if rank.counters is not None:
-            rows += [(index, name, value) for name, value in rank.counters.read().items()]
-            rows += [(index, ROI + name, value) for name, value in rank.counters.inside().items()]
+    rows += _counted([rank.counters for rank in tracer.ranks])
     rows += mark_statistics(tracer.samples)
     if END in tracer.page_tables:
         rows.append((ALL, "pt.machine_growth", tracer.page_tables[END] - page_tables_before))

@@ -34,12 +34,13 @@ def setting_to_restore() -> list[str]:
 
 
 @contextmanager
-def alone() -> Iterator[list[int]]:
+def alone(wanted: bool) -> Iterator[list[int]]:
     """Wait for other runs that may change the setting: each would restore the other's.
 
-    Gives the descriptor that holds the lock; none where the setting cannot be changed.
+    Gives the descriptor that holds the lock; none where it is not ``wanted`` or the setting cannot
+    be changed.
     """
-    if not os.access(_NUMBER, os.W_OK):
+    if not wanted or not os.access(_NUMBER, os.W_OK):
         yield []
         return
     lock = os.open(_NUMBER, os.O_RDONLY | os.O_CLOEXEC)

@@ -25,6 +25,7 @@ class Memory:
     page_tables: int
     rss_anon: int
     rss_file: int
+    peak_rss: int
 
 
 def _fields(path: str) -> dict[str, str]:
@@ -51,6 +52,7 @@ def memory(pid: int) -> Memory:
         page_tables=_kib(status, "VmPTE"),
         rss_anon=anon,
         rss_file=_kib(rollup, "Rss") - anon,
+        peak_rss=_kib(status, "VmHWM"),
     )
 
 

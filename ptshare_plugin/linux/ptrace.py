@@ -20,6 +20,7 @@ WALL = 0x4000_0000
 
 _PEEKUSER, _CONT, _SETOPTIONS, _GETEVENTMSG, _GETSIGINFO = 3, 7, 0x4200, 0x4201, 0x4202
 _RDI = 14 * 8  # offset in struct user: the first argument of a system call
+_SI_CODE = 8
 _SI_ADDR = 16  # offset in siginfo_t, of the signals of a fault
 _SIGINFO_BYTES = 128
 
@@ -64,16 +65,20 @@ def event_message(tid: int) -> int:
     return message.value
 
 
-def fault_address(tid: int) -> int | None:
-    """Where the thread's pending signal says that a fault was; None for a group-stop."""
+def pending(tid: int) -> tuple[int, int] | None:
+    """Code and address (if it is of a fault) of the thread's pending signal; None: group-stop."""
     info = ctypes.create_string_buffer(_SIGINFO_BYTES)
     try:
         _call(_GETSIGINFO, tid, 0, ctypes.addressof(info))
     except OSError:
         return None
-    return int.from_bytes(info.raw[_SI_ADDR : _SI_ADDR + 8], "little")
+    code = int.from_bytes(info.raw[_SI_CODE : _SI_CODE + 4], "little", signed=True)
+    return code, int.from_bytes(info.raw[_SI_ADDR : _SI_ADDR + 8], "little")
 
 
+FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
+"""Signals with an address, when their code is that of a fault: 1 to ``SI_KERNEL`` - 1."""
+SI_KERNEL = 0x80
 CRASHES = frozenset(
     {
         signal.SIGSEGV,

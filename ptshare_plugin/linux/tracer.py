@@ -73,6 +73,8 @@ class Tracer:
     samples: list[Sample] = field(default_factory=list)
     page_tables: dict[int, int] = field(default_factory=dict)
     """PageTables of the machine, in bytes, when all ranks were gathered at a mark."""
+    peak_rss: int = 0
+    """Largest resident memory that a process had had at a mark, in bytes."""
     seconds: float = 0.0
     _threads: dict[int, _Thread] = field(default_factory=dict)
     _last_gone: _Thread = field(default_factory=lambda: _Thread(0, 0))
@@ -172,13 +174,14 @@ class Tracer:
             self._marked(tid)
             return
         elif event == 0:
-            address = ptrace.fault_address(tid)
-            thread = self._threads[tid]
-            if number in ptrace.CRASHES:
-                note = "" if address is None else f"at address 0x{address:x}"
-                self.ranks[thread.rank].note = note
+            told = ptrace.pending(tid)
+            if told is not None and number in ptrace.CRASHES:
+                code, address = told
+                at_fault = number in ptrace.FAULTS and 0 < code < ptrace.SI_KERNEL
+                note = f"at address 0x{address:x}" if at_fault else ""
+                self.ranks[self._threads[tid].rank].note = note
             # A new thread's first stop, and a stop of the whole group, are not to be delivered.
-            if address is not None and number != signal.SIGSTOP:
+            if told is not None and number != signal.SIGSTOP:
                 ptrace.resume(tid, number)
                 return
         ptrace.resume(tid)
@@ -217,6 +220,7 @@ class Tracer:
             faults = proc.thread_faults(tid)[0] - thread.faults_before
         except (OSError, KeyError):
             return  # killed while it stood still: there is nothing to read
+        self.peak_rss = max(self.peak_rss, memory.peak_rss)
         self.samples.append(
             Sample(
                 rank=thread.rank,

@@ -202,6 +202,17 @@ def test_accessed_and_dirty_bits_are_set_as_the_model_sets_them(compiled: Compil
     ]
 
 
+def test_what_is_not_counted_is_absent() -> None:
+    values = linux("scan", region=2 * MIB).values[-1]
+    assert ("instructions" in values) == ("host.instructions_per_second" in values)
+    assert "host.accesses_per_second" not in values
+
+
+def test_the_peak_is_the_programs_not_that_of_who_started_it() -> None:
+    done = linux("scan", region=2 * MIB)
+    assert 2 * MIB <= done.values[-1]["host.peak_rss_bytes"] < 8 * MIB
+
+
 # ---- Ends
 
 
@@ -221,6 +232,11 @@ def test_a_crash_ends_the_others(compiled: Compile) -> None:
     assert [rank.signal for rank in done.ranks] == [9, 11, 9]
     assert done.ranks[1].note == "at address 0x1238"
     assert done.ranks[0].note == "ended because process 1 crashed"
+
+
+def test_an_abort_has_no_address(compiled: Compile) -> None:
+    (rank,) = linux(compiled("#include <stdlib.h>\nint main(void) { abort(); }")).ranks
+    assert (rank.signal, rank.note) == (signal.SIGABRT, "")
 
 
 SIGNALS = """
@@ -273,6 +289,14 @@ def test_nothing_is_left_whatever_ends_it(number: signal.Signals, compiled: Comp
     while processes_of(program) or folders() > before:  # the kernel and the guard take a moment
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_shared_memory_that_is_too_small_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.statvfs(SHM)
+    full = os.statvfs_result((*real[:4], 255, *real[5:]))  # f_bavail
+    monkeypatch.setattr(engine.os, "statvfs", lambda _: full)
+    with pytest.raises(UserError, match="--region 2MiB: /dev/shm has 1020KiB left"):
+        linux("scan", region=2 * MIB)
 
 
 def test_nothing_is_left_after_a_run() -> None:
@@ -350,7 +374,7 @@ def test_pmd_tables_of_hugetlbfs_are_counted_for_each_sharer() -> None:
 
 
 def test_runs_that_change_the_number_of_huge_pages_wait_for_each_other() -> None:
-    with hugetlb.alone() as lock:
+    with hugetlb.alone(True) as lock:
         if not lock:
             pytest.skip("the number of huge pages cannot be changed here")
         command = [COMMAND, "run", "scan", "--engine=linux", "--policy=hugetlb-pmd"]
@@ -361,16 +385,18 @@ def test_runs_that_change_the_number_of_huge_pages_wait_for_each_other() -> None
     assert waiting.returncode == 128 + signal.SIGTERM
 
 
-def test_a_guard_that_cannot_be_started_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = folders()
-
+def test_a_guard_that_cannot_be_started_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EAGAIN, "no")
 
+    monkeypatch.setattr(engine, "_SHM", tmp_path)
+    monkeypatch.setattr(engine, "_is_tmpfs", lambda _: True)
     monkeypatch.setattr(engine.subprocess, "Popen", refuse)
     with pytest.raises(UserError, match="engine linux: resource temporarily unavailable"):
         linux("scan", region=4 * MIB)
-    assert folders() == before
+    assert not list(tmp_path.iterdir())
 
 
 def test_counters_are_read_and_shared_out_to_the_marks() -> None:
@@ -387,4 +413,7 @@ def test_counters_are_read_and_shared_out_to_the_marks() -> None:
     counted = counters.inside()
     assert set(counted) == {"fault.minor"}  # what cannot be counted is absent
     assert 0 < counted["fault.minor"] <= proc.thread_faults(os.getpid())[0] - faults
+    rows = {name for _, name, _ in engine._counted([counters, counters])}
+    assert rows == {"fault.minor", "roi.fault.minor"}
+    assert not engine._counted([counters, None])  # a sum over some is none over all
     counters.close()

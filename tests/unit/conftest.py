@@ -74,6 +74,7 @@ def make_run(make_spec: Callable[..., RunSpec]) -> Callable[..., Run]:
             for name in metrics.raw_process_names():
                 statistics.append((rank, name, given.get(name, 3) + rank))
                 statistics.append((rank, "roi." + name, given.get("roi." + name, 1)))
+            statistics.append((rank, "vm.pte_bytes.end", 4096))
         statistics += [
             (metrics.ALL, name, given.get(name, 5)) for name in metrics.raw_machine_names()
         ]

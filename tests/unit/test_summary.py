@@ -132,6 +132,17 @@ def test_the_table_fits_and_holds_every_figure(
         assert "." + name.rsplit(".", 1)[1] in text
 
 
+def test_the_engine_is_told_where_they_differ(
+    results: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summarise([str(results)], "markdown", [], None)
+    assert "| engine |" not in capsys.readouterr().out
+    (results / "linux").mkdir()
+    write(make_run(engine="linux"), results / "linux")
+    summarise([str(results)], "markdown", [], None)
+    assert "| linux | toy | private |" in capsys.readouterr().out
+
+
 def test_markdown_is_one_table(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summarise([str(results)], "markdown", [], None)
     lines = capsys.readouterr().out.splitlines()
