@@ -52,6 +52,10 @@ TEST(shared_pages_that_are_read_take_a_fault_to_be_written) {
         CHECK(w.leaf(mm, kBase + kPages).writable() && w.leaf(mm, kBase + kPages).dirty());
         CHECK(w.write(mm, kBase + 2 * kPages) == FaultKind::File);
         CHECK(w.leaf(mm, kBase + 2 * kPages).writable());
+        // mprotect to the rights that there are looks at no page.
+        CHECK(w.kernel.mprotect(mm, kBase, 2 * kPages, kRw) == Errno::Ok);
+        CHECK(w.leaf(mm, kBase).writable() && w.leaf(mm, kBase + kPages).writable());
+        CHECK_EQ(mm.vmas.size(), 1U);
         // mprotect makes no shared page writable, dirty or not.
         CHECK(w.kernel.mprotect(mm, kBase, 4 * kPages, kProtRead) == Errno::Ok);
         CHECK(w.kernel.mprotect(mm, kBase, 4 * kPages, kRw) == Errno::Ok);
