@@ -112,6 +112,12 @@ _CALLS = {
         "f,r0.600.1,w0.600.1,r1024.600.1,f,w0.10.1,e,d0.600.4,e,w0.300.1,w700.10.1"
     ),
     "copy-on-write after a child": "m0.64.3.2.0,w0.64.1,f,e,p0.64.1,p0.64.3,w0.64.1,w0.64.1",
+    "areas that join the one before or behind": (
+        "m0.1.3.2.0,m2.1.3.2.0,w0.1.1,w2.1.1,m1.1.3.2.0,x1.2.3.520,x0.2.3.1024"
+    ),
+    "a PMD table that moves without PTE tables": (
+        "m0.262144.3.2.0,w0.1.1,d0.262144.4,x0.262144.262144.786432,u786432.262144"
+    ),
     "heap and stack": "b10,b1000,b700,b0,b1500,s1,s40,s600,s1900,s5",
     "mmap where the kernel likes": "n1.2,n512.2,n1024.2,n100.3,n513.2,n512.3,n2.2,n1024.2",
     "ftruncate": (

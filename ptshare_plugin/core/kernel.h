@@ -182,6 +182,7 @@ class Kernel {
 
     // Where to map `length` bytes, top-down below the stack; 0 when there is no room.
     VirtAddr find_area(const Mm& mm, std::uint64_t length, std::uint64_t alignment) const;
+    VirtAddr find_anonymous_area(const Mm& mm, std::uint64_t length) const;
     std::uint64_t vm_flags_of(const MapRequest& request) const;
     Errno check_unmap(const Mm& mm, VirtAddr start, VirtAddr end) const;
     // Unmaps what lies in [start, end); the policy has agreed.

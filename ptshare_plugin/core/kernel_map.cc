@@ -25,6 +25,15 @@ VirtAddr Kernel::find_area(const Mm& mm, std::uint64_t length, std::uint64_t ali
     }
 }
 
+// As thp_get_unmapped_area: memory that could consist of huge pages is aligned for them.
+VirtAddr Kernel::find_anonymous_area(const Mm& mm, std::uint64_t length) const {
+    if (is_aligned(length, kPmdSize)) {
+        const VirtAddr wide = find_area(mm, length + kPmdSize, kPageSize);
+        if (wide != VirtAddr(0)) return align_down(wide + kPmdSize, kPmdSize);
+    }
+    return find_area(mm, length, kPageSize);
+}
+
 std::uint64_t Kernel::vm_flags_of(const MapRequest& request) const {
     std::uint64_t flags = request.prot & kProtMask;
     const std::uint64_t type = request.flags & kMapTypeMask;
@@ -101,12 +110,9 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
         } else if (place.preferred != VirtAddr(0) && is_free(place.preferred)) {
             start = place.preferred;
         } else {
-            // As thp_get_unmapped_area: memory that could have huge pages is aligned for them.
-            if (!request.file && !shared && is_aligned(request.length, kPmdSize)) {
-                const VirtAddr wide = find_area(mm, request.length + kPmdSize, kPageSize);
-                if (wide != VirtAddr(0)) start = align_down(wide + kPmdSize, kPmdSize);
-            }
-            if (start == VirtAddr(0)) start = find_area(mm, request.length, place.alignment);
+            const bool could_be_huge = !request.file && !shared && asked_hint == VirtAddr(0);
+            start = could_be_huge ? find_anonymous_area(mm, request.length)
+                                  : find_area(mm, request.length, place.alignment);
             if (start == VirtAddr(0)) return fail(Errno::NoMemory);
         }
     }

@@ -13,7 +13,8 @@ constexpr std::uint64_t kMremapMayMove = 1;
 constexpr std::uint64_t kMremapFixed = 2;
 
 // As move_page_tables: tables for the new place wherever the old one has some, leaves or not, in
-// steps that stay within one PTE table on both sides.
+// steps that stay within one PTE table on both sides. A PMD table that translates nothing else
+// moves as it is (move_normal_pud).
 void make_tables_for_move(PageTable& table, VirtAddr from, std::uint64_t length, VirtAddr to,
                           bool region) {
     const auto left_in_table = [](VirtAddr at) { return kPmdSize - (at.value & (kPmdSize - 1)); };
@@ -22,7 +23,9 @@ void make_tables_for_move(PageTable& table, VirtAddr from, std::uint64_t length,
         if (table.has_table(old_at, Level::Pte)) {
             table.ensure_pte_table(new_at, region);
         } else if (table.has_table(old_at, Level::Pmd)) {
-            table.ensure_table(new_at, Level::Pud);
+            const bool whole =
+                is_aligned(old_at.value | new_at.value, kPudSize) && length - done >= kPudSize;
+            table.ensure_table(new_at, whole ? Level::Pmd : Level::Pud);
         }
         done += std::min(left_in_table(old_at), left_in_table(new_at));
     }
@@ -88,7 +91,8 @@ MapResult Kernel::mremap(Mm& mm, VirtAddr old_start, std::uint64_t old_length,
             return MapResult{Errno::Ok, old_start};
         }
         if (!(flags & kMremapMayMove)) return fail(Errno::NoMemory);
-        new_start = find_area(mm, new_length, kPageSize);
+        new_start =
+            vma->file ? find_area(mm, new_length, kPageSize) : find_anonymous_area(mm, new_length);
         if (new_start == VirtAddr(0)) return fail(Errno::NoMemory);
     } else {
         unmap(mm, new_start, new_start + new_length);
@@ -164,6 +168,7 @@ Errno Kernel::madvise(Mm& mm, VirtAddr start, std::uint64_t length, int advice) 
             return Errno::Invalid;
         }
         if (advice == kDontNeed) {
+            if (vma->has(kVmPfnMap)) return Errno::Invalid;
             if (vma->has(kVmHugetlb)) {
                 // Not more than was asked for.
                 const VirtAddr whole = align_down(stop, kPmdSize);
@@ -193,6 +198,7 @@ Errno Kernel::userfault_register(Mm& mm, VirtAddr start, std::uint64_t length) {
         if (vma.end <= start || vma_start >= end) continue;
         if (vma.file && config_.dirty_tracking) return Errno::Invalid;
         if (vma.has(kVmHugetlb)) return Errno::Invalid;  // Linux can; not modelled
+        if (vma.has(kVmPfnMap)) return Errno::Invalid;
         if (!vma.has(kVmMayWrite)) return Errno::NotPermitted;
         found = true;
     }

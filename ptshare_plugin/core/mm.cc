@@ -78,12 +78,8 @@ void Mm::split(VirtAddr address) {
 
 Vma& Mm::insert(Vma vma) {
     auto it = vmas.emplace(vma.start, std::move(vma)).first;
-    if (const auto next = std::next(it);
-        next != vmas.end() && mergeable(it->second, next->second)) {
-        it->second.end = next->second.end;
-        join_anon(it->second, next->second);
-        vmas.erase(next);
-    }
+    // The one before first, as can_vma_merge_right: the neighbours may both fit, but not each
+    // other.
     if (it != vmas.begin()) {
         if (const auto prev = std::prev(it); mergeable(prev->second, it->second)) {
             prev->second.end = it->second.end;
@@ -91,6 +87,12 @@ Vma& Mm::insert(Vma vma) {
             vmas.erase(it);
             it = prev;
         }
+    }
+    if (const auto next = std::next(it);
+        next != vmas.end() && mergeable(it->second, next->second)) {
+        it->second.end = next->second.end;
+        join_anon(it->second, next->second);
+        vmas.erase(next);
     }
     return it->second;
 }

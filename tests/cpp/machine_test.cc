@@ -116,6 +116,27 @@ TEST(privately_each_process_pays_for_each_page) {
     }
 }
 
+TEST(populated_pages_are_faults_that_do_not_enter_the_kernel) {
+    World world("private", 1, 1);
+    MapRequest request;
+    request.address = kRegion + kRegionBytes;
+    request.length = 5 * kPageSize;
+    request.prot = kProtRead | kProtWrite;
+    request.flags = kMapPrivate | kMapAnonymous | kMapFixed | kMapPopulate;
+    CHECK(world.machine.kernel().mmap(*world.tasks[0].mm, request).ok());
+    world.machine.charge_syscall(world.machine.core(0), 7);
+    const Counters& c = world.counters(0);
+    CHECK_EQ(c.faults_anon, 5U);
+    CHECK_EQ(minor_faults(c), 5U);
+    CHECK_EQ(c.cycles_fault, 0U);
+    CHECK_EQ(c.cycles_syscall,
+             7 + 5 * world.cost("fault.anon_page") + 3 * world.cost("table_alloc"));
+    CHECK_EQ(world.machine.core(0).clock, stack_of(c));
+    // Charged once.
+    world.machine.charge_syscall(world.machine.core(0), 0);
+    CHECK_EQ(c.faults_anon, 5U);
+}
+
 TEST(one_shared_mprotect_interrupts_who_runs_a_guest) {
     World world("ptshare", 3, 3);
     for (unsigned i = 0; i < 3; ++i) world.touch(i, 0, Access::Write);

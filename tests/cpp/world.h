@@ -23,7 +23,7 @@ constexpr VirtAddr kBase(0x10000000000);  // starts a PUD entry's span
 constexpr std::uint64_t kPages = kPageSize;
 
 inline KernelConfig config(std::uint64_t fault_around = kPageSize) {
-    return {256ULL << 20, 4, fault_around, false, 1};
+    return {256ULL << 20, 4, fault_around, false, false, 1};
 }
 
 struct World {
