@@ -176,7 +176,7 @@ def test_json_report_and_table(tmp_path: Path) -> None:
     ("args", "message"),
     [
         (("--case", "scann*"), "--case scann*: matches none of the "),
-        (("--quick", "--case", "scan, 1 x 4MiB*", "--report", "/none/x"), "-o /none/x: cannot be"),
+        (("--quick", "--report", "/none/x"), "--report /none/x: no such folder"),
     ],
 )
 def test_wrong_input_is_one_clear_line(args: tuple[str, ...], message: str) -> None:
