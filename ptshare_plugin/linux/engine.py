@@ -26,7 +26,7 @@ from ptshare_plugin.errors import EXIT_USAGE, UserError, os_reason
 from ptshare_plugin.linux import hugetlb, perf, proc
 from ptshare_plugin.linux.tracer import BEGIN, END, Rank, Tracer
 from ptshare_plugin.metrics import ALL, ROI
-from ptshare_plugin.units import exact_size
+from ptshare_plugin.units import exact_size, short_size
 
 if TYPE_CHECKING:
     from ptshare_plugin.spec import RunSpec
@@ -130,7 +130,7 @@ def _check(spec: RunSpec) -> None:
     room = proc.available()
     if spec.workload is not None and spec.region > room:
         raise UserError(
-            f"--region {exact_size(spec.region)}: this machine has {exact_size(room)} of memory "
+            f"--region {exact_size(spec.region)}: this machine has {short_size(room)} of memory "
             "available",
             EXIT_USAGE,
         )
@@ -140,7 +140,7 @@ def _check(spec: RunSpec) -> None:
     # Else a SIGBUS, which does not say why. No blocks: a tmpfs without a limit.
     if spec.workload and spec.policy == PRIVATE and shared.f_blocks and spec.region > room:
         raise UserError(
-            f"--region {exact_size(spec.region)}: {_SHM} has {exact_size(room)} left", EXIT_USAGE
+            f"--region {exact_size(spec.region)}: {_SHM} has {short_size(room)} left", EXIT_USAGE
         )
 
 
