@@ -219,7 +219,6 @@ def _compare_marks(measured: Sequence[Sample], modelled: Sequence[Sample]) -> tu
         ours, theirs = sides[0].get(key, []), sides[1].get(key, [])
         total += max(len(ours), len(theirs))
         for one, other in zip(ours, theirs, strict=False):
-            # Before the region of interest ranks meet in any order: faults there are not compared.
             equal += one == other
             tables_equal += (one.mark, one.vm_pte_bytes) == (other.mark, other.vm_pte_bytes)
     return total, equal, tables_equal
