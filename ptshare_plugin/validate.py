@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import sys
 from collections import defaultdict
@@ -254,14 +255,16 @@ def attempt(case: Case, engine: str, overrides: tuple[str, ...]) -> Run | UserEr
 
 def _cannot(case: Case) -> str:
     """Why this machine cannot run the case on Linux; empty when it can."""
-    if not case.around and not _userfaultfd():
+    if case.forgoes_around() and not userfaultfd():
         return "no userfaultfd for tmpfs here, so fault-around cannot be switched off"
     if case.policy == HUGETLB and proc.available() < 2 * case.region:
         return "too little memory for huge pages"
     return ""
 
 
-def _userfaultfd() -> bool:
+@functools.cache
+def userfaultfd() -> bool:
+    """Whether processes can switch fault-around off here, by trying."""
     probe = Case("probe", "calls", calls="m0.1.3.0.0,a0.1")
     done = attempt(probe, "linux", ())
     return not isinstance(done, UserError) and not done.failures()

@@ -47,6 +47,10 @@ class Case:
     quick: bool = False
     gem5: bool = False
 
+    def forgoes_around(self) -> bool:
+        """Whether it needs userfaultfd, to be without fault-around somewhere."""
+        return not self.around or any(call.startswith("a") for call in self.calls.split(","))
+
     def args(self) -> tuple[str, ...]:
         """The workload's own arguments."""
         given = () if self.around else ("--around", "0")

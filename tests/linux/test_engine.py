@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from embedded import execute
 
-from ptshare_plugin import workloads
+from ptshare_plugin import validate, workloads
 from ptshare_plugin.errors import UserError
 from ptshare_plugin.linux import engine, hugetlb, perf, proc
 from ptshare_plugin.run import Run
@@ -70,6 +70,8 @@ def test_page_tables_and_faults_of_a_scan(procs: int) -> None:
 
 
 def test_without_fault_around_each_page_takes_its_faults() -> None:
+    if not validate.userfaultfd():
+        pytest.skip("no userfaultfd for tmpfs here")
     done = linux("scan", procs=3, cores=1, region=4 * MIB, args=("--around", "0"))
     # A read maps the page read-only, and the write of its owner takes a second one.
     assert done.values[-1]["roi.fault.minor"] == 3 * 1024 + 1024
