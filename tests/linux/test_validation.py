@@ -122,6 +122,23 @@ def test_one_other_figure_at_one_mark_is_noticed(
     assert not outcome.ok and f"{metric} differs" in outcome.cause
 
 
+def test_of_several_ranks_faults_count_from_the_region_of_interest() -> None:
+    if not validate.userfaultfd():
+        pytest.skip("no userfaultfd for tmpfs here")
+    case = Case("scan", "scan", procs=2, around=False, work=1)
+    linux, modelled = (validate.attempt(case, engine, ()) for engine in ("linux", "embedded"))
+    assert isinstance(linux, Run) and isinstance(modelled, Run)
+    assert judged(case, linux, modelled).ok
+    both = [index for index, mark in enumerate(linux.result.samples) if mark.rank == 1]
+    later = linux
+    for index in both:  # one fault more, at the start
+        faults = linux.result.samples[index].minor_faults
+        later = changed(later, index, minor_faults=faults + 1)
+    assert judged(case, later, modelled).ok
+    inside = changed(linux, both[1], minor_faults=linux.result.samples[both[1]].minor_faults + 1)
+    assert not judged(case, inside, modelled).ok
+
+
 def test_page_table_bytes_may_never_differ(pair: tuple[Case, Run, Run]) -> None:
     case, linux, modelled = pair
     lenient = dataclasses.replace(
