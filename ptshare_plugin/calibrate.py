@@ -16,9 +16,11 @@ from typing import Any
 
 from ptshare_plugin import __version__, calibrated, config, files, progress, tables, units
 from ptshare_plugin.calibrated import Found
+from ptshare_plugin.engines import helper
 from ptshare_plugin.errors import UserError
+from ptshare_plugin.linux import proc
 from ptshare_plugin.machine import KEYS, Value, flatten
-from ptshare_plugin.measured import Measured, NotMeasured, Series, binary, measure
+from ptshare_plugin.measured import Measured, NotMeasured, Series, measure
 
 BASE = "server"
 NOISY = 50
@@ -172,7 +174,7 @@ def run(quick: bool, folder: Path) -> Result:
     :param folder: whose file system is asked what it does on a write to a shared page.
     """
     machine = _machine()  # before, as its load is in it
-    measured, program, size = Measured(), binary(), _chase_bytes(quick)
+    measured, program, size = Measured(), helper("measure"), _chase_bytes(quick)
     for group, names in GROUPS.items():
         processes, repeats = _REPEATS[quick, group in _CHASES]
         lines: list[str] = []
@@ -191,20 +193,10 @@ def run(quick: bool, folder: Path) -> Result:
 def _chase_bytes(quick: bool) -> int:
     """Largest region of a chase: a power of two, at most a quarter of what is available."""
     limit = (64 if quick else 1024) * MIB
-    available = _field(Path("/proc/meminfo"), "MemAvailable")
-    room = int(available.split()[0]) * 1024 // 4 if available else limit
+    room = proc.available() // 4
     while limit > room and limit > 2 * MIB:
         limit //= 2
     return limit
-
-
-def _field(path: Path, name: str) -> str:
-    """Value of the first ``name: value`` line of a file of /proc, or nothing."""
-    for text in _text(path).splitlines():
-        title, colon, value = text.partition(":")
-        if colon and title.strip() == name:
-            return value.strip()
-    return ""
 
 
 def _text(path: Path) -> str:
@@ -226,15 +218,14 @@ def _cache_bytes() -> dict[str, int]:
 
 
 def _machine() -> dict[str, str]:
-    cpuinfo = Path("/proc/cpuinfo")
-    hypervisor = "hypervisor" in _field(cpuinfo, "flags").split()
+    hypervisor = "hypervisor" in proc.cpuinfo("flags").split()
     caches = ", ".join(f"{name} {units.exact_size(size)}" for name, size in _cache_bytes().items())
     return {
         "kernel": f"{platform.system()} {platform.release()}",
-        "CPU": _field(cpuinfo, "model name") or "unknown",
+        "CPU": proc.cpuinfo("model name") or "unknown",
         "CPUs used": str(len(os.sched_getaffinity(0))),
         "caches": caches or "not reported",
-        "clock by /proc/cpuinfo": f"{_field(cpuinfo, 'cpu MHz') or 'unknown'} MHz",
+        "clock by /proc/cpuinfo": f"{proc.cpuinfo('cpu MHz') or 'unknown'} MHz",
         "virtualised": "yes" if hypervisor else "no",
         "page size": units.exact_size(os.sysconf("SC_PAGE_SIZE")),
         "transparent huge pages": _text(_THP) or "none",

@@ -65,13 +65,17 @@ class ProcessResult:
         return self.note.startswith("ended because") or b"another rank failed" in self.stderr
 
 
+MARK_BEGIN, MARK_END = 1, 2
+"""Marks of the region of interest (``engine/marks.h``)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """What a process had when it made a mark: the same figures from the model and from Linux.
 
     :param rank: started process that it is, or descends from.
     :param process: 0 for the started one, 1, 2, ... for those it and its children forked.
-    :param mark: argument of the mark's system call; 1 begins the region of interest, 2 ends it.
+    :param mark: argument of the mark's system call.
     :param vm_pte_bytes: page tables below the PGD, a shared one for each that links it (VmPTE).
     :param minor_faults: of the thread, since its fork or since its program was loaded.
     """
@@ -90,9 +94,9 @@ def mark_statistics(samples: Iterable[Sample]) -> list[Statistic]:
     first_begin: dict[int, Sample] = {}
     last_end: dict[int, Sample] = {}
     for sample in samples:
-        if sample.process == 0 and sample.mark == 1:
+        if sample.process == 0 and sample.mark == MARK_BEGIN:
             first_begin.setdefault(sample.rank, sample)
-        elif sample.process == 0 and sample.mark == 2:
+        elif sample.process == 0 and sample.mark == MARK_END:
             last_end[sample.rank] = sample
     rows: list[Statistic] = []
     for mark, found in (("begin", first_begin), ("end", last_end)):

@@ -133,13 +133,6 @@ class Measured:
         }
 
 
-def binary() -> Path:
-    """The program that measures, installed with the package."""
-    from ptshare_plugin.engines import helper
-
-    return helper("measure")
-
-
 def measure(
     program: Path, group: str, repeats: int, size: int, folder: Path, heard: Callable[[], None]
 ) -> list[str]:

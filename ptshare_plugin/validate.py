@@ -17,10 +17,11 @@ from ptshare_plugin import config, engines, files, program, tables, workloads
 from ptshare_plugin.engines import Sample
 from ptshare_plugin.errors import UserError
 from ptshare_plugin.linux import proc
+from ptshare_plugin.linux.engine import HUGETLB
 from ptshare_plugin.run import Run, execute
 from ptshare_plugin.spec import RunSpec, default_cores
 from ptshare_plugin.units import PAGE_BYTES
-from ptshare_plugin.validation_cases import HUGETLB, Case
+from ptshare_plugin.validation_cases import Case
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -238,6 +239,7 @@ def _compare_marks(measured: Sequence[Sample], modelled: Sequence[Sample]) -> tu
 
 def _spec(case: Case, engine: str, overrides: tuple[str, ...]) -> RunSpec:
     workload = workloads.describe(case.workload)
+    preset = "gem5-x86" if engine == "gem5" else config.DEFAULT_PRESET
     return RunSpec(
         program=program.load(workload.path),
         workload=workload,
@@ -250,9 +252,9 @@ def _spec(case: Case, engine: str, overrides: tuple[str, ...]) -> RunSpec:
         share=True,
         seed=1,
         work=case.work,
-        preset=config.DEFAULT_PRESET if engine != "gem5" else "gem5-x86",
+        preset=preset,
         overrides=overrides,
-        config=config.load(config.DEFAULT_PRESET if engine != "gem5" else "gem5-x86", overrides),
+        config=config.load(preset, overrides),
     )
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from ptshare_plugin.errors import EXIT_USAGE, UserError
 from ptshare_plugin.linux import sequences
+from ptshare_plugin.linux.engine import HUGETLB, PRIVATE
 from ptshare_plugin.units import PAGE_BYTES, exact_size
 
 MIB, GIB = 1 << 20, 1 << 30
-HUGETLB = "hugetlb-pmd"
 
 RACE = (
     "ranks run at once: how many pages of the file a fault finds in the page cache, for "
@@ -39,7 +39,7 @@ class Case:
     procs: int = 1
     region: int = 4 * MIB
     around: bool = True
-    policy: str = "private"
+    policy: str = PRIVATE
     work: int | None = None
     calls: str = ""
     may_differ: tuple[str, ...] = ()

@@ -60,15 +60,9 @@ std::size_t add_program(Simulation& simulation, const std::string& name, nb::byt
                                   VirtAddr(phdr), phentsize, phnum);
 }
 
-using SampleRow =
-    std::tuple<int, int, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t>;
-
-std::vector<SampleRow> samples(const Simulation& simulation) {
-    std::vector<SampleRow> rows;
-    for (const engine::Sample& s : simulation.samples()) {
-        rows.emplace_back(s.rank, s.process, s.mark, s.vm_pte_bytes, s.rss_anon_bytes,
-                          s.rss_file_bytes, s.minor_faults);
-    }
+std::vector<std::vector<std::uint64_t>> samples(const Simulation& simulation) {
+    std::vector<std::vector<std::uint64_t>> rows;
+    for (const engine::Sample& sample : simulation.samples()) rows.push_back(sample.row());
     return rows;
 }
 

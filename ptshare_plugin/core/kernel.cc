@@ -84,6 +84,10 @@ void Kernel::destroy_host(HostMm& host) {
     zap(host.mm, host.start, host.end);
     host.mm.vmas.clear();
     host.mm.table.free_tables(VirtAddr(0), kEverything);
+    forget_host(host);
+}
+
+void Kernel::forget_host(const HostMm& host) {
     hosts_.erase(std::find_if(hosts_.begin(), hosts_.end(),
                               [&](const auto& other) { return other.get() == &host; }));
 }

@@ -155,6 +155,10 @@ class Kernel {
     FaultResult fault_huge(Mm& mm, Vma& vma, VirtAddr address, Access access);
     // Takes a linked table out of the mm; the last guest's goes with its pages.
     void unlink_slot(Mm& mm, VirtAddr slot, HostMm& host);
+    // All that the VMA links; whether there were any.
+    bool unlink_slots(Mm& mm, const Vma& vma);
+    // It is in the list no more; its tables are gone, or another's.
+    void forget_host(const HostMm& host);
     // The table of a host whose only guest the mm is becomes its own.
     void adopt_slot(Mm& mm, VirtAddr slot, HostMm& host);
     // Cuts the VMA in two, if one holds `address`; the slot that is cut can be shared no more.

@@ -59,18 +59,25 @@ FaultResult Kernel::fault_huge(Mm& mm, Vma& vma, VirtAddr address, Access access
 // The kernel's huge_pmd_unshare.
 void Kernel::unlink_slot(Mm& mm, VirtAddr slot, HostMm& host) {
     mm.table.unlink(slot, Level::Pud);
-    auto& guests = host.guests;
-    guests.erase(std::find_if(guests.begin(), guests.end(), [&](const Guest& guest) {
-        return guest.mm == mm.id && guest.start == slot;
-    }));
-    if (guests.empty()) destroy_host(host);
+    host.remove_guest(mm.id, slot);
+    if (host.guests.empty()) destroy_host(host);
+}
+
+bool Kernel::unlink_slots(Mm& mm, const Vma& vma) {
+    bool unlinked = false;
+    for (VirtAddr slot = slot_of(vma.start); slot < vma.end; slot = slot + kPudSize) {
+        HostMm* host = slot_host(mm, slot);
+        if (!host) continue;
+        unlink_slot(mm, slot, *host);
+        unlinked = true;
+    }
+    return unlinked;
 }
 
 void Kernel::adopt_slot(Mm& mm, VirtAddr slot, HostMm& host) {
     mm.table.adopt(slot, Level::Pud, host.mm.table);
     mm.rss_huge += host.mm.rss_huge;
-    hosts_.erase(std::find_if(hosts_.begin(), hosts_.end(),
-                              [&](const auto& other) { return other.get() == &host; }));
+    forget_host(host);
 }
 
 // The kernel's hugetlb_split, with a flush of its own as there.
@@ -110,23 +117,12 @@ Kernel::HugeZap Kernel::zap_huge(Mm& mm, VirtAddr start, VirtAddr end) {
 
 Kernel::HugeZap Kernel::unmap_huge(Mm& mm, const Vma& vma) {
     HugeZap zapped = zap_huge(mm, vma.start, vma.end);
-    for (VirtAddr slot = slot_of(vma.start); slot < vma.end; slot = slot + kPudSize) {
-        HostMm* host = slot_host(mm, slot);
-        if (!host) continue;
-        unlink_slot(mm, slot, *host);
-        zapped.unlinked = true;
-    }
+    zapped.unlinked |= unlink_slots(mm, vma);
     return zapped;
 }
 
 bool Kernel::unlink_before_move(Mm& mm, const Vma& vma, VirtAddr to) {
-    bool unlinked = false;
-    for (VirtAddr slot = slot_of(vma.start); slot < vma.end; slot = slot + kPudSize) {
-        HostMm* host = slot_host(mm, slot);
-        if (!host) continue;
-        unlink_slot(mm, slot, *host);
-        unlinked = true;
-    }
+    const bool unlinked = unlink_slots(mm, vma);
     Vma there = vma;
     there.start = to;
     there.end = to + vma.bytes();

@@ -1,5 +1,6 @@
 #include "mm.h"
 
+#include <algorithm>
 #include <iterator>
 
 namespace ptshare {
@@ -95,6 +96,12 @@ Vma& Mm::insert(Vma vma) {
         vmas.erase(next);
     }
     return it->second;
+}
+
+void HostMm::remove_guest(MmId id, VirtAddr at) {
+    guests.erase(std::find_if(guests.begin(), guests.end(), [&](const Guest& guest) {
+        return guest.mm == id && guest.start == at;
+    }));
 }
 
 std::vector<FlushTarget> HostMm::guest_ranges(VirtAddr from, VirtAddr to) const {

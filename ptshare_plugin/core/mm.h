@@ -117,6 +117,8 @@ class HostMm {
     VirtAddr to_host(const Vma& vma, VirtAddr address) const {
         return start + (address - vma.start);
     }
+    // The guest that maps the range at `at` is one no more.
+    void remove_guest(MmId id, VirtAddr at);
     // Host addresses [from, to) as every guest sees them.
     std::vector<FlushTarget> guest_ranges(VirtAddr from, VirtAddr to) const;
 };

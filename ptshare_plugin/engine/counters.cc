@@ -46,4 +46,10 @@ void count_fault(Counters& counters, const FaultResult& result, std::uint64_t ti
     }
 }
 
+void count_populated(Counters& counters, const Effects& effects) {
+    for (const RepeatedFault& item : effects.populated) {
+        count_fault(counters, item.result, item.times);
+    }
+}
+
 }  // namespace ptshare::engine

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string>
 
-#include "core/policy.h"
+#include "core/kernel.h"
 #include "core/types.h"
 
 namespace ptshare::engine {
@@ -108,5 +108,7 @@ void subtract(Counters& from, const Counters& what);
 std::uint64_t minor_faults(const Counters& counters);
 // Counts a fault by its kind.
 void count_fault(Counters& counters, const FaultResult& result, std::uint64_t times = 1);
+// Counts those that MAP_POPULATE took.
+void count_populated(Counters& counters, const Effects& effects);
 
 }  // namespace ptshare::engine

@@ -219,9 +219,7 @@ void Machine::charge_syscall(Core& core, std::uint64_t cycles) {
 void Machine::apply_effects(Core& core, std::uint64_t Counters::*category) {
     const Effects effects = kernel_.take_effects();
     charge(core, category, costs_.effects(effects));
-    for (const RepeatedFault& item : effects.populated) {
-        count_fault(core.running->counters, item.result, item.times);
-    }
+    count_populated(core.running->counters, effects);
     for (const FlushRequest& request : effects.flushes) shoot_down(core, request);
 }
 

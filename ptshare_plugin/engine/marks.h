@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "core/mm.h"
 #include "engine/counters.h"
@@ -24,6 +25,11 @@ struct Sample {
     std::uint64_t rss_file_bytes = 0;
     // Of the thread, since its fork or since its program was loaded.
     std::uint64_t minor_faults = 0;
+
+    // All of it, in this order: for Python's Sample.
+    std::vector<std::uint64_t> row() const {
+        return {rank, process, mark, vm_pte_bytes, rss_anon_bytes, rss_file_bytes, minor_faults};
+    }
 };
 
 // `faults_before`: minor faults that `counters` held when the program was in place.

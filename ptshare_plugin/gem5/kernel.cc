@@ -225,10 +225,7 @@ void Kernel::end_marks(Task& task) {
 
 std::vector<std::vector<std::uint64_t>> Kernel::samples() const {
     std::vector<std::vector<std::uint64_t>> rows;
-    for (const engine::Sample& s : samples_) {
-        rows.push_back({s.rank, s.process, s.mark, s.vm_pte_bytes, s.rss_anon_bytes,
-                        s.rss_file_bytes, s.minor_faults});
-    }
+    for (const engine::Sample& sample : samples_) rows.push_back(sample.row());
     return rows;
 }
 
@@ -347,9 +344,7 @@ void Kernel::owe(Task& task, std::uint64_t engine::Counters::*category, std::uin
     cycles += costs_.effects(effects);
     task.counters.*category += cycles;
     task.pending += cycles;
-    for (const RepeatedFault& item : effects.populated) {
-        engine::count_fault(task.counters, item.result, item.times);
-    }
+    engine::count_populated(task.counters, effects);
     for (const FlushRequest& request : effects.flushes) shoot_down(task, request);
 }
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from ptshare_plugin.config import DEFAULT_PRESET
 from ptshare_plugin.engines import (
+    MARK_BEGIN,
+    MARK_END,
     ProcessResult,
     Progress,
     RunResult,
@@ -24,7 +26,7 @@ from ptshare_plugin.engines import (
 )
 from ptshare_plugin.errors import EXIT_USAGE, UserError, os_reason
 from ptshare_plugin.linux import hugetlb, perf, proc
-from ptshare_plugin.linux.tracer import BEGIN, END, Rank, Tracer
+from ptshare_plugin.linux.tracer import Rank, Tracer
 from ptshare_plugin.metrics import ALL, ROI
 from ptshare_plugin.units import exact_size, short_size
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from ptshare_plugin.spec import RunSpec
 
 _SHM = Path("/dev/shm")
-_TMPFS_MAGIC = 0x01021994
 PRIVATE, HUGETLB = "private", "hugetlb-pmd"
 
 
@@ -207,6 +208,7 @@ def _counted(counters: Sequence[perf.Counters | None]) -> list[Statistic]:
 
 def _statistics(tracer: Tracer, page_tables_before: int) -> list[Statistic]:
     rows: list[Statistic] = []
+    faults = {(s.rank, s.mark): s.minor_faults for s in tracer.samples if s.process == 0}
     for index, rank in enumerate(tracer.ranks):
         if rank.usage is not None:
             minor, major = rank.faults_before
@@ -217,13 +219,11 @@ def _statistics(tracer: Tracer, page_tables_before: int) -> list[Statistic]:
                 (index, "time.user", rank.usage.ru_utime),
                 (index, "time.system", rank.usage.ru_stime),
             ]
-        faults = {
-            s.mark: s.minor_faults for s in tracer.samples if (s.rank, s.process) == (index, 0)
-        }
-        if BEGIN in faults and END in faults:
-            rows.append((index, ROI + "fault.minor", faults[END] - faults[BEGIN]))
+        begin, end = faults.get((index, MARK_BEGIN)), faults.get((index, MARK_END))
+        if begin is not None and end is not None:
+            rows.append((index, ROI + "fault.minor", end - begin))
     rows += _counted([rank.counters for rank in tracer.ranks])
     rows += mark_statistics(tracer.samples)
-    if END in tracer.page_tables:
-        rows.append((ALL, "pt.machine_growth", tracer.page_tables[END] - page_tables_before))
+    if MARK_END in tracer.page_tables:
+        rows.append((ALL, "pt.machine_growth", tracer.page_tables[MARK_END] - page_tables_before))
     return rows

@@ -18,8 +18,6 @@ _NUMBER, _FREE, _RESERVED = (
     _POOL / "free_hugepages",
     _POOL / "resv_hugepages",
 )
-PUD_BYTES = 1 << 30
-"""What a PMD table maps: the unit that Linux shares."""
 
 
 def _read(path: Path) -> int:

@@ -10,7 +10,8 @@ import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from ptshare_plugin.linux import proc
 
 _SYSCALL = 298
 _HARDWARE, _HW_CACHE, _RAW = 0, 3, 4  # perf_type_id
@@ -37,14 +38,6 @@ def _tlb(metric: str, cache: int, operation: int) -> Event:
     return Event(metric, _HW_CACHE, cache | operation << 8 | _MISS << 16)
 
 
-def _vendor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "")
-
-
 def events() -> list[Event]:
     """What is asked of this machine's processor.
 
@@ -53,7 +46,7 @@ def events() -> list[Event]:
     DTLB_LOAD_MISSES.WALK_PENDING is event 0x08, umask 0x10 from Skylake on (Intel SDM, volume 3B).
     """
     found = [Event("instructions", _HARDWARE, 1), Event("cycles.total", _HARDWARE, 0, user=False)]
-    vendor = _vendor()
+    vendor = proc.cpuinfo("vendor_id")
     if vendor == "AuthenticAMD":
         found += [
             _tlb("tlb.dtlb.misses", _DTLB, _READ),

@@ -85,6 +85,17 @@ def available() -> int:
     return _kib(_fields("/proc/meminfo"), "MemAvailable")
 
 
+def cpuinfo(name: str) -> str:
+    """What ``/proc/cpuinfo`` says of ``name`` for the first CPU; nothing where it does not."""
+    with contextlib.suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+        for line in text.splitlines():
+            title, colon, value = line.partition(":")
+            if colon and title.strip() == name:
+                return value.strip()
+    return ""
+
+
 def _chosen(path: Path) -> str:
     """The value in brackets of a setting that lists all its values."""
     try:
@@ -96,15 +107,10 @@ def _chosen(path: Path) -> str:
 
 def settings() -> dict[str, str | int]:
     """The kernel and those of its settings that the figures depend on."""
-    model = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-        if line.startswith("model name")
-    ]
     return {
         "release": platform.release(),
         "version": platform.version(),
-        "cpu": model[0] if model else platform.processor(),
+        "cpu": cpuinfo("model name") or platform.processor(),
         "cpus": len(os.sched_getaffinity(0)),
         "page_bytes": os.sysconf("SC_PAGE_SIZE"),
         "fault_around_bytes": fault_around_bytes(),
@@ -121,8 +127,7 @@ def fault_around_bytes() -> int:
     pages = 2 * PMD_BYTES // PAGE_BYTES
     fd = os.memfd_create("ptshare-fault-around", os.MFD_CLOEXEC)
     try:
-        for _ in range(pages):
-            os.write(fd, bytes(PAGE_BYTES))
+        os.write(fd, bytes(2 * PMD_BYTES))
         with mmap.mmap(
             fd, 2 * PMD_BYTES, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE
         ) as area:

@@ -14,7 +14,7 @@ Choose = Callable[[int, int], int]
 
 READ, WRITE, EXEC = 1, 2, 4
 _RIGHTS = (0, READ, READ | WRITE, READ | WRITE, READ | WRITE, READ | EXEC, READ | WRITE | EXEC)
-_SHARED_FILE, _PRIVATE_FILE, _ANON, _SHARED_ANON, _POPULATE = 0, 1, 2, 3, 4
+_SHARED_FILE, _ANON, _SHARED_ANON, _POPULATE = 0, 2, 3, 4  # 1: the file, privately
 _DONTNEED = 4
 _TABLE = 512
 """Pages that a PTE table maps."""
@@ -39,7 +39,6 @@ class _Page:
     rights: int
     piece: int
     """Pages of one piece lie in one VMA."""
-    private_file: bool = False
 
 
 @dataclass(slots=True)
@@ -122,7 +121,7 @@ class _Drawing:
         thing = anonymous if kind >= _ANON else self.file
         piece = self.new_piece()
         for i in range(count):
-            self.space.pages[at + i] = _Page(thing, first + i, rights, piece, kind == _PRIVATE_FILE)
+            self.space.pages[at + i] = _Page(thing, first + i, rights, piece)
         self.emit("m", at, count, rights, kind + populate, first)
 
     def map_anywhere(self) -> None:

@@ -12,12 +12,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ptshare_plugin.engines import Sample
+from ptshare_plugin.engines import MARK_BEGIN, MARK_END, Sample
 from ptshare_plugin.errors import UserError
 from ptshare_plugin.linux import perf, proc, ptrace
-
-BEGIN, END = 1, 2
-"""Marks of the region of interest (``engine/marks.h``)."""
 
 
 @dataclass(slots=True)
@@ -203,7 +200,7 @@ class Tracer:
         thread = self._threads[tid]
         mark = ptrace.first_argument(tid)
         leader = tid == self.ranks[thread.rank].pid
-        if self.gather and leader and mark in (BEGIN, END):
+        if self.gather and leader and mark in (MARK_BEGIN, MARK_END):
             thread.held_at = mark
             self._release()
             return
@@ -213,8 +210,8 @@ class Tracer:
     def _sample(self, tid: int, mark: int) -> None:
         thread = self._threads[tid]
         rank = self.ranks[thread.rank]
-        if rank.counters is not None and tid == rank.pid and mark in (BEGIN, END):
-            rank.counters.mark(begin=mark == BEGIN)
+        if rank.counters is not None and tid == rank.pid and mark in (MARK_BEGIN, MARK_END):
+            rank.counters.mark(begin=mark == MARK_BEGIN)
         try:
             memory = proc.memory(tid)
             faults = proc.thread_faults(tid)[0] - thread.faults_before
@@ -235,17 +232,15 @@ class Tracer:
 
     def _release(self) -> None:
         """Read all ranks and let them go on once every one that lives has come to its mark."""
-        waiting = [self._threads[rank.pid] for rank in self.ranks if rank.status is None]
-        if not waiting or any(thread.held_at is None for thread in waiting):
-            return
         living = [rank for rank in self.ranks if rank.status is None]
-        mark = waiting[0].held_at
-        assert mark is not None
-        for rank in living:
-            at = self._threads[rank.pid].held_at
-            assert at is not None
-            self._sample(rank.pid, at)
-        self.page_tables[mark] = proc.page_tables()
+        marks = [self._threads[rank.pid].held_at for rank in living]
+        if not living or None in marks:
+            return
+        for rank, mark in zip(living, marks, strict=True):
+            assert mark is not None
+            self._sample(rank.pid, mark)
+        assert marks[0] is not None
+        self.page_tables[marks[0]] = proc.page_tables()
         for rank in living:
             self._threads[rank.pid].held_at = None
             ptrace.resume(rank.pid)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar
 
-from hypothesis.stateful import RuleBasedStateMachine, invariant
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, run_state_machine_as_test
 from oracle import Oracle
 from records import PAGE, PMD_PAGES, SHARED_PT, File, Mmap
 from twin import Twin
@@ -14,6 +16,22 @@ BASE = 0x100_4000_0000 - 3 * PMD  # the region crosses the edge of a PUD entry
 CHUNKS = 6
 MEMORY = 256 << 20
 Place = tuple[int, int, bool]  # 2 MiB chunk or number of a mapping, page in it, which of the two
+
+
+EXAMPLES = int(os.environ.get("PTSHARE_EXAMPLES", "60"))
+
+
+def drive(machine: type[RuleBasedStateMachine]) -> None:
+    """Random operations, ``PTSHARE_EXAMPLES`` times."""
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
 
 
 class Cached(RuleBasedStateMachine):

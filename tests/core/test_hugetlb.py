@@ -8,13 +8,11 @@ a memory that is too small in test_out_of_memory.py.
 from __future__ import annotations
 
 import pytest
-from checked import Cached
+from checked import Cached, drive
 from huge_oracle import EINVAL, SLOT, HugeOracle, Vma
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, precondition, rule
 from records import FIXED, PAGE, PMD_PAGES, READ, SHARED, SHARED_PT, WRITE, File
-from test_state_machine import EXAMPLES
 from twin import Twin
 
 PMD = PAGE * PMD_PAGES
@@ -213,12 +211,4 @@ class HugetlbMachine(Cached):
 @pytest.mark.parametrize("levels", [4, 5])
 def test_processes_see_what_linux_shows_them(levels: int) -> None:
     machine = type("Machine", (HugetlbMachine,), {"levels": levels})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=40,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    drive(machine)

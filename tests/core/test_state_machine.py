@@ -12,14 +12,12 @@ on as if nothing had been.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
-from checked import BASE, CHUNKS, PMD, Checked, Place
-from hypothesis import HealthCheck, settings
+from checked import BASE, CHUNKS, PMD, Checked, Place, drive
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, precondition, rule
 from records import (
     ANONYMOUS,
     FIXED,
@@ -343,9 +341,6 @@ class MemoryMachine(Checked):
         self.do_write(self.pick(who), STACK_TOP - depth * PAGE, value)
 
 
-EXAMPLES = int(os.environ.get("PTSHARE_EXAMPLES", "60"))
-
-
 @pytest.mark.parametrize("policy", ["private", "ptshare", "twin"])
 @pytest.mark.parametrize(
     "options",
@@ -358,12 +353,4 @@ EXAMPLES = int(os.environ.get("PTSHARE_EXAMPLES", "60"))
 )
 def test_user_space_sees_what_the_oracle_predicts(policy: str, options: dict[str, Any]) -> None:
     machine = type("Machine", (MemoryMachine,), {"policy": policy, "options": options})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=40,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    drive(machine)

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from ptshare_plugin import config
+from ptshare_plugin.engines import helper
 from ptshare_plugin.machine import KEYS, flatten
-from ptshare_plugin.measured import binary
 
 COMMAND = Path(sys.executable).with_name("ptshare")
 Done = subprocess.CompletedProcess[str]
@@ -209,7 +209,7 @@ def measuring() -> set[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
-                if os.path.samefile(entry / "exe", binary()):
+                if os.path.samefile(entry / "exe", helper("measure")):
                     found.add(int(entry.name))
             except OSError:
                 continue
@@ -245,5 +245,7 @@ def test_interrupted_nothing_is_left(tmp_path: Path, sent: signal.Signals) -> No
 
 
 def test_the_program_refuses_what_it_does_not_know() -> None:
-    done = subprocess.run([binary(), "nothing", "1", "1", "/"], capture_output=True, text=True)
+    done = subprocess.run(
+        [helper("measure"), "nothing", "1", "1", "/"], capture_output=True, text=True
+    )
     assert done.returncode == 2 and done.stderr == "no measurement nothing\n"

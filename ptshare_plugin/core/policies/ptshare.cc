@@ -2,7 +2,6 @@
 //
 // A range mapped with MAP_SHARED | MAP_SHARED_PT has a host mm. A guest's PMD entries for the range
 // are empty or point at the host's PTE tables; protection belongs to the host.
-#include <algorithm>
 #include <memory>
 
 #include "../kernel.h"
@@ -79,11 +78,8 @@ class Ptshare final : public SharingPolicy {
             mm.table.unlink(at);
             unlinked = true;
         }
-        auto& guests = vma.host->guests;
-        guests.erase(std::find_if(guests.begin(), guests.end(), [&](const Guest& guest) {
-            return guest.mm == mm.id && guest.start == vma.start;
-        }));
-        if (guests.empty()) kernel.destroy_host(*vma.host);
+        vma.host->remove_guest(mm.id, vma.start);
+        if (vma.host->guests.empty()) kernel.destroy_host(*vma.host);
         vma.host.reset();
         return unlinked;
     }
