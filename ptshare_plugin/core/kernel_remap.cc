@@ -106,7 +106,6 @@ MapResult Kernel::mremap(Mm& mm, VirtAddr old_start, std::uint64_t old_length,
     moved.start = new_start;
     moved.end = new_start + new_length;
     if (!moved.file && moved.anon_vma == 0) moved.file_page = vpn_of(new_start).value;  // copy_vma
-    moved.flags &= ~kVmUffdWp;  // as without UFFD_FEATURE_EVENT_REMAP
     std::vector<CarriedPage> pages;
     mm.table.for_each_leaf(old_start, moved_end, [&](VirtAddr address, Pte pte, Level) {
         pages.push_back({address, pte});
@@ -130,7 +129,9 @@ MapResult Kernel::mremap(Mm& mm, VirtAddr old_start, std::uint64_t old_length,
     }
     effects_.ptes_changed += 2 * pages.size();
     mm.vmas.erase(old_start);
-    mm.insert(std::move(moved));
+    // Without UFFD_FEATURE_EVENT_REMAP the registration goes, of neighbours that it joins too:
+    // Linux joins them first (copy_vma, then mremap_userfaultfd_prep).
+    mm.insert(std::move(moved)).flags &= ~kVmUffdWp;
     const std::uint64_t freed_before = tables_.freed();
     free_tables(mm, old_start, moved_end);
     const bool freed = unlinked || tables_.freed() != freed_before;

@@ -123,6 +123,25 @@ TEST(errors_change_nothing) {
     });
 }
 
+TEST(a_move_ends_the_registration_of_neighbours_that_it_joins) {
+    in_world("private", [](World& w) {
+        Mm& mm = w.kernel.create_mm();
+        const auto page = [](std::uint64_t i) { return kBase + i * kPages; };
+        CHECK(w.map(mm, kBase, 16 * kPages, kRw, kAnonymous).ok());
+        CHECK(enroll(w, mm, kBase, 16 * kPages) == Errno::Ok);
+        // Never written, so that it fits where it comes: 0 to 8 are one area, registered no more.
+        CHECK(w.kernel.mremap(mm, page(8), 2 * kPages, 2 * kPages, 3, page(4)).ok());
+        CHECK_EQ(mm.vmas.size(), 2U);
+        CHECK(!enrolled(mm, kBase) && !enrolled(mm, page(7)));
+        CHECK(enrolled(mm, page(10)));
+        // Written, it keeps its own numbers and joins nobody.
+        w.write(mm, page(10));
+        CHECK(w.kernel.mremap(mm, page(10), kPages, kPages, 3, page(14)).ok());
+        CHECK(!enrolled(mm, page(14)));
+        CHECK(enrolled(mm, page(13)) && enrolled(mm, page(15)));
+    });
+}
+
 TEST(files_with_dirty_tracking_cannot_be_registered) {
     KernelConfig with = config();
     with.dirty_tracking = true;
