@@ -74,6 +74,8 @@ class Tracer:
     """Largest resident memory that a process had had at a mark, in bytes."""
     seconds: float = 0.0
     _threads: dict[int, _Thread] = field(default_factory=dict)
+    _early: set[int] = field(default_factory=set)
+    """Threads that were known before their maker's event told of them, which is still to come."""
     _last_gone: _Thread = field(default_factory=lambda: _Thread(0, 0))
     _over: bool = False
     """All are gone: the number of their group may be another's by now."""
@@ -156,9 +158,12 @@ class Tracer:
         if tid not in self._threads:
             # It is here before the event of its maker, which is never seen if that is killed.
             self._join(tid, self._maker(tid))
+            self._early.add(tid)
         if event in (ptrace.EVENT_FORK, ptrace.EVENT_VFORK, ptrace.EVENT_CLONE):
             made = ptrace.event_message(tid)
-            if made not in self._threads:
+            if made in self._early:  # it may be gone by now
+                self._early.remove(made)
+            else:
                 with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # gone already
                     self._join(made, self._threads[tid])
         elif event == ptrace.EVENT_EXEC:

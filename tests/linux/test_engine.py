@@ -134,6 +134,30 @@ def test_children_are_watched_too(compiled: Compile) -> None:
     assert one[2, 9].vm_pte_bytes >= 5 * KIB4  # it inherited four tables of anonymous memory
 
 
+BROOD = """
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(void) {
+    if (fork() == 0) {
+        for (int child = 0; child < 200; ++child) {
+            if (fork() == 0) _exit(0);
+            wait(0);
+        }
+        if (fork() == 0) syscall(20564, 7);
+        _exit(0);
+    }
+    while (wait(0) > 0) continue;
+}
+"""
+
+
+def test_children_that_are_gone_at_once_are_numbered_once(compiled: Compile) -> None:
+    """A child of a child is told of before its maker's event, and may be gone before that."""
+    done = linux(compiled(BROOD), procs=8)
+    assert [(s.process, s.mark) for s in done.result.samples] == [(202, 7)] * 8
+
+
 BITS = """
 #define _GNU_SOURCE
 #include <stdio.h>
