@@ -323,6 +323,41 @@ def presets(
 
 
 @app.command()
+def policies(as_json: JsonOpt = False) -> None:
+    """Print what each policy answers to each operation."""
+    from ptshare_plugin import engines, policy_matrix, tables
+
+    known = dict(engines.get("embedded").policies())
+    if as_json:
+        _print_json(
+            {
+                "policies": {name: known[name] for name in policy_matrix.POLICIES},
+                "answers": [
+                    {"operation": case.operation, "situation": case.situation, **case.answers}
+                    for case in policy_matrix.CASES
+                ],
+            }
+        )
+        return
+    out = tables.console()
+    for name in policy_matrix.POLICIES:
+        out.print(f"{name}: {known[name]}")
+    out.print()
+    tables.print_words(
+        out,
+        ["", "", *policy_matrix.POLICIES],
+        [
+            [
+                case.operation,
+                case.situation,
+                *(case.answers[name] for name in policy_matrix.POLICIES),
+            ]
+            for case in policy_matrix.CASES
+        ],
+    )
+
+
+@app.command()
 def doctor(as_json: JsonOpt = False) -> None:
     """Say which engines this machine has, and what is missing for the others."""
     from ptshare_plugin import doctor as checks

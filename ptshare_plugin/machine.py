@@ -162,6 +162,35 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What policies that share ranges (``ptshare``, ``mshare``) do where the RFC asks."""
+
+    level: str = _key(
+        "",
+        "Tables that guests link: of 2 MiB (pte), 1 GiB (pmd) or 512 GiB (pud), which is what"
+        " addresses must be multiples of; policy: pte for ptshare, pud for mshare",
+        choices=("policy", "pte", "pmd", "pud"),
+    )
+    any_address: bool = _key(
+        "", "ptshare: guests may map a range at another aligned address than its host's"
+    )
+    anonymous: bool = _key("", "ptshare: anonymous MAP_SHARED memory is shared with children")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shootdown:
+    """Which CPUs flush when tables change that several processes walk."""
+
+    strategy: str = _key(
+        "",
+        "caller-only: those that run the caller's mm; all-cpus; sharers: all that may hold"
+        " translations of a guest; lazy: those that run a guest, others when they load one;"
+        " policy: the policy's own",
+        choices=("policy", "caller-only", "all-cpus", "sharers", "lazy"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sched:
     """How cores are interleaved and shared."""
 
@@ -237,6 +266,8 @@ class Machine:
     cache: Cache = field()
     mmu: Mmu = field()
     kernel: Kernel = field()
+    share: Share = field()
+    shootdown: Shootdown = field()
     sched: Sched = field()
     cost: Cost = field()
     gem5: Gem5 = field()

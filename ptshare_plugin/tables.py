@@ -31,6 +31,8 @@ SECTIONS: list[tuple[str, str, tuple[str, ...], tuple[str, ...]]] = [
             "pt.host_mms",
             "pt.end.bytes",
             "share.refused",
+            "share.fell_back",
+            "share.dangling_links",
         ),
     ),
     ("Page faults", WHOLE_RUN, ("fault.major", "fault.minor"), ()),  # as Linux counts them

@@ -10,7 +10,7 @@ PTE_LEVELS = ("pte", "pmd", "pud", "p4d", "pgd")
 PLACES = ("l1", "l2", "llc", "dram")
 PLACE_NAMES = {"l1": "the L1 cache", "l2": "the L2 cache", "llc": "the LLC", "dram": "memory"}
 CYCLE_STACK = ("base", "fetch", "tlb", "walk", "data", "fault", "syscall", "shootdown", "switch")
-REFUSALS = ("anonymous", "private", "misaligned", "address", "protection", "size")
+REFUSALS = ("anonymous", "private", "misaligned", "address", "protection", "size", "room")
 MINOR_FAULTS = ("link", "host", "file", "anon", "cow", "write_protect", "spurious")
 
 Row = tuple[str, str, str, str]
@@ -139,7 +139,12 @@ MACHINE: list[Row] = [
     ),
     ("pt.bytes.guest", "bytes", "page_tables", "Owned by processes at that peak"),
     ("pt.bytes.host", "bytes", "page_tables", "Owned by host mms at that peak"),
-    ("pt.end.bytes", "bytes", "page_tables", "Left when the last process is gone; must be 0"),
+    (
+        "pt.end.bytes",
+        "bytes",
+        "page_tables",
+        "Left when the last process is gone; 0 but under rfc-v2, which leaks",
+    ),
     (
         "pt.region.pte_tables",
         "tables",
@@ -153,12 +158,29 @@ MACHINE: list[Row] = [
     ("rss.file_pages.peak", "pages", "memory", "Peak of mapped file pages, added over processes"),
     ("rss.anon_pages.peak", "pages", "memory", "Peak of anonymous pages, added over processes"),
     ("frames.page_cache", "pages", "memory", "Page frames in the page cache at the end"),
-    ("frames.end", "pages", "memory", "Frames in use at the end beside the page cache; must be 0"),
+    (
+        "frames.end",
+        "pages",
+        "memory",
+        "Frames in use at the end beside the page cache; 0 but under rfc-v2",
+    ),
     ("share.links", "count", "kernel", "Guest PMD entries set to a host's table"),
     ("share.carried_pages", "pages", "kernel", "Existing PTEs copied into a host mm when made"),
     *(
         (f"share.refused.{reason}", "count", "kernel", f"MAP_SHARED_PT requests refused: {reason}")
         for reason in REFUSALS
+    ),
+    (
+        "share.fell_back",
+        "count",
+        "kernel",
+        "MAP_SHARED_PT requests mapped privately without an error (rfc-v2)",
+    ),
+    (
+        "share.dangling_links",
+        "count",
+        "kernel",
+        "Links to tables that were freed while a guest used them (rfc-v2)",
     ),
     ("shootdown.invalidated_ranges", "count", "kernel", "Ranges that had to leave the TLBs"),
     ("cycles.idle", "cycles", "core", "Cores without a process to run, added over cores"),

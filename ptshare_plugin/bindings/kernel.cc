@@ -33,8 +33,8 @@ namespace ptshare::bindings {
 namespace {
 
 constexpr const char* kUseNames[] = {"free", "table", "file", "anon", "reserved"};
-constexpr const char* kRefusalNames[] = {"anonymous", "private",    "misaligned",
-                                         "address",   "protection", "size"};
+constexpr const char* kRefusalNames[] = {"anonymous",  "private", "misaligned", "address",
+                                         "protection", "size",    "room"};
 constexpr const char* kKindNames[] = {"link",          "host",     "file", "anon", "cow",
                                       "write_protect", "spurious", "segv", "bus"};
 constexpr const char* kAccessNames[] = {"read", "write", "fetch"};
@@ -187,6 +187,14 @@ Access access_of(const std::string& name) {
     throw std::invalid_argument("an access is read, write or fetch, not '" + name + "'");
 }
 
+std::optional<Level> level_of(const std::string& name) {
+    for (const Level level : {Level::Pte, Level::Pmd, Level::Pud}) {
+        if (name == kLevelNames[index_of(level)]) return level;
+    }
+    if (name == "policy") return std::nullopt;
+    throw std::invalid_argument("share_level is policy, pte, pmd or pud, not '" + name + "'");
+}
+
 std::int64_t number(Errno error) {
     return -static_cast<std::int64_t>(error);
 }
@@ -286,6 +294,9 @@ nb::list hosts(Model& model) {
         entry["end"] = host->end.value;
         entry["file"] = host->file->id();
         entry["rss_file"] = host->mm.rss_file;
+        entry["dead"] = host->is_dead();
+        entry["owner"] = host->owner.value;
+        entry["references"] = host->references;
         entry["rss_huge"] = host->mm.rss_huge;
         entry["vmas"] = vmas(host->mm);
         std::vector<std::uint64_t> guests;
@@ -304,6 +315,8 @@ nb::dict stats(Model& model) {
     named["refusals"] = refusals;
     named["links"] = from.links;
     named["carried_pages"] = from.carried_pages;
+    named["fell_back"] = from.fell_back;
+    named["dangling_links"] = from.dangling_links;
     named["peak_hosts"] = from.peak_hosts;
     named["peak_rss_file"] = from.peak_rss_file;
     named["peak_rss_anon"] = from.peak_rss_anon;
@@ -353,13 +366,23 @@ void bind_kernel(nb::module_& module) {
         .def(
             "__init__",
             [](Model* self, const std::string& policy, std::uint64_t memory_bytes, unsigned levels,
-               std::uint64_t fault_around_bytes, bool dirty_tracking, bool pt_reclaim) {
-                new (self) Model(policy, {memory_bytes, levels, fault_around_bytes, dirty_tracking,
-                                          pt_reclaim, 1});
+               std::uint64_t fault_around_bytes, bool dirty_tracking, bool pt_reclaim,
+               const std::string& share_level, bool share_any_address, bool share_anonymous) {
+                KernelConfig config;
+                config.memory_bytes = memory_bytes;
+                config.levels = levels;
+                config.fault_around_bytes = fault_around_bytes;
+                config.dirty_tracking = dirty_tracking;
+                config.pt_reclaim = pt_reclaim;
+                config.share_level = level_of(share_level);
+                config.share_any_address = share_any_address;
+                config.share_anonymous = share_anonymous;
+                new (self) Model(policy, config);
             },
             nb::arg("policy"), nb::arg("memory_bytes"), nb::arg("levels") = 4,
             nb::arg("fault_around_bytes") = kPageSize, nb::arg("dirty_tracking") = false,
-            nb::arg("pt_reclaim") = false)
+            nb::arg("pt_reclaim") = false, nb::arg("share_level") = "policy",
+            nb::arg("share_any_address") = false, nb::arg("share_anonymous") = false)
 
         .def("create_mm", [](Model& self) { return self.kernel().create_mm().id.value; })
         .def(
@@ -435,6 +458,10 @@ void bind_kernel(nb::module_& module) {
             },
             nb::arg("mm"), nb::arg("end"))
 
+        .def("alignment",
+             [](Model& self) { return self.kernel().policy().alignment(self.kernel()); })
+        .def("flush_strategy",
+             [](Model& self) { return std::string(name_of(self.kernel().flush_strategy())); })
         .def("fault", &fault, nb::arg("mm"), nb::arg("address"), nb::arg("access"))
         .def(
             "touch",

@@ -163,18 +163,22 @@ class Auditor {
 
     void check_link(const Mm& mm, VirtAddr address, Pte entry, Level level) {
         const Vma* vma = const_cast<Mm&>(mm).find(address);
+        if (!vma) {  // a VMA may begin further up in what one link translates
+            vma = mm.after(address);
+            if (vma && vma->room_start() > address) vma = nullptr;
+        }
         if (level == Level::Pud && vma && vma->has(kVmHugetlb)) {
             check_slot(mm, *vma, address, entry);
             return;
         }
-        const bool shared = level == Level::Pmd && vma && vma->host;
+        const bool shared = vma && vma->host && !vma->host->is_dead();
         expect(shared, "mm ", mm.id.value, ": foreign table linked at 0x", std::hex, address.value,
                " outside a shared VMA");
         if (!shared) return;
         HostMm& host = *vma->host;
-        const Pte* theirs = host.mm.table.find(host.to_host(*vma, address), Level::Pmd);
-        expect(theirs && *theirs == entry, "mm ", mm.id.value, ": PMD entry at 0x", std::hex,
-               address.value, " differs from its host's");
+        const Pte* theirs = host.mm.table.find(host.to_host(*vma, address), level);
+        expect(theirs && *theirs == entry, "mm ", mm.id.value, ": ", kLevelNames[index_of(level)],
+               " entry at 0x", std::hex, address.value, " differs from its host's");
     }
 
     void check_slot(const Mm& mm, const Vma& vma, VirtAddr slot, Pte entry) {
@@ -198,9 +202,11 @@ class Auditor {
         for (const auto& [start, vma] : host.mm.vmas) {
             if (start == covered) covered = vma.end;
         }
-        expect(covered == host.end, "host mm ", host.mm.id.value, ": VMAs leave a hole at 0x",
-               std::hex, covered.value);
-        expect(!listed.empty(), "host mm ", host.mm.id.value, " without a guest");
+        expect(covered == host.end || host.is_dead(), "host mm ", host.mm.id.value,
+               ": VMAs leave a hole at 0x", std::hex, covered.value);
+        expect(!listed.empty() || host.is_kept(), "host mm ", host.mm.id.value, " without a guest");
+        expect(host.owner == MmId(0) || kernel_.mms().count(host.owner) == 1, "host mm ",
+               host.mm.id.value, " of a process that is gone");
         expect(listed == attached_[&host], "host mm ", host.mm.id.value, ": ", listed.size(),
                " guests listed, ", attached_[&host].size(), " attached");
         attached_.erase(&host);

@@ -40,7 +40,10 @@ std::shared_ptr<File> Kernel::create_file(std::string name) {
 }
 
 void Kernel::request_flush(FlushRequest request) {
+    const bool caller_only =
+        request.host != MmId(0) && flush_strategy() == FlushStrategy::CallerOnly;
     for (const FlushTarget& target : request.targets) {
+        if (caller_only && target.mm != request.caller) continue;
         if (Mm* mm = find_mm(target.mm)) ++mm->tlb_generation;
     }
     effects_.flushes.push_back(std::move(request));
@@ -60,6 +63,7 @@ std::shared_ptr<HostMm> Kernel::create_host(const Vma& creator) {
     Vma vma = creator;
     vma.flags &= ~kVmSharedPt;
     vma.host = nullptr;
+    vma.unit = kPageSize;
     auto host = std::make_shared<HostMm>(id, tables_, config_.levels, vma);
     host->mm.insert(std::move(vma));
     hosts_.push_back(host);
@@ -80,10 +84,14 @@ std::shared_ptr<HostMm> Kernel::create_slot_host(const Vma& vma, VirtAddr slot) 
     return host;
 }
 
-void Kernel::destroy_host(HostMm& host) {
+void Kernel::empty_host(HostMm& host) {
     zap(host.mm, host.start, host.end);
     host.mm.vmas.clear();
     host.mm.table.free_tables(VirtAddr(0), kEverything);
+}
+
+void Kernel::destroy_host(HostMm& host) {
+    empty_host(host);
     forget_host(host);
 }
 
@@ -143,8 +151,10 @@ Mm& Kernel::fork(Mm& parent) {
 
 void Kernel::exit(Mm& mm) {
     if (--mm.users != 0) return;
-    unmap(mm, VirtAddr(0), task_size());
-    mms_.erase(mm.id);
+    const MmId id = mm.id;
+    unmap(mm, VirtAddr(0), task_size(), Leaving::Exit);
+    mms_.erase(id);
+    policy_->end(*this, id);
 }
 
 // ---- Pages and their counters
@@ -207,7 +217,9 @@ Errno Kernel::truncate(File& file, std::uint64_t bytes) {
             if (zap(mm, from, vma.end) == 0) continue;
             FlushRequest request{{{mm.id, from, vma.end}}, false};
             for (const auto& host : hosts_) {
-                if (&host->mm == &mm) request.targets = host->guest_ranges(from, vma.end);
+                if (&host->mm != &mm) continue;
+                request.targets = host->guest_ranges(from, vma.end);
+                request.host = mm.id;
             }
             request_flush(std::move(request));
         }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,12 +29,23 @@ struct KernelConfig {
     bool dirty_tracking = false;  // shared file pages are mapped read-only until written (ext4)
     bool pt_reclaim = false;  // MADV_DONTNEED frees PTE tables that it covers (CONFIG_PT_RECLAIM)
     std::uint64_t first_frame = 1;  // frames below are another's
+    // Options of policies that share ranges: level of the tables that guests link (S13), whether
+    // guests may map a range at different addresses (S3), whether anonymous memory is shared (S15).
+    // Not set: what the policy does by itself.
+    std::optional<Level> share_level = std::nullopt;
+    bool share_any_address = false;
+    bool share_anonymous = false;
+    std::optional<FlushStrategy> flush_strategy = std::nullopt;  // not set: the policy's own
 };
 
 // One flush: all mms whose translations one operation changed. `tables_freed`: walk caches too.
+// With a host, its tables changed and the targets are its guests; which of them hear of it is the
+// strategy's business, and `caller` is the mm whose call it was (0: no guest's).
 struct FlushRequest {
     std::vector<FlushTarget> targets;
     bool tables_freed = false;
+    MmId host{};
+    MmId caller{};
 };
 
 // What operations did since the last take_effects().
@@ -51,7 +63,9 @@ struct Effects {
 struct KernelStats {
     std::array<std::uint64_t, kRefusals> refusals{};  // index: Refusal
     std::uint64_t links = 0;                          // guest PMD entries set to a host's
-    std::uint64_t carried_pages = 0;  // PTEs copied into a host when it was made (S5)
+    std::uint64_t carried_pages = 0;   // PTEs copied into a host when it was made (S5)
+    std::uint64_t fell_back = 0;       // requests that were mapped privately without a word
+    std::uint64_t dangling_links = 0;  // links to tables that were freed under a guest (rfc-v2)
     std::uint64_t peak_hosts = 0;
     std::uint64_t peak_rss_file = 0;  // pages, summed over mms
     std::uint64_t peak_rss_anon = 0;
@@ -119,13 +133,18 @@ class Kernel {
     std::shared_ptr<HostMm> create_host(const Vma& creator);
     // A host of one table for the slot of a VMA that holds it.
     std::shared_ptr<HostMm> create_slot_host(const Vma& vma, VirtAddr slot);
-    // Ends a host that no guest is attached to: its tables are freed.
+    // Unmaps everything in a host and frees its tables, but the root. No guest links them.
+    void empty_host(HostMm& host);
+    // Ends a host that no guest is attached to.
     void destroy_host(HostMm& host);
     const std::vector<std::shared_ptr<HostMm>>& hosts() const { return hosts_; }
     void request_flush(FlushRequest request);
+    // Whether no other VMA lies in the units around [start, end).
+    bool has_room(const Mm& mm, VirtAddr start, VirtAddr end, std::uint64_t unit) const;
     // Maps a page that another table mapped (S5).
     void adopt_page(Mm& mm, const Vma& vma, VirtAddr address, Pte pte);
     void count_link() { ++stats_.links; }
+    void count_dangling_links(std::uint64_t links) { stats_.dangling_links += links; }
 
     // ---- For engines and audits
 
@@ -143,6 +162,9 @@ class Kernel {
     // Below it mmap places what has no address (the kernel's mm->mmap_base).
     VirtAddr mmap_base() const;
     const SharingPolicy& policy() const { return *policy_; }
+    FlushStrategy flush_strategy() const {
+        return config_.flush_strategy.value_or(policy_->flush_strategy());
+    }
 
   private:
     template <bool kReads>
@@ -190,7 +212,9 @@ class Kernel {
     std::uint64_t vm_flags_of(const MapRequest& request) const;
     Errno check_unmap(const Mm& mm, VirtAddr start, VirtAddr end) const;
     // Unmaps what lies in [start, end); the policy has agreed.
-    void unmap(Mm& mm, VirtAddr start, VirtAddr end);
+    void unmap(Mm& mm, VirtAddr start, VirtAddr end, Leaving how = Leaving::Unmap);
+    // Faults until the access goes through, as MAP_POPULATE does; false: it never will.
+    bool populate_page(Mm& mm, VirtAddr at, Access access);
     // Frees tables around a hole that [start, end) is part of.
     void free_tables(Mm& mm, VirtAddr start, VirtAddr end);
     std::vector<CarriedPage> pages_to_carry(const Mm& mm, const MapRequest& request,

@@ -15,13 +15,13 @@ VirtAddr Kernel::find_area(const Mm& mm, std::uint64_t length, std::uint64_t ali
     VirtAddr top = mmap_base();
     for (auto it = mm.vmas.rbegin();; ++it) {
         const bool last = it == mm.vmas.rend();
-        const VirtAddr bottom = last ? kLowest : std::max(kLowest, it->second.end);
+        const VirtAddr bottom = last ? kLowest : std::max(kLowest, it->second.room_end());
         if (top > bottom && top - bottom >= length) {
             const VirtAddr start = align_down(top - length, alignment);
             if (start >= bottom) return start;
         }
         if (last) return VirtAddr(0);
-        top = std::min(top, it->second.start);
+        top = std::min(top, it->second.room_start());
     }
 }
 
@@ -111,8 +111,10 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
             start = place.preferred;
         } else {
             const bool could_be_huge = !request.file && !shared && asked_hint == VirtAddr(0);
-            start = could_be_huge ? find_anonymous_area(mm, request.length)
-                                  : find_area(mm, request.length, place.alignment);
+            start = could_be_huge
+                        ? find_anonymous_area(mm, request.length)
+                        : find_area(mm, align_up(VirtAddr(request.length), place.alignment).value,
+                                    place.alignment);
             if (start == VirtAddr(0)) return fail(Errno::NoMemory);
         }
     }
@@ -124,12 +126,17 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
         MapRequest exact = request;
         exact.length = asked_length;  // a policy sees what was asked, not what was rounded up
         decision = policy_->decide(*this, exact, start, vm_flags);
+        if (decision.share && !has_room(mm, start, end, decision.unit)) {
+            decision = ShareDecision::refuse(Errno::Invalid, Refusal::Room);
+        }
         if (decision.error != Errno::Ok) {
             ++stats_.refusals[static_cast<unsigned>(decision.reason)];
             return fail(decision.error);
         }
+        stats_.fell_back += decision.fell_back ? 1 : 0;
     }
     if (const Errno error = check_unmap(mm, start, end); error != Errno::Ok) return fail(error);
+    if (mm.in_others_room(start, end)) return fail(Errno::Invalid);
 
     if (decision.huge) {
         make_huge(*request.file);
@@ -156,7 +163,10 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
         vma.file->resize(request.length);
         vma.file_page = 0;
     }
-    if (decision.share) vma.flags |= kVmSharedPt;
+    if (decision.share) {
+        vma.flags |= kVmSharedPt;
+        vma.unit = decision.unit;
+    }
     if (decision.huge) vma.flags |= kVmHugetlb;
     Vma& placed = decision.share ? mm.vmas.emplace(start, std::move(vma)).first->second
                                  : mm.insert(std::move(vma));
@@ -175,18 +185,30 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
         const Access access = write ? Access::Write : Access::Read;
         const std::uint64_t step = decision.huge ? kPmdSize : kPageSize;
         for (VirtAddr at = start; at < end; at = at + step) {
-            const auto leaf = mm.table.leaf(at);
-            if (leaf && leaf->pte.permits(access)) continue;
-            const FaultResult result = fault(mm, at, access);
-            if (result.is_fatal()) break;  // as Linux: population is best effort
-            auto& populated = effects_.populated;
-            if (populated.empty() || !(populated.back().result == result)) {
-                populated.push_back({result, 0});
-            }
-            ++populated.back().times;
+            if (!populate_page(mm, at, access)) break;  // as Linux: population is best effort
         }
     }
     return MapResult{Errno::Ok, start};
+}
+
+bool Kernel::has_room(const Mm& mm, VirtAddr start, VirtAddr end, std::uint64_t unit) const {
+    const VirtAddr from = align_down(start, unit);
+    const VirtAddr to = align_up(end, unit);
+    return to <= task_size() && !mm.overlaps(from, start) && !mm.overlaps(end, to);
+}
+
+bool Kernel::populate_page(Mm& mm, VirtAddr at, Access access) {
+    for (;;) {
+        const auto leaf = mm.table.leaf(at);
+        if (leaf && leaf->pte.permits(access)) return true;
+        const FaultResult result = fault(mm, at, access);
+        if (result.is_fatal()) return false;
+        auto& populated = effects_.populated;
+        if (populated.empty() || !(populated.back().result == result)) {
+            populated.push_back({result, 0});
+        }
+        ++populated.back().times;
+    }
 }
 
 Errno Kernel::check_unmap(const Mm& mm, VirtAddr start, VirtAddr end) const {
@@ -213,7 +235,7 @@ void Kernel::free_tables(Mm& mm, VirtAddr start, VirtAddr end) {
     mm.table.free_tables(before ? before->end : VirtAddr(0), after ? after->start : kEverything);
 }
 
-void Kernel::unmap(Mm& mm, VirtAddr start, VirtAddr end) {
+void Kernel::unmap(Mm& mm, VirtAddr start, VirtAddr end, Leaving how) {
     split(mm, start);
     split(mm, end);
     auto it = mm.vmas.lower_bound(start);
@@ -223,7 +245,7 @@ void Kernel::unmap(Mm& mm, VirtAddr start, VirtAddr end) {
     std::uint64_t dropped = 0;
     while (it != mm.vmas.end() && it->second.start < end) {
         if (it->second.host) {
-            unlinked |= policy_->detach(*this, mm, it->second);
+            unlinked |= policy_->detach(*this, mm, it->second, how);
         } else if (it->second.has(kVmHugetlb)) {
             const HugeZap zapped = unmap_huge(mm, it->second);
             dropped += zapped.dropped;

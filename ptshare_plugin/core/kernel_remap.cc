@@ -71,6 +71,7 @@ MapResult Kernel::mremap(Mm& mm, VirtAddr old_start, std::uint64_t old_length,
             error != Errno::Ok) {
             return fail(error);
         }
+        if (mm.in_others_room(new_start, new_start + new_length)) return fail(Errno::Invalid);
     }
     if (new_length < old_length) {
         const Errno error = munmap(mm, old_start + new_length, old_length - new_length);

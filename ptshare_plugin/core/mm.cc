@@ -63,8 +63,16 @@ const Vma* Mm::after(VirtAddr address) const {
 
 bool Mm::overlaps(VirtAddr start, VirtAddr end) const {
     auto it = vmas.lower_bound(start);
-    if (it != vmas.end() && it->second.start < end) return true;
-    return it != vmas.begin() && std::prev(it)->second.end > start;
+    if (it != vmas.end() && it->second.room_start() < end) return true;
+    return it != vmas.begin() && std::prev(it)->second.room_end() > start;
+}
+
+bool Mm::in_others_room(VirtAddr start, VirtAddr end) const {
+    return std::any_of(vmas.begin(), vmas.end(), [&](const auto& item) {
+        const Vma& vma = item.second;
+        const bool meets = vma.room_start() < end && start < vma.room_end();
+        return vma.host && meets && (vma.start < start || vma.end > end);
+    });
 }
 
 void Mm::split(VirtAddr address) {

@@ -53,7 +53,10 @@ class Mm {
     // The VMA that ends at or below `address` last / starts at or above `address` first, or null.
     const Vma* before(VirtAddr address) const;
     const Vma* after(VirtAddr address) const;
+    // Whether a VMA, or the room that it keeps, lies in [start, end).
     bool overlaps(VirtAddr start, VirtAddr end) const;
+    // Whether [start, end) holds room of a VMA, but not the whole VMA: nothing can be mapped there.
+    bool in_others_room(VirtAddr start, VirtAddr end) const;
     // Cuts the VMA that holds `address` in two there, if one does.
     void split(VirtAddr address);
     // Inserts a VMA that overlaps none, and joins it with compatible neighbours.
@@ -102,7 +105,7 @@ class HostMm {
           file_page(creator.file_page) {}
 
     Mm mm;
-    const VirtAddr start;  // PMD-aligned, as is end
+    const VirtAddr start;  // aligned to what one link translates; `end` to pages
     const VirtAddr end;
     // VMA flags of the creator: what later guests must ask for. Of one table: those of every VMA
     // that links it, so that they change when its only guest's do.
@@ -111,8 +114,20 @@ class HostMm {
     const std::uint64_t file_page;  // page of the file at `start`
     // Invariant: one entry for each guest VMA whose `host` is this; of one table: for each link.
     std::vector<Guest> guests;
+    // Of the tables that guests link; what is above them is each guest's own.
+    Level level = Level::Pte;
+    // The process whose end ends the host, whoever is attached; none: the last guest's does.
+    // Invariant: alive while set.
+    MmId owner;
+    // What the patches as posted count (policy rfc-v2): with references the host stays, though no
+    // guest is attached, and without it goes, though some are. 0 where guests are counted.
+    std::uint64_t references = 0;
 
     bool of_one_table() const { return mm.table.top() == Level::Pmd; }
+    // Nothing is mapped in it any more, and nothing can be: accesses of guests are SIGSEGV.
+    bool is_dead() const { return mm.vmas.empty(); }
+    // Whether it lives on without a guest.
+    bool is_kept() const { return owner != MmId(0) || references != 0; }
 
     VirtAddr to_host(const Vma& vma, VirtAddr address) const {
         return start + (address - vma.start);

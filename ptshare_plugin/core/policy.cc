@@ -23,6 +23,9 @@ std::vector<PolicyInfo>& registry() {
 SharingPolicy::Placement SharingPolicy::placement(const Kernel&, const MapRequest&) const {
     return Placement{};
 }
+std::uint64_t SharingPolicy::alignment(const Kernel&) const {
+    return 0;
+}
 ShareDecision SharingPolicy::decide(const Kernel&, const MapRequest&, VirtAddr,
                                     std::uint64_t) const {
     return ShareDecision{};
@@ -36,8 +39,10 @@ Errno SharingPolicy::check_unmap(const Vma&, VirtAddr, VirtAddr) const {
 Errno SharingPolicy::check_remap(const Vma&) const {
     makes_no_shared_vma();
 }
-bool SharingPolicy::detach(Kernel&, Mm&, Vma&) {
+bool SharingPolicy::detach(Kernel&, Mm&, Vma&, Leaving) {
     makes_no_shared_vma();
+}
+void SharingPolicy::end(Kernel&, MmId) {
 }
 void SharingPolicy::fork(Kernel&, Mm&, Vma&) {
     makes_no_shared_vma();

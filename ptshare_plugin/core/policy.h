@@ -27,15 +27,61 @@ struct MapRequest {
 };
 
 // Why a request for MAP_SHARED_PT was refused; each reason is counted.
-enum class Refusal : unsigned { Anonymous, Private, Misaligned, Address, Protection, Size };
-constexpr unsigned kRefusals = 6;
+enum class Refusal : unsigned { Anonymous, Private, Misaligned, Address, Protection, Size, Room };
+constexpr unsigned kRefusals = 7;
 
 struct ShareDecision {
     Errno error = Errno::Ok;              // not Ok: mmap fails with it and changes nothing
     Refusal reason = Refusal::Anonymous;  // of the error
     bool share = false;                   // with Ok: the VMA gets VM_SHARED_PT and is attached
     bool huge = false;                    // with Ok: VM_HUGETLB; the file is turned into a huge one
+    // With Ok: what was asked could not be shared, and is mapped privately without a word.
+    bool fell_back = false;
+    std::uint64_t unit = kPageSize;  // with share: Vma::unit
+
+    static ShareDecision refuse(Errno error, Refusal reason) {
+        ShareDecision decision;
+        decision.error = error;
+        decision.reason = reason;
+        return decision;
+    }
+    static ShareDecision to_share(std::uint64_t unit) {
+        ShareDecision decision;
+        decision.share = true;
+        decision.unit = unit;
+        return decision;
+    }
+    static ShareDecision to_map_huge() {
+        ShareDecision decision;
+        decision.huge = true;
+        return decision;
+    }
+    static ShareDecision to_fall_back() {
+        ShareDecision decision;
+        decision.fell_back = true;
+        return decision;
+    }
 };
+
+// Which CPUs must drop translations of tables that several processes walk. An engine carries it
+// out; the kernel decides with it whose generation grows.
+enum class FlushStrategy : unsigned {
+    CallerOnly,  // those that run the caller's mm
+    AllCpus,     // all that have ever run anything
+    Sharers,     // all that may hold translations of an affected mm
+    Lazy,        // those that run an affected mm; others find its newer generation at switch-in
+};
+
+constexpr FlushStrategy kFlushStrategies[] = {FlushStrategy::CallerOnly, FlushStrategy::AllCpus,
+                                              FlushStrategy::Sharers, FlushStrategy::Lazy};
+// As parameters name them.
+constexpr const char* name_of(FlushStrategy strategy) {
+    constexpr const char* kNames[] = {"caller-only", "all-cpus", "sharers", "lazy"};
+    return kNames[static_cast<unsigned>(strategy)];
+}
+
+// How mappings of an mm come to an end.
+enum class Leaving : unsigned { Unmap, Exit };  // munmap or MAP_FIXED; exit, exec, a killing signal
 
 // How a fault ended. The kinds partition the faults.
 enum class FaultKind : unsigned {
@@ -91,6 +137,8 @@ class SharingPolicy {
         std::uint64_t granule = kPageSize;
     };
     virtual Placement placement(const Kernel& kernel, const MapRequest& request) const;
+    // What an address must be a multiple of, for the query call (S14); 0: the flag does nothing.
+    virtual std::uint64_t alignment(const Kernel& kernel) const;
     // Judges a request for [start, start + length) whose VMA would have `vm_flags`. Changes
     // nothing.
     virtual ShareDecision decide(const Kernel& kernel, const MapRequest& request, VirtAddr start,
@@ -103,15 +151,20 @@ class SharingPolicy {
     // Whether [start, end) of the VMA may be unmapped.
     virtual Errno check_unmap(const Vma& vma, VirtAddr start, VirtAddr end) const;
     virtual Errno check_remap(const Vma& vma) const;
-    // The whole VMA goes: munmap, exec, exit or a signal. Returns whether entries of `mm` were
-    // cleared: the caller flushes them, with whatever else it unmaps.
-    virtual bool detach(Kernel& kernel, Mm& mm, Vma& vma);
+    // The whole VMA goes. Returns whether entries of `mm` were cleared: the caller flushes them,
+    // with whatever else it unmaps.
+    virtual bool detach(Kernel& kernel, Mm& mm, Vma& vma, Leaving how);
+    // The last task of `mm` has left, and nothing is mapped in it any more.
+    virtual void end(Kernel& kernel, MmId mm);
     // `vma` is the child's copy; its host has not heard of the child yet.
     virtual void fork(Kernel& kernel, Mm& child, Vma& vma);
     virtual FaultResult fault(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr address, Access access);
     virtual Errno protect(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr start, VirtAddr end,
                           std::uint64_t prot);
     virtual void discard(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr start, VirtAddr end);
+
+    // How changes of host tables reach TLBs.
+    virtual FlushStrategy flush_strategy() const { return FlushStrategy::Lazy; }
 
     // ---- VMAs with VM_HUGETLB
 

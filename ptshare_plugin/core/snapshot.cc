@@ -21,7 +21,7 @@ namespace {
 
 constexpr char kMagic[] = "PTSHARE\n";
 constexpr std::uint64_t kMagicBytes = sizeof(kMagic) - 1;
-constexpr std::uint32_t kVersion = 3;
+constexpr std::uint32_t kVersion = 4;
 constexpr std::uint64_t kHeadBytes = sizeof(kVersion) + 2 * sizeof(std::uint64_t);
 static_assert(sizeof(unsigned) == 4, "fields of this type are written with four bytes");
 
@@ -151,10 +151,12 @@ class Snapshot {
         std::string policy = kernel_.policy().name();
         KernelConfig config = kernel_.config_;
         // Each field by its name, here and below: one more does not compile.
-        auto& [memory_bytes, levels, fault_around_bytes, dirty_tracking, pt_reclaim, first_frame] =
-            config;
+        auto& [memory_bytes, levels, fault_around_bytes, dirty_tracking, pt_reclaim, first_frame,
+               share_level, any_address, anonymous, flush_strategy] = config;
+        std::uint64_t level = number(share_level);
+        std::uint64_t strategy = number(flush_strategy);
         io_(policy, memory_bytes, levels, fault_around_bytes, dirty_tracking, pt_reclaim,
-            first_frame);
+            first_frame, level, any_address, anonymous, strategy);
         if constexpr (kReads) {
             const KernelConfig& here = kernel_.config_;
             same("policy", policy, kernel_.policy().name());
@@ -164,7 +166,16 @@ class Snapshot {
             same("dirty_tracking", dirty_tracking, here.dirty_tracking);
             same("pt_reclaim", pt_reclaim, here.pt_reclaim);
             same("first_frame", first_frame, here.first_frame);
+            same("share_level", level, number(here.share_level));
+            same("share_any_address", any_address, here.share_any_address);
+            same("share_anonymous", anonymous, here.share_anonymous);
+            same("flush_strategy", strategy, number(here.flush_strategy));
         }
+    }
+    // 0: not set.
+    template <class Enum>
+    static std::uint64_t number(const std::optional<Enum>& value) {
+        return value ? 1 + static_cast<std::uint64_t>(*value) : 0;
     }
     static void same(const char* what, const std::string& saved, const std::string& here) {
         if (saved == here) return;
@@ -247,6 +258,8 @@ class Snapshot {
             }
             auto& host = *kernel_.hosts_[i];
             mm_fields(host.mm);
+            io_(host.level, host.owner, host.references);
+            if constexpr (kReads) expect(host.level <= Level::Pud, "a host's level");
             io_.list(host.guests, [&](auto& guest) {
                 auto& [mm, start] = guest;
                 io_(mm, start);
@@ -292,13 +305,15 @@ class Snapshot {
     }
     template <class V>
     void vma_fields(V& vma) {
-        auto& [start, end, flags, file, file_page, host, share_requested, anon_vma,
+        auto& [start, end, flags, file, file_page, host, unit, share_requested, anon_vma,
                anon_inherited] = vma;
         std::uint64_t file_id = file ? file->id() : 0;
         MmId host_id = host ? host->mm.id : MmId(0);
-        io_(start, end, flags, file_id, file_page, host_id, share_requested, anon_vma,
+        io_(start, end, flags, file_id, file_page, host_id, unit, share_requested, anon_vma,
             anon_inherited);
         if constexpr (kReads) {
+            expect(unit >= kPageSize && (unit & (unit - 1)) == 0,
+                   "what a link of a VMA translates");
             if (file_id != 0) {
                 const auto it = files_.find(file_id);
                 expect(it != files_.end(), "a VMA of no file");
@@ -379,8 +394,8 @@ class Snapshot {
                 k.effects_;
             io_(tables_allocated, tables_freed, ptes_changed, ptes_copied);
             io_.list(flushes, [&](auto& request) {
-                auto& [targets, freed] = request;
-                io_(freed);
+                auto& [targets, freed, host, caller] = request;
+                io_(freed, host, caller);
                 io_.list(targets, [&](auto& target) {
                     auto& [mm, start, end] = target;
                     io_(mm, start, end);
@@ -391,9 +406,10 @@ class Snapshot {
                 io_(kind, linked, region, around, item.times);
             });
         }
-        auto& [refusals, links, carried, peak_hosts, peak_rss_file, peak_rss_anon, peak_rss_huge] =
-            k.stats_;
-        io_(refusals, links, carried, peak_hosts, peak_rss_file, peak_rss_anon, peak_rss_huge);
+        auto& [refusals, links, carried, fell_back, dangling, peak_hosts, peak_rss_file,
+               peak_rss_anon, peak_rss_huge] = k.stats_;
+        io_(refusals, links, carried, fell_back, dangling, peak_hosts, peak_rss_file, peak_rss_anon,
+            peak_rss_huge);
     }
 
     // ---- Reading only

@@ -143,8 +143,8 @@ class PageTable {
     void adopt(VirtAddr address, Level level, PageTable& from);
     // The own PTE table for `address`, allocated if need be.
     Pfn ensure_pte_table(VirtAddr address, bool region);
-    // Allocates what is missing of the own tables for `address` down to `level`.
-    void ensure_table(VirtAddr address, Level level) { descend(address, level); }
+    // Allocates what is missing of the own tables for `address` down to `level`; returns the last.
+    Pfn ensure_table(VirtAddr address, Level level) { return descend(address, level).frame; }
     // Whether there is an own table of `level` for `address`.
     bool has_table(VirtAddr address, Level level) const;
 

@@ -59,6 +59,10 @@ struct Vma {
     std::uint64_t file_page = 0;
     // Set exactly when flags has VM_SHARED_PT: the host that this guest VMA is attached to.
     std::shared_ptr<HostMm> host;
+    // Bytes that one link of a guest VMA translates: a power of two, kPageSize without a host. The
+    // address space around the VMA up to multiples of it is the VMA's alone, as a linked table
+    // translates it too.
+    std::uint64_t unit = kPageSize;
     // MAP_SHARED_PT was asked for, whatever the policy answered.
     bool share_requested = false;
     // Some page of a private VMA is or was anonymous: fork copies its PTEs. As the kernel's
@@ -69,6 +73,8 @@ struct Vma {
     bool anon_inherited = false;
 
     std::uint64_t bytes() const { return end - start; }
+    VirtAddr room_start() const { return align_down(start, unit); }
+    VirtAddr room_end() const { return align_up(end, unit); }
     bool has(std::uint64_t flag) const { return (flags & flag) != 0; }
     std::uint64_t file_page_of(VirtAddr address) const {
         return file_page + ((address - start) >> kPageShift);

@@ -54,6 +54,10 @@ inline ptshare::engine::Params small_machine(const Values& changes = {}) {
         {"kernel.flush_ceiling_pages", count(33)},
         {"kernel.dirty_tracking", false},
         {"kernel.pt_reclaim", false},
+        {"share.level", std::string("policy")},
+        {"share.any_address", false},
+        {"share.anonymous", false},
+        {"shootdown.strategy", std::string("policy")},
     };
     // Costs of kernel work, all different.
     std::int64_t cost = 0;

@@ -5,31 +5,13 @@
 // refused for being unfit to share: such memory has PMD tables of its own.
 #include <memory>
 
-#include "../kernel.h"
+#include "huge.h"
 
 namespace ptshare {
 namespace {
 
-class HugetlbPmd final : public SharingPolicy {
+class HugetlbPmd final : public HugePages {
   public:
-    Placement placement(const Kernel&, const MapRequest&) const override {
-        return {VirtAddr(0), kPmdSize, kPmdSize};
-    }
-
-    // hugetlbfs takes private and anonymous mappings too; they share nothing and are not modelled.
-    ShareDecision decide(const Kernel&, const MapRequest& request, VirtAddr start,
-                         std::uint64_t vm_flags) const override {
-        const auto refuse = [](Refusal reason) {
-            return ShareDecision{Errno::Invalid, reason, false, false};
-        };
-        if (!(vm_flags & kVmShared)) return refuse(Refusal::Private);
-        if (!request.file) return refuse(Refusal::Anonymous);
-        if (!is_aligned(start.value | request.offset, kPmdSize)) return refuse(Refusal::Misaligned);
-        // No file of hugetlbfs has such a size.
-        if (!is_aligned(request.file->size(), kPmdSize)) return refuse(Refusal::Size);
-        return ShareDecision{Errno::Ok, Refusal::Anonymous, false, true};
-    }
-
     // The kernel's want_pmd_share and page_table_shareable: the slot lies wholly in the VMA, and
     // another VMA with the same flags has a table for the same pages of the file. Where the slot is
     // does not matter: a table does not know its address.
