@@ -75,7 +75,7 @@ def path(name: str) -> Path:
 
 @functools.cache
 def symbols(name: str) -> dict[str, int]:
-    """Addresses of workload ``name``'s functions and variables, as ``nm`` told when it was built."""
+    """Addresses of workload ``name``'s functions and variables, by ``nm`` when it was built."""
     place = folder().parent / "symbols" / name
     try:
         rows = [line.split() for line in place.read_text(encoding="ascii").splitlines()]

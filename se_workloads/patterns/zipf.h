@@ -78,7 +78,8 @@ __attribute__((unused)) static u64 zipf_fraction(u64 exponent) {
 }
 
 // The rank of a page, from 1 to pages.
-__attribute__((unused)) static u64 zipf_draw(const u32* powers, u64 state, u64 log_pages, u64 pages) {
+__attribute__((unused)) static u64 zipf_draw(const u32* powers, u64 state, u64 log_pages,
+                                             u64 pages) {
     const u64 exponent = zipf_exponent(state, log_pages);
     const u64 fraction = zipf_fraction(exponent);
     const u64 rank = ((u64)powers[fraction] << (exponent >> 16)) >> 31;
