@@ -24,9 +24,9 @@ Statistic = tuple[int, str, int | float]
 Progress = Callable[[int, int], None]
 """Called now and then with the instructions and cycles simulated so far."""
 
-# Instructions between two looks at signals and progress. Fixed, so that it cannot differ between
-# two runs; tens of milliseconds.
-_STEP = 500_000
+STEP = 500_000
+"""Instructions between two looks at signals and progress. Fixed, so that it cannot differ between
+two runs; tens of milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,18 +165,18 @@ class EmbeddedEngine:
 
     def policies(self) -> list[tuple[str, str]]:
         """Policies compiled into core."""
-        _require_core()
+        require_core()
         from ptshare_plugin import _core
 
         return _core.policies()
 
     def run(self, spec: RunSpec, progress: Progress) -> RunResult:
         """Run ``spec`` in this process."""
-        _require_core()
+        require_core()
         from ptshare_plugin import _core
 
         program = spec.program
-        _reset_peak_rss()
+        reset_peak_rss()
         start = time.perf_counter()
         try:
             simulation = _core.Simulation(
@@ -197,7 +197,7 @@ class EmbeddedEngine:
             )
             for rank in range(spec.procs):
                 simulation.add_process(index, spec.argv(rank), spec.env(rank))
-            while not simulation.step(_STEP):
+            while not simulation.step(STEP):
                 progress(simulation.instructions, simulation.cycles)
             processes = [ProcessResult(*result) for result in simulation.results()]
             samples = [Sample(*row) for row in simulation.samples()]
@@ -210,7 +210,7 @@ class EmbeddedEngine:
             processes=processes,
             statistics=statistics,
             seconds=time.perf_counter() - start,
-            peak_rss_bytes=_peak_rss(),
+            peak_rss_bytes=peak_rss(),
             versions={"unicorn": importlib.metadata.version("unicorn")},
             samples=samples,
         )
@@ -220,8 +220,9 @@ def all_engines() -> tuple[Engine, ...]:
     """Every engine, whether this machine has it or not."""
     from ptshare_plugin.gem5_engine import Gem5Engine  # which needs the types above
     from ptshare_plugin.linux.engine import LinuxEngine
+    from ptshare_plugin.stream_engine import StreamEngine
 
-    return (EmbeddedEngine(), Gem5Engine(), LinuxEngine())
+    return (EmbeddedEngine(), StreamEngine(), Gem5Engine(), LinuxEngine())
 
 
 def by_name(name: str) -> Engine:
@@ -268,20 +269,23 @@ def unicorn_library() -> Path:
     raise UserError(f"the Python package unicorn {lack}: run 'pip install unicorn'")
 
 
-def _require_core() -> None:
+def require_core() -> None:
+    """Import the extension module; a UserError when that fails."""
     try:
         import ptshare_plugin._core  # noqa: F401
     except ImportError as error:
         raise UserError(f"ptshare is not built: {error}; run 'pip install -e .'") from error
 
 
-def _reset_peak_rss() -> None:
+def reset_peak_rss() -> None:
+    """Start the record of peak resident memory anew."""
     # Linux: writing 5 starts VmHWM anew, so that the second run of a compare has its own peak.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_rss() -> int:
+def peak_rss() -> int:
+    """Peak resident memory of this process, in bytes."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

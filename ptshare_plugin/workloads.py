@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptshare_plugin import program
-from ptshare_plugin.errors import UserError, nearest
+from ptshare_plugin.errors import UserError, nearest, os_reason
 
 FILE_PATH = "/ptshare/region"
 """The file that all ranks map, inside the simulated machine."""
@@ -71,6 +71,20 @@ def path(name: str) -> Path:
             f"{', '.join(known)}. A program of your own is given as a path: ./{name}"
         )
     return folder() / name
+
+
+@functools.cache
+def symbols(name: str) -> dict[str, int]:
+    """Addresses of workload ``name``'s functions and variables, by ``nm`` when it was built."""
+    place = folder().parent / "symbols" / name
+    try:
+        rows = [line.split() for line in place.read_text(encoding="ascii").splitlines()]
+    except OSError as error:
+        raise UserError(
+            f"{place}: cannot be read: {os_reason(error)}; "
+            "install ptshare again with 'pip install -e .'"
+        ) from error
+    return {row[2]: int(row[0], 16) for row in rows if len(row) == 3}
 
 
 @functools.cache

@@ -3,25 +3,13 @@
 // A write stores the word's number mixed with the seed, whoever writes: any rank can check any word
 // at any time, for it holds 0 or that value. When all are done each rank looks for what it wrote,
 // and for the first words that the next rank wrote.
+#include "patterns/random.h"
+
 #include "runtime/runtime.h"
 
 WORKLOAD("random", "reads and writes words all over the region, uniformly", 200000, "accesses");
 static u64 writes = 20;
 const struct Extra extras[] = {{"--writes", &writes, 0, 100, 0}, {0}};
-
-// The linear congruential generator of MMIX (Knuth, TAOCP volume 2, 3.3.4): two instructions, and
-// its upper bits, which select the word, are good.
-static inline u64 next(u64 state) {
-    return state * 6364136223846793005UL + 1442695040888963407UL;
-}
-
-static inline u64 place_of(u64 state, u64 words) {
-    return (u64)(((unsigned __int128)state * words) >> 64);
-}
-
-static inline u64 start_of(u64 rank) {
-    return mix(options.seed ^ mix(rank + 1));
-}
 
 struct Writes {
     u64 limit;  // of the lower half of the state: below it, the word is written
@@ -32,12 +20,12 @@ struct Writes {
 // many were writes.
 static u64 check_writes(const struct Writes* all, u64 rank, u64 accesses) {
     const u64 words = options.size / 8;
-    u64 state = start_of(rank);
+    u64 state = random_start(options.seed, rank);
     u64 written = 0;
     for (u64 left = accesses; left != 0; --left) {
-        state = next(state);
-        if ((state & 0xffffffffUL) >= all->limit) continue;
-        const u64 at = place_of(state, words);
+        state = random_next(state);
+        if (!random_writes(state, all->limit)) continue;
+        const u64 at = random_place(state, words);
         expect("word", at, *word_at(at * 8), at ^ all->salt);
         ++written;
     }
@@ -51,9 +39,9 @@ void run(void) {
     setup();
     map_region();
     const u64 words = options.size / 8;
-    const u64 start = start_of(options.rank);
+    const u64 start = random_start(options.seed, options.rank);
     // The lower half of the state decides whether the word is written.
-    const u64 limit = writes * ((1UL << 32) / 100);
+    const u64 limit = random_limit(writes);
     const u64 salt = options.seed ^ 0x5bd1e9955bd1e995UL;
     volatile u64* const region = word_at(0);
     barrier();
@@ -62,11 +50,11 @@ void run(void) {
     u64 state = start;
     volatile u64* wrong = 0;
     for (u64 left = options.work; left != 0; --left) {
-        state = next(state);
-        const u64 at = place_of(state, words);
+        state = random_next(state);
+        const u64 at = random_place(state, words);
         volatile u64* const word = region + at;
         const u64 value = at ^ salt;
-        if ((state & 0xffffffffUL) < limit) {
+        if (random_writes(state, limit)) {
             *word = value;
         } else {
             const u64 got = *word;

@@ -3,18 +3,18 @@
 // In the first round all ranks read only: with fault-around off, private tables take exactly one
 // fault for each page and rank. From then on the pages are dealt out: page p belongs to rank
 // p % count, which writes it at the end of each round; after a barrier all verify what all wrote.
+#include "patterns/scan.h"
+
 #include "runtime/runtime.h"
 
 WORKLOAD("scan", "touches each page in turn, several rounds", 3, "rounds");
 const struct Extra extras[] = {{0}};
 
-#define LINES_READ 64  // of a page: one word from each cache line
-
 // Hash of one word from each cache line of a page, in order.
 static u64 hash_page(u64 page) {
     const volatile u64* word = word_at(page * PAGE_SIZE);
     u64 hash = 0;
-    for (u64 i = 0; i < LINES_READ; ++i) hash = mix(hash ^ word[i * 8]);
+    for (u64 i = 0; i < LINES_READ; ++i) hash = mix(hash ^ word[scan_offset(i) / 8]);
     return hash;
 }
 

@@ -7,5 +7,6 @@ namespace ptshare::bindings {
 
 void bind_kernel(nanobind::module_& module);
 void bind_simulation(nanobind::module_& module);
+void bind_stream(nanobind::module_& module);
 
 }  // namespace ptshare::bindings

@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "bindings/bindings.h"
+#include "bindings/results.h"
 #include "core/audit.h"
 
 namespace nb = nanobind;
@@ -20,31 +21,8 @@ namespace ptshare::bindings {
 
 namespace {
 
-using engine::Counters;
-using engine::for_each_counter;
 using engine::Params;
 using engine::Simulation;
-
-using Row = std::tuple<int, std::string, std::uint64_t>;
-
-std::vector<Row> statistics(const Simulation& simulation) {
-    std::vector<Row> rows;
-    int index = 0;
-    for (const engine::Rank& rank : simulation.ranks()) {
-        for_each_counter(rank.counters, [&](const std::string& name, std::uint64_t value) {
-            rows.emplace_back(index, name, value);
-        });
-        if (rank.marked) {
-            for_each_counter(rank.roi, [&](const std::string& name, std::uint64_t value) {
-                rows.emplace_back(index, "roi." + name, value);
-            });
-        }
-        ++index;
-    }
-    for (const auto& [name, value] : simulation.machine_metrics())
-        rows.emplace_back(-1, name, value);
-    return rows;
-}
 
 std::size_t add_program(Simulation& simulation, const std::string& name, nb::bytes image,
                         const std::vector<std::tuple<std::uint64_t, std::uint64_t, std::uint64_t,
@@ -58,22 +36,6 @@ std::size_t add_program(Simulation& simulation, const std::string& name, nb::byt
     const auto* first = static_cast<const std::uint8_t*>(image.data());
     return simulation.add_program(name, {first, first + image.size()}, list, VirtAddr(entry),
                                   VirtAddr(phdr), phentsize, phnum);
-}
-
-std::vector<std::vector<std::uint64_t>> samples(const Simulation& simulation) {
-    std::vector<std::vector<std::uint64_t>> rows;
-    for (const engine::Sample& sample : simulation.samples()) rows.push_back(sample.row());
-    return rows;
-}
-
-nb::list results(const Simulation& simulation) {
-    nb::list list;
-    for (const engine::Rank& rank : simulation.ranks()) {
-        list.append(nb::make_tuple(rank.pid, rank.exit_code, rank.signal,
-                                   nb::bytes(rank.output.data(), rank.output.size()),
-                                   nb::bytes(rank.errors.data(), rank.errors.size()), rank.note));
-    }
-    return list;
 }
 
 }  // namespace
@@ -98,9 +60,9 @@ void bind_simulation(nb::module_& module) {
         .def("audit", [](Simulation& self) { return audit(self.machine().kernel()); })
         .def_prop_ro("instructions", &Simulation::instructions)
         .def_prop_ro("cycles", &Simulation::cycles)
-        .def("results", &results)
-        .def("statistics", &statistics)
-        .def("samples", &samples);
+        .def("results", &results<Simulation>)
+        .def("statistics", &statistics<Simulation>)
+        .def("samples", &samples<Simulation>);
 
     module.def("policies", [] {
         std::vector<std::pair<std::string, std::string>> list;
@@ -109,12 +71,12 @@ void bind_simulation(nb::module_& module) {
     });
     module.def("counter_names", [] {
         std::vector<std::string> names;
-        const Counters none;
-        for_each_counter(none,
-                         [&](const std::string& name, std::uint64_t) { names.push_back(name); });
+        const engine::Counters none;
+        engine::for_each_counter(
+            none, [&](const std::string& name, std::uint64_t) { names.push_back(name); });
         return names;
     });
-    module.def("machine_metric_names", [] { return Simulation::machine_metric_names(); });
+    module.def("machine_metric_names", [] { return engine::machine_metric_names(); });
 }
 
 }  // namespace ptshare::bindings

@@ -31,12 +31,6 @@ Simulation::~Simulation() {
     }
 }
 
-std::uint64_t Simulation::cycles() const {
-    std::uint64_t most = 0;
-    for (unsigned i = 0; i < machine_.cores(); ++i) most = std::max(most, machine_.core(i).clock);
-    return most;
-}
-
 bool Simulation::step(std::uint64_t instructions) {
     const std::uint64_t target = executed_ + instructions;
     try {

@@ -11,6 +11,7 @@
 #include "engine/executor.h"
 #include "engine/loader.h"
 #include "engine/machine.h"
+#include "engine/machine_metrics.h"
 #include "engine/params.h"
 #include "engine/syscalls.h"
 #include "engine/task.h"
@@ -40,15 +41,11 @@ class Simulation final : private Observer, private TaskControl {
     bool step(std::uint64_t instructions);
 
     std::uint64_t instructions() const { return executed_; }
-    std::uint64_t cycles() const;  // of the core that is furthest
+    std::uint64_t cycles() const { return machine_cycles(machine_); }
     const std::vector<Rank>& ranks() const { return ranks_; }
     const std::vector<Sample>& samples() const { return samples_; }
     Machine& machine() { return machine_; }
     const Machine& machine() const { return machine_; }
-
-    // Machine-wide raw metrics by name; meaningful once every process has ended.
-    std::vector<std::pair<std::string, std::uint64_t>> machine_metrics() const;
-    static std::vector<std::string> machine_metric_names();
 
   private:
     // Observer

@@ -4,8 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef uint64_t u64;
-typedef uint32_t u32;
+#include "patterns/mix.h"
 
 #define PAGE_SIZE 4096UL
 #define PMD_SIZE (2UL << 20)
@@ -130,13 +129,6 @@ void mark_point(void);
 
 // ---- Data
 
-// splitmix64 (Steele, Lea, Flood 2014): mixes well and needs no state.
-static inline u64 mix(u64 x) {
-    x += 0x9e3779b97f4a7c15UL;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9UL;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebUL;
-    return x ^ (x >> 31);
-}
 // What a place of the region holds: a function of the seed, the place and the round.
 static inline u64 datum(u64 place, u64 round) {
     return mix(options.seed ^ mix(place ^ mix(round)));

@@ -1,0 +1,236 @@
+#include "engine/stream.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace ptshare::engine {
+
+namespace {
+
+// Inside the uppermost page of the stack, where the arguments and main's frame are.
+constexpr VirtAddr kStackWord(kStackTop.value - 0x800);
+constexpr std::uint32_t kFirstPid = 1000;
+
+}  // namespace
+
+Stream::Stream(const Params& params, const std::string& policy, unsigned cores,
+               StreamRequest request)
+    : slice_(params.count("sched.slice_instructions")),
+      quantum_(params.count("sched.quantum_cycles")),
+      request_(std::move(request)),
+      machine_(params, policy, cores, contents_),
+      queues_(cores),
+      alive_(request_.processes) {
+    params.count("cpu.frequency_mhz");  // nothing here reads a clock
+    std::string unread;
+    for (const std::string& key : params.unread()) unread += (unread.empty() ? "" : ", ") + key;
+    if (!unread.empty()) throw std::invalid_argument("unknown parameters: " + unread);
+    request_.places.stack = kStackWord;
+
+    Kernel& kernel = machine_.kernel();
+    const auto file = [&](const std::string& name, std::uint64_t bytes) {
+        std::shared_ptr<File> made = kernel.create_file(name);
+        made->resize(bytes);
+        return made;
+    };
+    program_ = file(request_.file, request_.file_bytes);
+    region_file_ = file("region", request_.region_bytes);
+    barrier_file_ = file("region.sync", kPageSize);
+    ranks_.resize(request_.processes);
+    for (std::uint64_t rank = 0; rank < request_.processes; ++rank) {
+        auto process = std::make_unique<Process>();
+        process->rank = static_cast<unsigned>(rank);
+        process->core = static_cast<unsigned>(rank % cores);
+        process->mm = &kernel.create_mm();
+        ranks_[rank].pid = kFirstPid + process->rank;
+        queues_[process->core].push_back(process.get());
+        processes_.push_back(std::move(process));
+    }
+}
+
+bool Stream::step(std::uint64_t instructions) {
+    const std::uint64_t target = executed_ + instructions;
+    try {
+        while (alive_ != 0 && executed_ < target) {
+            Core* next = nullptr;
+            for (unsigned i = 0; i < machine_.cores(); ++i) {
+                Core& core = machine_.core(i);
+                if (!queues_[i].empty() && (!next || core.clock < next->clock)) next = &core;
+            }
+            if (!next) throw std::logic_error("every process waits at a barrier");
+            run_slice(*next);
+        }
+    } catch (const OutOfMemory& error) {
+        throw std::runtime_error(error.what());
+    }
+    return alive_ == 0;
+}
+
+void Stream::run_slice(Core& core) {
+    auto& queue = queues_[core.id];
+    Process& process = *queue.front();
+    if (core.running != &process) {
+        machine_.switch_to(core, &process);
+        process.quantum_start = core.clock;
+    }
+    if (!process.started) {
+        start(core, process);
+        arrive(process);
+        return;
+    }
+    if (!process.in_roi) {
+        touch(core, kStackWord, true);
+        mark(process, kMarkBegin);
+        touch(core, request_.places.options, false);
+    }
+    Batch batch;
+    const std::uint64_t before = executed_;
+    while (process.in_roi && executed_ - before < slice_) {
+        batch.count = 0;
+        batch.instructions = 0;
+        const Pattern::Then then = process.pattern->fill(batch);
+        for (std::size_t i = 0; i < batch.count; ++i) {
+            const StreamAccess& access = batch.accesses[i];
+            const Access kind = access.write ? Access::Write : Access::Read;
+            if (!machine_.access(core, access.address, access.size, kind)) {
+                throw std::logic_error("a pattern left its memory");
+            }
+        }
+        executed_ += batch.instructions;
+        machine_.block(core, VirtAddr(0), 0, static_cast<unsigned>(batch.instructions));
+        if (then == Pattern::Then::End) {
+            end(core, process);
+            return;
+        }
+        if (then == Pattern::Then::Barrier) {
+            use_barrier(core, process);
+            arrive(process);
+            return;
+        }
+    }
+    if (core.clock - process.quantum_start >= quantum_) {
+        process.quantum_start = core.clock;
+        queue.pop_front();
+        queue.push_back(&process);
+    }
+}
+
+// ---- Start and end
+
+// What a workload does before its region of interest: exec, the barrier's page, the region.
+void Stream::start(Core& core, Process& process) {
+    process.started = true;
+    map_program(machine_.kernel(), *process.mm, program_, request_.segments,
+                [&](VirtAddr at, std::uint64_t n) {
+                    for (const VirtAddr end = at + n; at < end;
+                         at = align_down(at, kPageSize) + kPageSize) {
+                        if (!machine_.make_accessible(core, at, Access::Write)) return false;
+                    }
+                    return true;
+                });
+    touch(core, kStackWord, true);
+    machine_.charge_syscall(core, machine_.costs().exec);
+    process.faults_before = minor_faults(process.counters);
+    for (const Segment& segment : request_.segments) {
+        const bool write = (segment.prot & kProtWrite) != 0;
+        if (write) touch(core, segment.address + (segment.memory_bytes - 8), true);
+    }
+    touch(core, request_.places.options, true);
+    process.barrier = map_shared(core, process, barrier_file_, VirtAddr(0), kPageSize, kMapShared);
+    map_region(core, process);
+    if (request_.places.powers != VirtAddr(0)) {
+        touch(core, request_.places.powers, true);
+        touch(core, request_.places.powers + (kPageSize - 8), true);
+    }
+    const PatternRequest pattern{request_.pattern, request_.region,    request_.region_bytes,
+                                 process.rank,     request_.processes, request_.seed,
+                                 request_.work,    request_.writes};
+    process.pattern = make_pattern(pattern, request_.places);
+    use_barrier(core, process);
+}
+
+void Stream::map_region(Core& core, Process& process) {
+    const std::uint64_t flags = kMapShared | kMapFixed | (request_.share ? kMapSharedPt : 0);
+    map_shared(core, process, region_file_, request_.region, request_.region_bytes, flags);
+    if (request_.around) return;
+    const Errno error =
+        machine_.kernel().userfault_register(*process.mm, request_.region, request_.region_bytes);
+    machine_.charge_syscall(core, 0);
+    if (error != Errno::Ok) throw std::runtime_error("the region cannot be registered");
+}
+
+VirtAddr Stream::map_shared(Core& core, Process& process, const std::shared_ptr<File>& file,
+                            VirtAddr at, std::uint64_t bytes, std::uint64_t flags) {
+    MapRequest request;
+    request.address = at;
+    request.length = bytes;
+    request.prot = kProtRead | kProtWrite;
+    request.flags = flags;
+    request.file = file;
+    const MapResult result = machine_.kernel().mmap(*process.mm, request);
+    machine_.charge_syscall(core, machine_.costs().mmap);
+    ++process.counters.syscalls;
+    if (result.error != Errno::Ok) {
+        throw std::runtime_error("the policy does not map " + file->name());
+    }
+    return result.address;
+}
+
+void Stream::end(Core& core, Process& process) {
+    touch(core, kStackWord, true);  // the call that makes the mark
+    mark(process, kMarkEnd);
+    machine_.kernel().exit(*process.mm);
+    machine_.charge_syscall(core, machine_.costs().exit);
+    core.running = nullptr;
+    add(ranks_[process.rank].counters, process.counters);
+    queues_[core.id].pop_front();
+    --alive_;
+    processes_[process.rank].reset();
+}
+
+void Stream::mark(Process& process, std::uint64_t kind) {
+    samples_.push_back(
+        take_sample(process.rank, 0, kind, *process.mm, process.counters, process.faults_before));
+    Rank& rank = ranks_[process.rank];
+    process.in_roi = kind == kMarkBegin;
+    if (process.in_roi) {
+        process.roi_begin = process.counters;
+        rank.marked = true;
+    } else {
+        rank.roi = process.counters;
+        subtract(rank.roi, process.roi_begin);
+    }
+}
+
+// ---- Accesses around the pattern's
+
+void Stream::touch(Core& core, VirtAddr at, bool write) {
+    if (machine_.access(core, at, 8, write ? Access::Write : Access::Read)) return;
+    throw std::runtime_error("the program has no memory at a place that it uses");
+}
+
+void Stream::use_barrier(Core& core, const Process& process) {
+    touch(core, kStackWord, true);
+    touch(core, request_.places.barrier_page, false);
+    touch(core, process.barrier, true);
+    touch(core, kStackWord, false);
+}
+
+void Stream::arrive(Process& process) {
+    ++arrived_;
+    queues_[process.core].pop_front();
+    if (arrived_ != request_.processes) return;
+    arrived_ = 0;
+    const std::uint64_t now = machine_.core(process.core).clock;
+    for (const auto& other : processes_) {
+        // Who waited alone on a core has idled there.
+        Core& core = machine_.core(other->core);
+        if (queues_[core.id].empty() && core.clock < now) {
+            core.idle += now - core.clock;
+            core.clock = now;
+        }
+        queues_[core.id].push_back(other.get());
+    }
+}
+
+}  // namespace ptshare::engine
