@@ -194,7 +194,9 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
 bool Kernel::has_room(const Mm& mm, VirtAddr start, VirtAddr end, std::uint64_t unit) const {
     const VirtAddr from = align_down(start, unit);
     const VirtAddr to = align_up(end, unit);
-    return to <= task_size() && !mm.overlaps(from, start) && !mm.overlaps(end, to);
+    const bool taken =
+        (from < start && mm.overlaps(from, start)) || (end < to && mm.overlaps(end, to));
+    return to <= task_size() && !taken;
 }
 
 bool Kernel::populate_page(Mm& mm, VirtAddr at, Access access) {
