@@ -1,10 +1,11 @@
 // The marks of a program: where its region of interest begins and ends, and points to be noted.
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 #include <vector>
 
-#include "core/mm.h"
+#include "core/kernel.h"
 #include "engine/counters.h"
 
 namespace ptshare::engine {
@@ -13,7 +14,15 @@ namespace ptshare::engine {
 constexpr std::uint64_t kMarkSyscall = 20564;
 constexpr std::uint64_t kMarkBegin = 1;
 constexpr std::uint64_t kMarkEnd = 2;
+// The next one asks what addresses for MAP_SHARED_PT must be multiples of, in bytes. ENOSYS where
+// the flag does nothing, as on Linux.
+constexpr std::uint64_t kAlignmentSyscall = 20565;
 // Any other argument marks a point: a Sample is taken there too, and nothing else happens.
+
+inline std::int64_t answer_alignment(const Kernel& kernel) {
+    const std::uint64_t bytes = kernel.policy().alignment(kernel);
+    return bytes == 0 ? -ENOSYS : static_cast<std::int64_t>(bytes);
+}
 
 // What a process has at a mark.
 struct Sample {

@@ -28,6 +28,7 @@ SyscallResult Syscalls::perform(Core& core, Task& task, const SyscallRegisters& 
     }
     ++task.counters.syscalls;
     machine_.charge_syscall(core, machine_.costs().syscall);
+    if (registers.number == kAlignmentSyscall) return answer_alignment(machine_.kernel());
     const auto handler = handlers_.find(registers.number);
     if (handler == handlers_.end()) {
         ++task.counters.syscalls_unknown;

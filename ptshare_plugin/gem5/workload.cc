@@ -120,6 +120,8 @@ Workload::Result Workload::answer(gem5::ThreadContext* tc, Task& task, std::uint
         case engine::kMarkSyscall:
             kernel_.mark(task, args[0]);
             return 0;
+        case engine::kAlignmentSyscall:
+            return engine::answer_alignment(core);
         case SYS_mmap:
             return charged(mmap(task, args), costs.mmap);
         case SYS_munmap:

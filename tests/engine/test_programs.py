@@ -30,6 +30,34 @@ def test_instructions_are_counted_exactly(compiled: Compile) -> None:
     assert totals(done)["syscall.count"] == 1
 
 
+ALIGNMENT = """
+.globl _start
+_start:
+    mov $20565, %eax        # what must addresses be multiples of?
+    syscall
+    bsf %rax, %rdi          # as its exponent
+    mov $231, %eax
+    syscall
+"""
+
+
+@pytest.mark.parametrize(
+    ("policy", "sets", "exponent"),
+    [
+        ("ptshare", (), 21),
+        ("ptshare", ("share.level=pmd",), 30),
+        ("mshare", (), 39),
+        ("huge-2m", (), 21),
+        ("private", (), 1),  # ENOSYS, -38: two times an odd number
+    ],
+)
+def test_a_program_can_ask_for_the_alignment(
+    compiled: Compile, policy: str, sets: tuple[str, ...], exponent: int
+) -> None:
+    done = execute(compiled(ALIGNMENT, ".s", "-nostdlib"), policy=policy, sets=sets)
+    assert [rank.status for rank in done.ranks] == [exponent]
+
+
 ACCESSES = """
 .globl _start
 _start:
