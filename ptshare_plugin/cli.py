@@ -345,7 +345,7 @@ def doctor(as_json: JsonOpt = False) -> None:
 def protect_ways_command(
     procs: Annotated[
         str, typer.Option("--procs", "-n", metavar="N,...", help="Numbers of processes.")
-    ] = "2,8,32,128,512,2000",
+    ] = "2,8,16,32,128,512,2000",
     cores: Annotated[
         int, typer.Option("--cores", help="Number of simulated cores, at most 64.")
     ] = 16,

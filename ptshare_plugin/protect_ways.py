@@ -162,7 +162,9 @@ class Measurement:
                     WAYS.index(way),
                     DIRECTIONS.index(direction),
                 )
-            except (ValueError, RuntimeError) as error:  # the policy, or its simulated memory
+            except (ValueError, MemoryError) as error:  # refused, or simulated memory is exhausted
+                if str(error) == "std::bad_alloc":  # this machine's memory
+                    raise
                 raise UserError(f"{way}, {policy}, {procs} processes: {error}") from error
             row: dict[str, Any] = {
                 "direction": direction,
@@ -234,7 +236,10 @@ class Measurement:
             left, right = pair(procs)
             return bool(left[column] < right[column])
 
-        return {"procs": first_from(self.setting.procs, less), "reason": ""}
+        # Costs bend where every core runs a process: a point of its own, whoever asked for it.
+        asked, cores = self.setting.procs, self.setting.cores
+        points = sorted({*asked, *([cores] if asked[0] < cores < asked[-1] else [])})
+        return {"procs": first_from(points, less), "reason": ""}
 
 
 def first_from(points: Sequence[int], holds: Callable[[int], bool]) -> int:
