@@ -376,6 +376,67 @@ def doctor(as_json: JsonOpt = False) -> None:
         raise typer.Exit(EXIT_FAILURE)
 
 
+@app.command("protect-ways")
+def protect_ways_command(
+    procs: Annotated[
+        str, typer.Option("--procs", "-n", metavar="N,...", help="Numbers of processes.")
+    ] = "2,8,16,32,128,512,2000",
+    cores: Annotated[
+        int, typer.Option("--cores", help="Number of simulated cores, at most 64.")
+    ] = 16,
+    region: Annotated[
+        str, typer.Option("--region", help="Size of the region that all processes map.")
+    ] = "64MiB",
+    piece: Annotated[
+        str, typer.Option("--piece", help="Size of its part whose protection changes.")
+    ] = "2MiB",
+    ways: Annotated[
+        str, typer.Option("--ways", metavar="WAY,...", help="shared, message and trap.")
+    ] = "shared,message,trap",
+    policy: Annotated[
+        str,
+        typer.Option(
+            "--policy",
+            help="Policies, a,b,...; those that share tables are for way shared, others for"
+            " message and trap.",
+        ),
+    ] = "ptshare,private",
+    preset: PresetOpt = "server",
+    overrides: SetOpt = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write every column: .csv or .parquet."
+        ),
+    ] = None,
+    plot: Annotated[
+        str | None, typer.Option("--plot", metavar="FILE", help="Draw the costs: .svg or .pdf.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Measure three ways to change a protection that many processes use."""
+    from pathlib import Path
+
+    from ptshare_plugin import protect_ways
+
+    setting = protect_ways.parse(procs, cores, region, piece, ways, policy)
+    if output is not None:
+        protect_ways.check_output(Path(output), protect_ways.TABLE_SUFFIXES, "-o", force)
+    if plot is not None:
+        protect_ways.check_output(Path(plot), protect_ways.PLOT_SUFFIXES, "--plot", force)
+    measurement = protect_ways.Measurement(setting, _machine(preset, overrides or []))
+    rows = measurement.rows()
+    if as_json:
+        protect_ways.print_json(measurement, rows)
+    else:
+        protect_ways.print_tables(measurement, rows, preset)
+    if output is not None:
+        protect_ways.write(rows, Path(output))
+    if plot is not None:
+        protect_ways.plot(rows, Path(plot))
+
+
 @app.command()
 def validate(
     quick: Annotated[

@@ -245,6 +245,8 @@ class Cost:
     switch: int = _cycles("Changing the process that a core runs")
     shootdown: ShootdownCost = field()
     flush_page: int = _cycles("Each page flushed by itself (INVLPG), on each CPU that does it")
+    message: int = _cycles("Signalling or waking another process, beyond the system call")
+    signal: int = _cycles("Entering a signal handler and leaving it (rt_sigreturn)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

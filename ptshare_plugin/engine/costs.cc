@@ -27,7 +27,9 @@ Costs::Costs(const Params& params)
       shootdown_local(params.count("cost.shootdown.local")),
       shootdown_first(params.count("cost.shootdown.first_cpu")),
       shootdown_next(params.count("cost.shootdown.next_cpu")),
-      shootdown_receive(params.count("cost.shootdown.receive")) {
+      shootdown_receive(params.count("cost.shootdown.receive")),
+      message(params.count("cost.message")),
+      signal(params.count("cost.signal")) {
 }
 
 std::uint64_t Costs::fault(const FaultResult& result) const {

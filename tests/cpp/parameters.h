@@ -85,7 +85,9 @@ inline ptshare::engine::Params small_machine(const Values& changes = {}) {
                              "shootdown.local",
                              "shootdown.first_cpu",
                              "shootdown.next_cpu",
-                             "shootdown.receive"}) {
+                             "shootdown.receive",
+                             "message",
+                             "signal"}) {
         values[std::string("cost.") + name] = count(1000 + ++cost);
     }
     for (const auto& [name, value] : changes) values[name] = value;

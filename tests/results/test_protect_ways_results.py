@@ -1,0 +1,70 @@
+"""Do the committed figures of ways to change a protection hold together, and come out again?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ptshare_plugin import config, protect_ways
+
+FOLDER = Path(__file__).parents[2] / "results" / "protect-ways"
+PIECES = ("4KiB", "2MiB")
+PROCS = (2, 8, 16, 32, 128, 512, 2000)
+AGAIN = 32  # processes of the largest rows that are measured again without --rerun
+
+
+def read(piece: str) -> pd.DataFrame:
+    return pd.read_csv(FOLDER / f"{piece}.csv")
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_rows(piece: str) -> None:
+    frame = read(piece)
+    keys = ["direction", "way", "procs"]
+    assert len(frame) == 2 * 3 * len(PROCS) == len(frame[keys].drop_duplicates())
+    assert set(frame["procs"]) == set(PROCS)
+    assert set(protect_ways.MEANINGS) <= set(frame)
+    assert (frame["stale_hits"] == 0).all()
+    shared = frame[frame["way"] == "shared"]
+    assert (shared["syscalls"] == 1).all()
+    never = (frame["way"] == "trap") & (frame["direction"] == "read-only")
+    assert (frame["hold_cycles"].isna() == never).all()
+    assert (frame.loc[~never, "adopted"] == frame.loc[~never, "procs"]).all()
+    assert (frame.loc[never, "adopted"] == 1).all()
+    assert (
+        frame["work_cycles"]
+        == frame["change_cycles"] + frame["touch_cycles"] - frame["baseline_cycles"]
+    ).all()
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_what_the_page_says(piece: str) -> None:
+    frame = read(piece).set_index(["direction", "way", "procs"])
+    for direction in protect_ways.DIRECTIONS:
+        shared = frame.loc[direction, "shared"]
+        message = frame.loc[direction, "message"]
+        # Once all cores run a guest, the shared call does not grow with processes.
+        assert shared["hold_cycles"].loc[32:].nunique() == 1
+        assert (shared["work_cycles"] < message["work_cycles"]).all()
+        # Messages grow with them, process by process.
+        growth = message["work_cycles"].loc[2000] / message["work_cycles"].loc[512]
+        assert 0.8 * 2000 / 512 < growth < 1.2 * 2000 / 512
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_again(piece: str, request: pytest.FixtureRequest) -> None:
+    frame = read(piece)
+    if not request.config.getoption("--rerun"):
+        frame = frame[frame["procs"] <= AGAIN]
+    procs = ",".join(str(n) for n in sorted(set(frame["procs"])))
+    setting = protect_ways.parse(
+        procs, 16, "64MiB", piece, "shared,message,trap", "ptshare,private"
+    )
+    rows = protect_ways.Measurement(setting, config.load("server")).rows()
+    now = protect_ways.frame(rows)
+    assert now["direction"].tolist() == frame["direction"].tolist()
+    for column in protect_ways.MEANINGS:
+        then = frame[column].astype("Int64").reset_index(drop=True)
+        pd.testing.assert_series_equal(now[column].astype("Int64"), then, check_names=False)
