@@ -41,7 +41,7 @@ def test_rows(piece: str) -> None:
 
 @pytest.mark.parametrize("piece", PIECES)
 def test_what_the_page_says(piece: str) -> None:
-    frame = read(piece).set_index(["direction", "way", "procs"])
+    frame = read(piece).set_index(["direction", "way", "procs"]).sort_index()
     for direction in protect_ways.DIRECTIONS:
         shared = frame.loc[direction, "shared"]
         message = frame.loc[direction, "message"]
