@@ -192,3 +192,31 @@ def test_a_way_alone_needs_its_policy_alone() -> None:
     alone = measured(*SMALL, "--ways", "message", "--policy", "private")
     assert {point["way"] for point in alone["points"]} == {"message"}
     assert alone["crossovers"] == []
+
+
+def test_other_policies() -> None:
+    found = measured(*SMALL[:-1], "2MiB", "--policy", "mshare,rfc-v2,huge-2m")
+    points = {(p["direction"], p["way"], p["policy"], p["procs"]): p for p in found["points"]}
+    for procs in (2, 4, 12):
+        mshare = points["read-only", "shared", "mshare", procs]
+        huge = points["read-only", "message", "huge-2m", procs]
+        for point in (mshare, huge):
+            assert point["adopted"] == procs
+            assert point["stale_hits"] == 0
+        # One entry for each process, not 512.
+        assert huge["work_cycles"] < procs * 512 * 50
+    # The patches as posted flush the caller's TLBs.
+    posted = points["read-only", "shared", "rfc-v2", 12]
+    assert posted["adopted"] == 12
+    assert posted["stale_hits"] > 0
+    assert posted["hold_cycles"] is None
+    assert any("leaves stale translations" in item["reason"] for item in found["crossovers"])
+
+
+def test_a_part_of_a_huge_page_is_refused() -> None:
+    done = run(*SMALL, "--policy", "huge-2m", "--ways", "message")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "ptshare: error: message, huge-2m, 2 processes: mprotect of the piece is refused (errno"
+        " 22): it must consist of whole pages of the policy\n"
+    )
