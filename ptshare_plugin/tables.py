@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptshare_plugin import metrics, units
 from ptshare_plugin.metrics import ROI
-from ptshare_plugin.vocabulary import CYCLE_STACK, MINOR_FAULTS, PLACES, PTE_LEVELS
+from ptshare_plugin.vocabulary import CACHES, CYCLE_STACK, MINOR_FAULTS, PLACES, PTE_LEVELS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,6 +92,12 @@ SECTIONS: list[tuple[str, str, tuple[str, ...], tuple[str, ...]]] = [
         REGION,
         (),
         tuple(f"walk.reads.{level}.{place}" for level in PTE_LEVELS for place in PLACES),
+    ),
+    (
+        "Of these, from lines that another process had brought in",
+        REGION,
+        (),
+        tuple(f"walk.reads.{level}.{place}.other" for level in PTE_LEVELS for place in CACHES),
     ),
     (
         "Cycles and where they went",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 PTE_LEVELS = ("pte", "pmd", "pud", "p4d", "pgd")
 PLACES = ("l1", "l2", "llc", "dram")
+CACHES = PLACES[:-1]
 PLACE_NAMES = {"l1": "the L1 cache", "l2": "the L2 cache", "llc": "the LLC", "dram": "memory"}
 CYCLE_STACK = ("base", "fetch", "tlb", "walk", "data", "fault", "syscall", "shootdown", "switch")
 REFUSALS = ("anonymous", "private", "misaligned", "address", "protection", "size", "room")
@@ -80,6 +81,17 @@ PROCESS: list[Row] = [
         )
         for level in PTE_LEVELS
         for place in PLACES
+    ),
+    *(
+        (
+            f"walk.reads.{level}.{place}.other",
+            "count",
+            "walker",
+            f"Of these {level.upper()} entries from {PLACE_NAMES[place]}, in a line that another "
+            "process had brought in from memory",
+        )
+        for level in PTE_LEVELS
+        for place in CACHES
     ),
     ("cycles.base", "cycles", "core", "Instructions at the base CPI, L1 hits included"),
     ("cycles.fetch", "cycles", "core", "Instruction fetches beyond L1 hits"),
@@ -241,6 +253,23 @@ DERIVED: list[tuple[str, str, str, str, str]] = [
         for place in PLACES
     ),
     ("walk.reads", "count", "walker", "Entries read by walks", _sum("walk.reads", PTE_LEVELS)),
+    *(
+        (
+            f"walk.reads.{level}.other",
+            "count",
+            "walker",
+            f"{level.upper()} entries read from caches that another process had brought in",
+            " + ".join(f"walk.reads.{level}.{place}.other" for place in CACHES),
+        )
+        for level in PTE_LEVELS
+    ),
+    (
+        "walk.reads.other",
+        "count",
+        "walker",
+        "Entries read from caches that another process had brought in",
+        " + ".join(f"walk.reads.{level}.other" for level in PTE_LEVELS),
+    ),
     ("walk.reads_per_walk", "count", "walker", "Mean entries read", "walk.reads / walk.count"),
     (
         "walk.per_1000_instructions",

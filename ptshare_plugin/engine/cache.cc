@@ -6,7 +6,8 @@ namespace ptshare::engine {
 
 namespace {
 
-TagArray make_cache(const Params& params, const std::string& name, bool payload = false) {
+TagArray make_cache(const Params& params, const std::string& name, bool payload = false,
+                    bool bringers = false) {
     const std::uint64_t line = params.count("cache.line_bytes");
     const std::string key = "cache." + name;
     const std::uint64_t bytes = params.count(key + ".bytes");
@@ -15,7 +16,7 @@ TagArray make_cache(const Params& params, const std::string& name, bool payload 
         throw std::invalid_argument(key + ".bytes must be a multiple of cache.line_bytes" +
                                     (needed ? ", not 0" : ""));
     }
-    return TagArray(key + ".bytes", bytes / line, params.count(key + ".ways"), payload);
+    return TagArray(key + ".bytes", bytes / line, params.count(key + ".ways"), payload, bringers);
 }
 
 unsigned log2_of(std::uint64_t value, const char* what) {
@@ -38,7 +39,7 @@ Hierarchy::Hierarchy(const Params& params, unsigned cores)
       llc_latency_(params.count("cache.llc.latency")),
       transfer_latency_(params.count("cache.transfer_latency")),
       dram_latency_(params.count("cache.dram_latency")),
-      llc_(make_cache(params, "llc", cores > 1)) {
+      llc_(make_cache(params, "llc", cores > 1, true)) {
     if (cores == 0 || cores > kMaxCores) {
         throw std::invalid_argument("cores must be 1 to " + std::to_string(kMaxCores));
     }
@@ -47,7 +48,7 @@ Hierarchy::Hierarchy(const Params& params, unsigned cores)
     }
     for (unsigned i = 0; i < cores; ++i) {
         cores_.push_back(
-            {make_cache(params, "l1i"), make_cache(params, "l1d"), make_cache(params, "l2")});
+            {make_cache(params, "l1i"), make_cache(params, "l1d"), make_cache(params, "l2"), 0});
     }
 }
 
@@ -109,6 +110,7 @@ CacheResult Hierarchy::miss(unsigned core, std::uint64_t line, bool write, Count
             result = {Served::Llc, transfer_latency_};
         }
     }
+    if (result.served == Served::Dram) bringer_of_front(line) = cores_[core].bringer;
     if (write) {
         invalidate_others(core, line, directory.present, counters);
         directory.present = 0;
@@ -171,6 +173,19 @@ void Hierarchy::record(std::uint64_t line, const Directory& directory) {
     if (cores_.size() > 1) llc_.front_payload(line) = directory.present;
     TagArray::set_state(*llc_.find(line),
                         directory.exclusive ? LineState::Exclusive : LineState::Shared);
+}
+
+// Who brought in the line that look_up found or inserted last.
+std::uint32_t& Hierarchy::bringer_of_front(std::uint64_t line) {
+    return llc_.present() ? llc_.front_bringer(line) : bringers_[line];
+}
+
+bool Hierarchy::brought_by_another(unsigned core, PhysAddr address) {
+    const std::uint64_t line = address.value >> line_shift_;
+    if (!llc_.present()) return bringers_[line] != cores_[core].bringer;
+    const auto bringer = llc_.bringer(line);
+    if (!bringer) throw std::logic_error("the inclusive LLC misses a cached line");
+    return *bringer != cores_[core].bringer;
 }
 
 void Hierarchy::invalidate(unsigned core, std::uint64_t line) {

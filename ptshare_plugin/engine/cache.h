@@ -35,6 +35,14 @@ class Hierarchy {
     // walker's read enters at mmu.walker.port.
     CacheResult access(unsigned core, PhysAddr address, AccessKind kind, Counters& counters);
 
+    // What `core` brings in from memory from now on is brought in by `bringer`, an mm's number.
+    void set_bringer(unsigned core, std::uint64_t bringer) {
+        cores_[core].bringer = static_cast<std::uint32_t>(bringer);
+    }
+    // Whether the line of `address`, held by a cache, was last brought in from memory on behalf of
+    // another mm than the one that `core` runs.
+    bool brought_by_another(unsigned core, PhysAddr address);
+
     // A hint that an access to `address` is about to come. Changes nothing but the host's caches.
     void prefetch(unsigned core, PhysAddr address) const {
         const std::uint64_t line = address.value >> line_shift_;
@@ -50,6 +58,7 @@ class Hierarchy {
         TagArray l1i;
         TagArray l1d;
         TagArray l2;
+        std::uint32_t bringer = 0;  // mm that runs on the core
     };
     // Who has a line. Presence is conservative: a core that dropped a clean line stays listed.
     // Exclusive: the one core listed may write it, and may have.
@@ -64,6 +73,7 @@ class Hierarchy {
     Directory look_up(std::uint64_t line, Counters& counters, bool& in_llc);
     std::uint64_t listed(std::uint64_t line);
     void record(std::uint64_t line, const Directory& directory);
+    std::uint32_t& bringer_of_front(std::uint64_t line);
     void invalidate(unsigned core, std::uint64_t line);
     void invalidate_others(unsigned core, std::uint64_t line, std::uint64_t present,
                            Counters& counters);
@@ -81,7 +91,9 @@ class Hierarchy {
     std::uint64_t dram_latency_;
     std::vector<Private> cores_;
     TagArray llc_;  // the payload is Directory::present; LineState::Exclusive is its flag
-    std::unordered_map<std::uint64_t, Directory> lines_;  // the directory where there is no LLC
+    // Where there is no LLC: the directory, and who brought each line in.
+    std::unordered_map<std::uint64_t, Directory> lines_;
+    std::unordered_map<std::uint64_t, std::uint32_t> bringers_;
 };
 
 }  // namespace ptshare::engine

@@ -10,6 +10,9 @@ void add(Counters& to, const Counters& from) {
         for (std::size_t place = 0; place < kServedPlaces; ++place) {
             to.pte_reads[level][place] += from.pte_reads[level][place];
         }
+        for (std::size_t place = 0; place < kCachePlaces; ++place) {
+            to.pte_reads_of_others[level][place] += from.pte_reads_of_others[level][place];
+        }
     }
 }
 
@@ -20,6 +23,9 @@ void subtract(Counters& from, const Counters& what) {
     for (std::size_t level = 0; level < from.pte_reads.size(); ++level) {
         for (std::size_t place = 0; place < kServedPlaces; ++place) {
             from.pte_reads[level][place] -= what.pte_reads[level][place];
+        }
+        for (std::size_t place = 0; place < kCachePlaces; ++place) {
+            from.pte_reads_of_others[level][place] -= what.pte_reads_of_others[level][place];
         }
     }
 }

@@ -77,6 +77,7 @@ enum class Served : unsigned { L1 = 0, L2 = 1, Llc = 2, Dram = 3 };
 constexpr unsigned kServedPlaces = 4;
 // As metrics name them; index: Served.
 constexpr const char* kPlaceNames[kServedPlaces] = {"l1", "l2", "llc", "dram"};
+constexpr unsigned kCachePlaces = kServedPlaces - 1;  // all but memory
 
 struct Counters {
 #define PTSHARE_FIELD(field, name) std::uint64_t field = 0;
@@ -85,6 +86,8 @@ struct Counters {
     // PTE reads of the walker: [level from PTE up to PGD][place], metric
     // "walk.reads.<level>.<place>".
     std::array<std::array<std::uint64_t, kServedPlaces>, kLevels> pte_reads{};
+    // Of these, from lines that another mm brought in: "walk.reads.<level>.<place>.other".
+    std::array<std::array<std::uint64_t, kCachePlaces>, kLevels> pte_reads_of_others{};
 };
 
 // Calls fn(metric name, value) for each of them, always in the same order; the values can be
@@ -96,8 +99,12 @@ void for_each_counter(AnyCounters& counters, Fn&& fn) {
 #undef PTSHARE_VISIT
     for (unsigned level = 0; level < kLevels; ++level) {
         for (unsigned place = 0; place < kServedPlaces; ++place) {
-            fn(std::string("walk.reads.") + kLevelNames[level] + "." + kPlaceNames[place],
-               counters.pte_reads[level][place]);
+            const std::string name =
+                std::string("walk.reads.") + kLevelNames[level] + "." + kPlaceNames[place];
+            fn(name, counters.pte_reads[level][place]);
+            if (place < kCachePlaces) {
+                fn(name + ".other", counters.pte_reads_of_others[level][place]);
+            }
         }
     }
 }

@@ -45,6 +45,7 @@ void Machine::charge(Core& core, std::uint64_t Counters::*category, std::uint64_
 
 void Machine::load_mm(Core& core, const Mm& mm) {
     core.context.root = mm.table.root();
+    hierarchy_.set_bringer(core.id, mm.id.value);
     core.last_fetch_line = kNoLine;
     core.last_data_page = kNoPage;
     core.last_code_page = kNoPage;

@@ -33,8 +33,12 @@ bool Mmu::walk(VirtAddr address, Access access, const MmuContext& context, Count
         // Read before its time is looked up: the host waits for both at once.
         const Pte entry = tables_.read_entry(at);
         const CacheResult read = hierarchy_.access(core_, at, AccessKind::WalkRead, counters);
-        ++counters.pte_reads[index_of(kernel_name(level, levels()))]
-                            [static_cast<unsigned>(read.served)];
+        const unsigned row = index_of(kernel_name(level, levels()));
+        const auto place = static_cast<unsigned>(read.served);
+        ++counters.pte_reads[row][place];
+        if (read.served != Served::Dram && hierarchy_.brought_by_another(core_, at)) {
+            ++counters.pte_reads_of_others[row][place];
+        }
         result.walk_cycles += read.latency + step_cycles_;
         if (!entry.present()) return false;
         if (level == Level::Pte || entry.large()) {

@@ -23,8 +23,10 @@ class TagArray {
     using Entry = std::uint32_t;
 
     // `lines` 0: no cache. Throws std::invalid_argument naming `what` unless lines / ways is a
-    // power of two. With `payload`, each line has a 64-bit word beside it.
-    TagArray(const std::string& what, std::uint64_t lines, std::uint64_t ways, bool payload = false)
+    // power of two. With `payload`, each line has a 64-bit word beside it; with `bringers`, who
+    // brought it in.
+    TagArray(const std::string& what, std::uint64_t lines, std::uint64_t ways, bool payload = false,
+             bool bringers = false)
         : ways_(ways) {
         if (lines == 0) return;
         const std::uint64_t sets = ways == 0 ? 0 : lines / ways;
@@ -37,6 +39,7 @@ class TagArray {
         stride_ = (ways + kLineEntries - 1) / kLineEntries * kLineEntries;
         entries_.resize(sets * stride_);
         if (payload) payload_.resize(sets * stride_);
+        if (bringers) bringers_.resize(sets * stride_);
     }
 
     bool present() const { return stride_ != 0; }
@@ -55,6 +58,7 @@ class TagArray {
             __builtin_prefetch(&payload_[set]);
             __builtin_prefetch(&payload_[set + 8]);
         }
+        if (!bringers_.empty()) __builtin_prefetch(&bringers_[set]);
     }
 
     // The line's entry, now the most recently used; null when it is not held. Valid until the next
@@ -83,6 +87,15 @@ class TagArray {
     // The word beside the most recently used line of the set that `line` belongs to.
     std::uint64_t& front_payload(std::uint64_t line) { return payload_[set_of(line) * stride_]; }
 
+    // Who brought in the most recently used line of the set that `line` belongs to.
+    std::uint32_t& front_bringer(std::uint64_t line) { return bringers_[set_of(line) * stride_]; }
+    // Who brought `line` in; nothing when it is not held. No change of the order.
+    std::optional<std::uint32_t> bringer(std::uint64_t line) {
+        const Entry* held = peek(line);
+        if (!held) return std::nullopt;
+        return bringers_[static_cast<std::uint64_t>(held - entries_.data())];
+    }
+
     struct Evicted {
         std::uint64_t line;
         LineState state;
@@ -101,6 +114,7 @@ class TagArray {
         }
         to_front(line, last, tag_of(line) | static_cast<Entry>(state));
         if (!payload_.empty()) front_payload(line) = 0;
+        if (!bringers_.empty()) front_bringer(line) = 0;
         return evicted;
     }
 
@@ -113,9 +127,8 @@ class TagArray {
         const auto from = static_cast<std::uint64_t>(held - set);
         std::memmove(held, held + 1, (ways_ - 1 - from) * sizeof(Entry));
         set[ways_ - 1] = 0;
-        if (payload_.empty()) return;
-        std::uint64_t* words = &payload_[set_of(line) * stride_];
-        std::memmove(words + from, words + from + 1, (ways_ - 1 - from) * sizeof(*words));
+        close_gap(payload_, line, from);
+        close_gap(bringers_, line, from);
     }
 
   private:
@@ -135,11 +148,24 @@ class TagArray {
         Entry* set = set_at(line);
         std::memmove(set + 1, set, from * sizeof(Entry));
         set[0] = entry;
-        if (payload_.empty()) return;
-        std::uint64_t* words = &payload_[set_of(line) * stride_];
-        const std::uint64_t word = words[from];
+        bring_to_front(payload_, line, from);
+        bring_to_front(bringers_, line, from);
+    }
+
+    // What stands beside the entries moves as they do.
+    template <class Words>
+    void bring_to_front(Words& beside, std::uint64_t line, std::uint64_t from) {
+        if (beside.empty()) return;
+        auto* words = &beside[set_of(line) * stride_];
+        const auto word = words[from];
         std::memmove(words + 1, words, from * sizeof(*words));
         words[0] = word;
+    }
+    template <class Words>
+    void close_gap(Words& beside, std::uint64_t line, std::uint64_t from) {
+        if (beside.empty()) return;
+        auto* words = &beside[set_of(line) * stride_];
+        std::memmove(words + from, words + from + 1, (ways_ - 1 - from) * sizeof(*words));
     }
 
     std::uint64_t ways_ = 0;
@@ -147,6 +173,7 @@ class TagArray {
     std::uint64_t stride_ = 0;  // entries from set to set: ways, rounded up to host lines
     std::vector<Entry, HugeAllocator<Entry>> entries_;  // starts on a host line
     std::vector<std::uint64_t, HugeAllocator<std::uint64_t>> payload_;
+    std::vector<std::uint32_t, HugeAllocator<std::uint32_t>> bringers_;
 };
 
 }  // namespace ptshare::engine

@@ -10,6 +10,12 @@ namespace {
 
 // What this engine counts for a process; the rest is gem5's to count.
 bool counted_here(const std::string& name) {
+    // gem5's caches do not say who brought a line in.
+    const std::string others = ".other";
+    if (name.size() > others.size() &&
+        name.compare(name.size() - others.size(), others.size(), others) == 0) {
+        return false;
+    }
     for (const char* prefix :
          {"instructions", "access.reads", "access.writes", "tlb.", "walk", "fault.", "syscall.",
           "shootdown.", "cycles.walk", "cycles.fault", "cycles.syscall", "cycles.shootdown"}) {

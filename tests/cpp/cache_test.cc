@@ -2,6 +2,7 @@
 #include "engine/cache.h"
 
 #include <algorithm>
+#include <array>
 #include <list>
 #include <map>
 #include <optional>
@@ -188,6 +189,9 @@ void compare_with_naive(bool with_l2, bool with_llc, bool walker_at_l2, std::uin
                     {"cache.llc.ways", ways(4)},
                     {"mmu.walker.port", std::string(walker_at_l2 ? "l2" : "l1d")}});
     NaiveHierarchy naive(3, with_l2, with_llc, walker_at_l2);
+    std::array<std::uint64_t, 3> running{};           // mm of each core
+    std::map<std::uint64_t, std::uint64_t> bringers;  // by line
+    std::array<unsigned, 2> found{};                  // index: whether another brought it in
     std::vector<Counters> wanted(3);
     std::mt19937_64 random(seed);
     for (int step = 0; step < 60000; ++step) {
@@ -196,12 +200,22 @@ void compare_with_naive(bool with_l2, bool with_llc, bool walker_at_l2, std::uin
         auto kind = static_cast<AccessKind>(random() % 4);
         // Without an L2, copies in L1I and L1D are the only ones, and each has its own state.
         if (!with_l2 && kind == AccessKind::Fetch) kind = AccessKind::Read;
+        if (random() % 8 == 0) {  // a switch to an mm, which may run elsewhere too
+            running[core] = 1 + random() % 4;
+            world.hierarchy.set_bringer(core, running[core]);
+        }
         const CacheResult got = world.go(core, line * 64 + random() % 64, kind);
         const CacheResult want = naive.access(core, line, kind, wanted[core]);
         CHECK(got.served == want.served);
         CHECK_EQ(got.latency, want.latency);
+        if (want.served == Served::Dram) bringers[line] = running[core];
+        const bool another = bringers.at(line) != running[core];
+        CHECK_EQ(world.hierarchy.brought_by_another(core, PhysAddr(line * 64)), another);
+        ++found[another ? 1 : 0];
         if (check::failures_in_test != 0) return;
     }
+    CHECK(found[0] > 10000);
+    CHECK(found[1] > 10000);
     for (unsigned core = 0; core < 3; ++core) {
 #define PTSHARE_SAME(field, name) CHECK_EQ(world.counters[core].field, wanted[core].field);
         PTSHARE_COUNTERS(PTSHARE_SAME)
@@ -300,6 +314,37 @@ TEST(a_walker_enters_at_its_port) {
         // Data finds what the walker left.
         CHECK_EQ(world.latency(0, 0x40), at_l2 ? 10U : 4U);
     }
+}
+
+TEST(a_line_belongs_to_whom_memory_gave_it_last) {
+    for (const bool with_llc : {true, false}) {
+        World world(2, with_llc ? Values{} : kNoLlc);
+        const auto another = [&](unsigned core) {
+            return world.hierarchy.brought_by_another(core, PhysAddr(0x40));
+        };
+        world.hierarchy.set_bringer(0, 7);
+        world.hierarchy.set_bringer(1, 8);
+        world.go(0, 0x40, kWrite);
+        CHECK(!another(0));
+        // Core 1 takes the line from core 0: still 7's, also once 8 has a copy of its own.
+        CHECK_EQ(world.latency(1, 0x40), 60U);
+        CHECK_EQ(world.latency(1, 0x40), 4U);
+        CHECK(another(1));
+        // It is the mm that counts, not the core.
+        world.hierarchy.set_bringer(1, 7);
+        CHECK(!another(1));
+        world.hierarchy.set_bringer(0, 8);
+        CHECK(another(0));
+    }
+    // given that line gone from all caches, who reads it next brings it in
+    World world(1);
+    world.hierarchy.set_bringer(0, 7);
+    world.go(0, 0);
+    for (std::uint64_t i = 1; i <= 16; ++i) world.go(0, i * 65536);
+    world.hierarchy.set_bringer(0, 8);
+    CHECK(world.go(0, 0).served == Served::Dram);
+    CHECK(!world.hierarchy.brought_by_another(0, PhysAddr(0)));
+    CHECK(world.hierarchy.brought_by_another(0, PhysAddr(16 * 65536)));
 }
 
 TEST(a_write_that_hits_l2_asks_the_directory_too) {

@@ -62,6 +62,13 @@ struct World {
     std::vector<Charged> tasks;
 };
 
+// Walk reads from lines that another mm had brought in.
+std::uint64_t brought_by_others(const Counters& c) {
+    std::uint64_t sum = 0;
+    for (const auto& level : c.pte_reads_of_others) sum += level[0] + level[1] + level[2];
+    return sum;
+}
+
 constexpr std::uint64_t kMemory = 200 + 1;  // one PTE read from memory, with the walker's step
 constexpr std::uint64_t kL1 = 4 + 1;
 
@@ -97,6 +104,8 @@ TEST(the_same_page_costs_another_process_a_link) {
              world.cost("fault.entry") + world.cost("fault.link") + 2 * world.cost("table_alloc"));
     // Its own three upper entries come from memory, the PTE line from where core 0 left it.
     CHECK_EQ(c.pte_reads[index_of(Level::Pte)][static_cast<unsigned>(Served::Llc)], 1U);
+    CHECK_EQ(c.pte_reads_of_others[index_of(Level::Pte)][static_cast<unsigned>(Served::Llc)], 1U);
+    CHECK_EQ(brought_by_others(c), 1U);
     CHECK_EQ(c.cycles_walk, kMemory + kL1 + 2 * kMemory + (40 + 1));
     world.touch(0, 1);
     const std::uint64_t faults = c.cycles_fault;
@@ -113,7 +122,31 @@ TEST(privately_each_process_pays_for_each_page) {
         CHECK_EQ(world.counters(i).cycles_fault, world.cost("fault.entry") +
                                                      world.cost("fault.file_page") +
                                                      3 * world.cost("table_alloc"));
+        CHECK_EQ(brought_by_others(world.counters(i)), 0U);
     }
+}
+
+TEST(who_comes_next_on_a_core_finds_the_lines_of_who_was_there) {
+    // given two processes that took turns on one core, so that both have their tables
+    World world("ptshare", 2, 1);
+    world.touch(0, 0);
+    world.run(1, 0);
+    world.touch(0, 0);
+    // The PTE line came with the first, and gave way to its own upper entries in L1.
+    const auto& pte = world.counters(1).pte_reads_of_others[index_of(Level::Pte)];
+    CHECK_EQ(pte[static_cast<unsigned>(Served::L2)], 1U);
+    CHECK_EQ(brought_by_others(world.counters(1)), 1U);
+    // Page 1: a walk that the walk cache starts at the PTE, whose fault the first process is
+    // spared.
+    world.touch(0, 1);
+    CHECK_EQ(pte[static_cast<unsigned>(Served::L1)], 2U);
+    // Page 8 is in a line of its own, which the second process brings in: another's for the first.
+    world.touch(0, 8);
+    CHECK_EQ(brought_by_others(world.counters(1)), 3U);
+    CHECK_EQ(brought_by_others(world.counters(0)), 0U);
+    world.run(0, 0);
+    world.touch(0, 8);
+    CHECK_EQ(brought_by_others(world.counters(0)), 1U);
 }
 
 TEST(populated_pages_are_faults_that_do_not_enter_the_kernel) {

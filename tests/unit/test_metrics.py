@@ -20,6 +20,7 @@ def test_the_counters_of_the_engine_are_the_vocabularys() -> None:
         for level in vocabulary.PTE_LEVELS
         for place in vocabulary.PLACES
     ]
+    matrix += [f"{name}.other" for name in matrix if not name.endswith(".dram")]
     assert sorted(counters + matrix) == sorted(metrics.raw_process_names())
 
 
@@ -85,6 +86,9 @@ def test_sums_of_kinds_levels_and_places() -> None:
     assert found["walk.reads"] == sum(matrix.values())
     assert found["walk.reads.pmd"] == sum(matrix["pmd", place] for place in vocabulary.PLACES)
     assert found["walk.reads.dram"] == sum(matrix[level, "dram"] for level in vocabulary.PTE_LEVELS)
+    brought = [name for name in values if name.endswith(".other")]
+    assert len(brought) == 15
+    assert found["walk.reads.other"] == sum(values[name] for name in brought)
     kinds = [
         name
         for name in values
