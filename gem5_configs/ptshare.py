@@ -47,8 +47,8 @@ def arguments() -> argparse.Namespace:
     what.add_argument("--workload", help="a program of se_workloads/ by name")
     what.add_argument("--program", help="a static x86-64 program of your own")
     parser.add_argument("--workloads", metavar="DIR", help="folder of the workloads' binaries")
-    parser.add_argument("--procs", type=int, default=4, help="processes, each on its own CPU")
-    parser.add_argument("--cores", type=int, help="CPUs; more than --procs: for what they fork")
+    parser.add_argument("--procs", type=int, default=4, help="processes, each on a CPU context")
+    parser.add_argument("--cores", type=int, help="physical cores, which contexts share")
     parser.add_argument("--policy", default="private", help="sharing policy")
     parser.add_argument("--stock", action="store_true", help="gem5 without ptshare's module")
     parser.add_argument("--region", default="64MiB", help="size of the shared region")
@@ -78,11 +78,8 @@ def check(args: argparse.Namespace) -> None:
     """Refuse what cannot be run, in one line."""
     if args.procs < 1:
         raise UserError(f"--procs {args.procs}: must be at least 1")
-    if args.cores < args.procs:
-        raise UserError(
-            f"--cores {args.cores}: gem5 runs each process on a CPU of its own;"
-            f" give --cores {args.procs} or more"
-        )
+    if args.cores < 1:
+        raise UserError(f"--cores {args.cores}: must be at least 1")
     when = args.checkpoint
     if when is not None and when != "roi" and not when.isdecimal():
         raise UserError(f"--checkpoint {when}: roi, or a tick (a whole number)")
@@ -92,6 +89,16 @@ def check(args: argparse.Namespace) -> None:
         )
     if args.stock and (args.cores > args.procs or args.checkpoint or args.restore):
         raise UserError("--stock takes no spare --cores and no checkpoints")
+
+
+def check_sharing(args: argparse.Namespace, machine: Any) -> None:
+    """Refuse what does not work when CPU contexts share cores."""
+    board.check_contexts(machine, args.procs, args.cores, None if args.stock else args.policy)
+    count = board.contexts(machine, args.procs, args.cores)
+    if count > args.cores and (args.checkpoint or args.restore):
+        raise UserError(
+            f"checkpoints need a core for each CPU context: give --cores {count}, not {args.cores}"
+        )
 
 
 def binary(args: argparse.Namespace) -> Path:
@@ -228,6 +235,7 @@ def main() -> int:
     try:
         check(args)
         machine = config.load(args.preset, args.set)
+        check_sharing(args, machine)
         if args.workload:
             spec.check_region(
                 parse_size(args.region), None if args.no_share else args.policy, machine
@@ -261,6 +269,7 @@ def main() -> int:
     record = {
         **what,
         "preset": args.preset,
+        "contexts": len(system.cpu),
         "restored": args.restore,
         "cause": cause,
         "dumps": labels,

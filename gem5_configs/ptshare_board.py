@@ -10,8 +10,9 @@ Usage::
     system = board.make_system(machine, processes, policy="ptshare")
     root = Root(full_system=False, system=system)
 
-Limitations: system-call emulation; one process or thread a CPU, forked ones on spare CPUs
-(``cores``); no exec; the walker's time counts in Timing and O3 CPUs, not in Atomic ones.
+Limitations: system-call emulation; one process or thread a CPU context, forked ones on spare
+contexts; contexts take turns on ``cores`` with Atomic and Timing CPUs only; no exec; the walker's
+time counts in Timing and O3 CPUs, not in Atomic ones.
 """
 
 from __future__ import annotations
@@ -137,17 +138,45 @@ def _cache(machine: Any, name: str, cycles: int) -> Any:
     )
 
 
+def contexts(machine: Any, procs: int, cores: int) -> int:
+    """CPU contexts of a run: one a process and one a core at least."""
+    return max(procs, cores, machine.gem5.contexts)
+
+
+def check_contexts(machine: Any, procs: int, cores: int, policy: str | None) -> None:
+    """Refuse with BoardError, in one line, contexts that cannot share the cores."""
+    count = contexts(machine, procs, cores)
+    if count <= cores:
+        return
+    what = f"{count} CPU contexts (the most of processes, cores and gem5.contexts)"
+    if policy is None:
+        raise BoardError(
+            f"{what} on {cores} cores: stock gem5 has no scheduler; give {count} cores"
+        )
+    if machine.gem5.cpu == "o3":
+        raise BoardError(
+            f"{what} on {cores} cores: an O3 CPU cannot be stopped between two instructions;"
+            f" give {count} cores, or gem5.cpu atomic or timing"
+        )
+
+
 def make_system(
     machine: Any, processes: list[Any], *, policy: str | None, cores: int | None = None
 ) -> Any:
-    """A system that runs each process on a CPU of its own.
+    """A system that runs each process on a CPU context of its own.
+
+    Contexts beyond the cores share them: context n uses the caches and the walker of CPU
+    n modulo ``cores``, and ptshare's scheduler lets one of them run at a time.
 
     :param machine: ``ptshare_plugin.machine.Machine``.
     :param processes: ``m5.objects.Process`` objects, with their ``pid`` set.
     :param policy: sharing policy; None makes the same system of stock gem5 objects alone.
-    :param cores: CPUs; those beyond the processes run what the processes fork. None: no more.
+    :param cores: those beyond the processes run what the processes fork. None: one a process.
+    :raises BoardError: where contexts would share cores, and these cannot be shared.
     """
     cpu = machine.gem5.cpu
+    cores = cores or len(processes)
+    check_contexts(machine, len(processes), cores, policy)
     system = System(
         clk_domain=SrcClockDomain(
             clock=f"{machine.cpu.frequency_mhz}MHz", voltage_domain=VoltageDomain()
@@ -181,9 +210,14 @@ def make_system(
             policy=policy, machine=[_setting(*item) for item in flatten(machine).items()]
         )
         system.workload = m5.objects.PtshareWorkload(kernel=system.kernel)
-    system.cpu = [CPUS[cpu](cpu_id=index) for index in range(cores or len(processes))]
+    count = contexts(machine, len(processes), cores)
+    system.cpu = [CPUS[cpu](cpu_id=index) for index in range(count)]
     for index, core in enumerate(system.cpu):
-        _wire(system, core, machine, cycles, below, shared=policy is not None)
+        if index < cores:
+            several = index + cores < count
+            _wire(system, core, machine, cycles, below, policy is not None, several)
+        else:
+            _join(system, core, system.cpu[index % cores])
         # gem5 gives each context a process; one that is not the first of its process stays idle.
         core.workload = processes[index] if index < len(processes) else processes[0]
         core.createThreads()
@@ -194,11 +228,27 @@ def _setting(key: str, value: Any) -> str:
     return f"{key}={str(value).lower() if isinstance(value, bool) else value}"
 
 
-def _wire(system: Any, core: Any, machine: Any, cycles: dict[str, int], below: Any, shared: bool):
-    """Caches, interrupts and MMU of one CPU; ``below``: the bus behind its private caches."""
+def _wire(
+    system: Any,
+    core: Any,
+    machine: Any,
+    cycles: dict[str, int],
+    below: Any,
+    shared: bool,
+    several: bool,
+) -> None:
+    """Caches, interrupts and MMU of one core and its first context.
+
+    ``below``: the bus behind its private caches; ``several``: further contexts come to them.
+    """
     core.icache = _cache(machine, "l1i", cycles["l1i"])
     core.dcache = _cache(machine, "l1d", cycles["l1d"])
-    core.icache.cpu_side = core.icache_port
+    if several:
+        core.icachebus = _joint()
+        core.icache_port = core.icachebus.cpu_side_ports
+        core.icache.cpu_side = core.icachebus.mem_side_ports
+    else:
+        core.icache.cpu_side = core.icache_port
     bus = below
     if machine.cache.l2.bytes:
         core.l2bus = L2XBar()
@@ -208,10 +258,7 @@ def _wire(system: Any, core: Any, machine: Any, cycles: dict[str, int], below: A
         bus = core.l2bus
     core.icache.mem_side = bus.cpu_side_ports
     core.dcache.mem_side = bus.cpu_side_ports
-    core.createInterruptController()
-    core.interrupts[0].pio = system.membus.mem_side_ports
-    core.interrupts[0].int_requestor = system.membus.cpu_side_ports
-    core.interrupts[0].int_responder = system.membus.mem_side_ports
+    _interrupts(system, core)
     if not shared:
         core.dcache.cpu_side = core.dcache_port
         core.mmu.connectWalkerPorts(bus.cpu_side_ports, bus.cpu_side_ports)
@@ -223,20 +270,40 @@ def _wire(system: Any, core: Any, machine: Any, cycles: dict[str, int], below: A
     core.pages = m5.objects.PtshareWalker(
         kernel=system.kernel, places=[*places, 3], max_walks=machine.gem5.walks
     )
-    for side, tlb in (("instruction", "itb"), ("data", "dtb")):
-        setattr(
-            core.mmu,
-            tlb,
-            m5.objects.PtshareTLB(
-                entry_type=side, kernel=system.kernel, pages=core.pages, walker=core.pages
-            ),
-        )
-    if at_l1:
-        # Both enter the L1 data cache; a crossbar without a latency of its own joins them.
-        core.dcachebus = L2XBar(frontend_latency=0, forward_latency=0, response_latency=0)
+    _translate(system, core, core.pages)
+    if at_l1 or several:
+        core.dcachebus = _joint()
         core.dcache_port = core.dcachebus.cpu_side_ports
-        core.pages.port = core.dcachebus.cpu_side_ports
         core.dcache.cpu_side = core.dcachebus.mem_side_ports
     else:
         core.dcache.cpu_side = core.dcache_port
-        core.pages.port = bus.cpu_side_ports
+    core.pages.port = core.dcachebus.cpu_side_ports if at_l1 else bus.cpu_side_ports
+
+
+def _join(system: Any, context: Any, core: Any) -> None:
+    """One more context on a core that is wired."""
+    context.icache_port = core.icachebus.cpu_side_ports
+    context.dcache_port = core.dcachebus.cpu_side_ports
+    _interrupts(system, context)
+    _translate(system, context, core.pages)
+
+
+def _joint() -> Any:
+    """A crossbar without a latency of its own, where several requestors enter one cache."""
+    return L2XBar(frontend_latency=0, forward_latency=0, response_latency=0)
+
+
+def _interrupts(system: Any, cpu: Any) -> None:
+    cpu.createInterruptController()
+    cpu.interrupts[0].pio = system.membus.mem_side_ports
+    cpu.interrupts[0].int_requestor = system.membus.cpu_side_ports
+    cpu.interrupts[0].int_responder = system.membus.mem_side_ports
+
+
+def _translate(system: Any, cpu: Any, pages: Any) -> None:
+    """A CPU's TLBs, which are the two sides of ``pages``."""
+    for side, tlb in (("instruction", "itb"), ("data", "dtb")):
+        made = m5.objects.PtshareTLB(
+            entry_type=side, kernel=system.kernel, pages=pages, walker=pages
+        )
+        setattr(cpu.mmu, tlb, made)

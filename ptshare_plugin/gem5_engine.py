@@ -56,7 +56,7 @@ class Gem5Engine:
         return _core.policies()
 
     def run(self, spec: RunSpec, progress: Progress) -> RunResult:
-        """Run ``spec``, one process a CPU; further cores are for what processes fork."""
+        """Run ``spec``, each process on a CPU context; contexts share the cores."""
         with tempfile.TemporaryDirectory(prefix="ptshare-gem5-") as place:
             folder = Path(place)
             start = time.perf_counter()

@@ -101,18 +101,23 @@ def _own(parts: list[dict[str, float]]) -> Iterator[Statistic]:
 def _caches(
     parts: list[dict[str, float]], record: Mapping[str, Any], prefix: str
 ) -> Iterator[Statistic]:
-    """Accesses and misses of the caches, those of a CPU for the process that started on it."""
+    """Accesses and misses of the caches.
+
+    Those of a CPU are for the process that started on it, unless processes share cores.
+    """
     procs, cores = int(record["procs"]), int(record["cores"])
+    contexts = int(record.get("contexts", cores))  # older folders have none
+    alone = procs if contexts <= cores else 0
     for part, level in _CACHES.items():
-        places = ["system.cpu" if cores == 1 else f"system.cpu{core}" for core in range(cores)]
+        places = ["system.cpu" if contexts == 1 else f"system.cpu{core}" for core in range(cores)]
         for statistic, what in _COUNTS.items():
             counts = [_total(parts, f"{place}.{part}.{statistic}") for place in places]
             metric = f"{prefix}cache.{level}.{what}"
-            for process, count in enumerate(counts[:procs]):
+            for process, count in enumerate(counts[:alone]):
                 if count is not None:
                     yield (process, metric, count)
-            if cores > procs and any(counts):
-                # What processes fork runs on the further CPUs: it is in the sum alone.
+            if cores > alone and any(counts):
+                # What ran on shared CPUs, or on those for what processes fork, is in the sum alone.
                 yield (ALL, metric, sum(count or 0 for count in counts))
     for statistic, what in _COUNTS.items():
         count = _total(parts, f"system.llc.{statistic}")

@@ -258,6 +258,13 @@ class Gem5:
         "", "Memory: cache.dram_latency, or the times of a DDR4-2400", choices=("simple", "ddr4")
     )
     walks: int = _key("walks", "Page walks of a CPU under way at a time", 1, 64)
+    contexts: int = _key(
+        "contexts",
+        "CPU contexts, at least; one for each process and each core there are anyway, further ones "
+        "are for what processes fork",
+        0,
+        1024,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

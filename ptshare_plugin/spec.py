@@ -118,7 +118,7 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
 
 
 def default_cores(procs: int, engine: str) -> int:
-    """As many cores as processes, 16 at most; gem5 runs each process on a core of its own.
+    """As many cores as processes, 16 at most but with gem5.
 
     Linux has the CPUs that it has.
     """

@@ -26,13 +26,12 @@ Machine::Machine(const Params& params, const std::string& policy, unsigned cores
       line_bytes_(params.count("cache.line_bytes")),
       l1i_latency_(params.count("cache.l1i.latency")),
       l1d_latency_(params.count("cache.l1d.latency")),
-      pcids_(params.count("mmu.pcids")),
       shootdowns_(params, costs_) {
     cores_.resize(cores);
     for (unsigned i = 0; i < cores; ++i) {
         cores_[i].id = i;
         cores_[i].mmu = std::make_unique<Mmu>(params, i, hierarchy_, kernel_.tables());
-        cores_[i].slots.resize(std::max<std::uint64_t>(pcids_, 1));
+        cores_[i].asids = Asids(params.count("mmu.pcids"));
     }
 }
 
@@ -49,27 +48,9 @@ void Machine::load_mm(Core& core, const Mm& mm) {
     core.last_fetch_line = kNoLine;
     core.last_data_page = kNoPage;
     core.last_code_page = kNoPage;
-    if (pcids_ == 0) {
-        Core::Slot& slot = core.slots[0];
-        if (slot.mm != mm.id || slot.generation != mm.tlb_generation) core.mmu->flush_all();
-        slot = {mm.id, mm.tlb_generation};
-        core.context.pcid = 0;
-        return;
-    }
-    const auto found = std::find_if(core.slots.begin(), core.slots.end(),
-                                    [&](const Core::Slot& slot) { return slot.mm == mm.id; });
-    if (found != core.slots.end()) {
-        core.slot = static_cast<unsigned>(found - core.slots.begin());
-    } else {
-        core.slot = core.next_slot;
-        core.next_slot = (core.next_slot + 1) % static_cast<unsigned>(core.slots.size());
-    }
-    core.context.pcid = static_cast<std::uint16_t>(core.slot + 1);
-    Core::Slot& slot = core.slots[core.slot];
-    if (slot.mm != mm.id || slot.generation != mm.tlb_generation) {
-        core.mmu->flush_pcid(core.context.pcid);
-        slot = {mm.id, mm.tlb_generation};
-    }
+    const Asids::Choice chosen = core.asids.load(mm.id, mm.tlb_generation);
+    core.context.pcid = chosen.pcid;
+    if (chosen.flush) core.mmu->flush_pcid(chosen.pcid);
 }
 
 void Machine::switch_to(Core& core, Charged* task) {
@@ -229,8 +210,8 @@ void Machine::shoot_down(Core& core, const FlushRequest& request) {
     std::vector<Core*> of_cpu;
     for (Core& other : cores_) {
         if (!other.running) continue;
-        cpus.push_back({other.slots[other.slot].mm, other.mmu.get(), other.context.pcid,
-                        &other.running->counters});
+        cpus.push_back(
+            {other.asids.loaded(), other.mmu.get(), other.context.pcid, &other.running->counters});
         of_cpu.push_back(&other);
     }
     const std::uint64_t waited = shootdowns_.carry_out(request, core.running->counters, cpus);
@@ -240,7 +221,7 @@ void Machine::shoot_down(Core& core, const FlushRequest& request) {
         other.last_data_page = kNoPage;
         other.last_code_page = kNoPage;
         if (const Mm* mm = kernel_.find_mm(cpus[i].mm)) {
-            other.slots[other.slot].generation = mm->tlb_generation;
+            other.asids.flushed(mm->tlb_generation);
         }
         translations_changed_ = true;
         charge(other, &Counters::cycles_shootdown, cpus[i].cycles);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/kernel.h"
+#include "engine/asids.h"
 #include "engine/cache.h"
 #include "engine/costs.h"
 #include "engine/counters.h"
@@ -37,16 +38,7 @@ struct Core {
     std::uint64_t base_remainder = 0;  // instructions' base cycles, below one cycle, x 2^16
     Charged* running = nullptr;        // not owned; null when no task is loaded
     MmuContext context;                // root and PCID of the loaded mm
-
-    // Dynamic address-space ids as Linux keeps them (arch/x86/mm/tlb.c): the PCID of slot i is
-    // i + 1; a slot remembers up to which flush of its mm it is clean.
-    struct Slot {
-        MmId mm;
-        std::uint64_t generation = 0;
-    };
-    std::vector<Slot> slots;
-    unsigned next_slot = 0;
-    unsigned slot = 0;  // of the loaded mm
+    Asids asids{0};                    // set by Machine
     // The data page translated last, while nothing else has used the D-TLB since: translating it
     // again would hit the most recently used entry and change nothing but a counter.
     std::uint64_t last_data_page = kNoPage;  // virtual page number
@@ -125,7 +117,6 @@ class Machine {
     std::uint64_t line_bytes_;
     std::uint64_t l1i_latency_;  // an L1 hit is part of base CPI: only what exceeds it is charged
     std::uint64_t l1d_latency_;
-    std::uint64_t pcids_;
     Shootdowns shootdowns_;
     bool translations_changed_ = false;
     Fatal fatal_;

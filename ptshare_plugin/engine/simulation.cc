@@ -96,6 +96,7 @@ void Simulation::make_runnable(Task& task, std::uint64_t clock) {
         core.clock = clock;
     }
     task.state = Task::State::Runnable;
+    task.quantum_start = core.clock;  // it slept for the rest of the last one
     queues_[core.id].push_back(&task);
 }
 

@@ -8,7 +8,6 @@
 #include <sstream>
 #include <utility>
 
-#include "arch/x86/regs/misc.hh"
 #include "base/logging.hh"
 #include "cpu/base.hh"
 #include "debug/Ptshare.hh"
@@ -98,7 +97,8 @@ void Kernel::adopt(gem5::ThreadContext* tc, bool starts) {
     if (by_context_.size() <= id) by_context_.resize(id + 1);
     auto* tlb = dynamic_cast<Tlb*>(tc->getMMUPtr()->dtb);
     fatal_if(!tlb, "%s: its data TLB is no PtshareTLB", tc->getCpuPtr()->name());
-    Task& task = contexts_.emplace_back(tc, &tlb->pages());
+    Task& task = contexts_.emplace_back(tc, &tlb->pages(), scheduler_);
+    scheduler_.add(task);
     by_context_[id] = &task;
     if (!starts) return;
     Rank& rank = ranks_.emplace_back();
@@ -110,18 +110,10 @@ void Kernel::adopt(gem5::ThreadContext* tc, bool starts) {
     task.process()->image = gem5::loader::MemoryImage();
 }
 
-// Where the tables are: the walker asks the task; the register is for whoever looks at it.
-void Kernel::set_context(Task& task) {
-    task.mmu = {task.mm->table.root(), static_cast<Pcid>(task.context->contextId() + 1)};
-    task.context->setMiscRegNoEffect(gem5::X86ISA::misc_reg::Cr3,
-                                     address_of(task.mmu.root).value | task.mmu.pcid);
-}
-
 void Kernel::load(Task& task) {
     task.started = true;
     or_fatal([&] {
         task.mm = &core().create_mm();
-        set_context(task);
         const HostFile program(task.process()->executable);
         const std::shared_ptr<File> image = file(program.fd(), true);
         map_program(core(), *task.mm, image, read_segments(program),
@@ -134,8 +126,6 @@ void Kernel::load(Task& task) {
 
 void Kernel::begin_run() {
     for (Task* task : tasks()) {
-        // gem5 has written a register of its own choice since.
-        set_context(*task);
         if (restored_) {
             // A context counts anew after a checkpoint.
             task->first_instruction =
@@ -144,6 +134,7 @@ void Kernel::begin_run() {
             task->pending = 0;  // what loading took is before the start
             task->faults_before_exec = engine::minor_faults(task->counters);
         }
+        scheduler_.begin(*task);
     }
 }
 
@@ -190,10 +181,11 @@ void Kernel::end_task(Task& task) {
     if (task.wake.scheduled()) deschedule(task.wake);
     if (task.doom.scheduled()) task.context->descheduleInstCountEvent(&task.doom);
     owe(task, &engine::Counters::cycles_syscall, costs_.exit);
-    task.walker->caches().flush_pcid(task.mmu.pcid);
+    scheduler_.leave(task);
     engine::add(task.rank->counters, task.counters);
     task.counters = {};
     task.pending = 0;
+    task.sleep_until = 0;
 }
 
 void Kernel::count_instructions(Task& task) {
@@ -272,6 +264,10 @@ bool Kernel::serve(Task& task, VirtAddr address, Access access, FaultResult& res
 void Kernel::page_fault(gem5::ThreadContext* tc, VirtAddr address, Access access) {
     Task& task = *this->task(tc);
     if (!task.mm) return;  // killed while its CPU was on the way here
+    if (!scheduler_.has_core(task)) {
+        scheduler_.ready(task);  // gem5 has woken it: see Tlb::may_fetch
+        return;
+    }
     if (task.die) {
         task.end();
         return;
@@ -350,26 +346,37 @@ void Kernel::owe(Task& task, std::uint64_t engine::Counters::*category, std::uin
 
 void Kernel::spend(Task& task) {
     // A CPU that a system call put to sleep goes on when that says so.
-    if (task.pending == 0 || task.wake.scheduled()) return;
+    const bool goes_on = task.pending == 0 && task.sleep_until == 0 && !task.core->over;
+    if (goes_on || task.wake.scheduled()) return;
     if (task.context->status() != gem5::ThreadContext::Active) return;
-    const std::uint64_t cycles = std::exchange(task.pending, 0);
     task.context->suspend();
-    schedule(task.wake, clockEdge(gem5::Cycles(cycles)));
+    work_off(task);
+}
+
+void Kernel::work_off(Task& task) {
+    schedule(task.wake, clockEdge(gem5::Cycles(std::exchange(task.pending, 0))));
 }
 
 // A CPU that is interrupted spends its time for it at its own next fault or system call.
 void Kernel::shoot_down(Task& from, const FlushRequest& request) {
-    const std::vector<Task*> running = tasks();
+    std::vector<PhysicalCore*> running;
     std::vector<engine::Shootdowns::Cpu> cpus;
-    for (Task* task : running) {
-        cpus.push_back({task->mm->id, &task->walker->caches(), task->mmu.pcid, &task->counters});
+    for (PhysicalCore& core : scheduler_.cores()) {
+        Task* task = core.loaded;
+        if (!task || !task->mm) continue;
+        running.push_back(&core);
+        cpus.push_back({task->mm->id, &core.walker->caches(), task->mmu.pcid, &task->counters});
     }
     const auto charge = [](Task& task, std::uint64_t cycles) {
         task.counters.cycles_shootdown += cycles;
         task.pending += cycles;
     };
     charge(from, shootdowns_.carry_out(request, from.counters, cpus));
-    for (std::size_t i = 0; i < cpus.size(); ++i) charge(*running[i], cpus[i].cycles);
+    for (std::size_t i = 0; i < cpus.size(); ++i) {
+        if (!cpus[i].flushed) continue;
+        running[i]->asids.flushed(running[i]->loaded->mm->tlb_generation);
+        charge(*running[i]->loaded, cpus[i].cycles);
+    }
 }
 
 }  // namespace ptshare::g5

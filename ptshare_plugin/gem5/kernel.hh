@@ -17,6 +17,7 @@
 #include "engine/params.h"
 #include "engine/shootdown.h"
 #include "gem5/contents.hh"
+#include "gem5/scheduler.hh"
 #include "gem5/task.hh"
 #include "gem5/values.hh"
 #include "mem/port_proxy.hh"
@@ -36,6 +37,7 @@ class Kernel : public gem5::ClockedObject {
 
     const engine::Params& machine() const { return machine_; }
     const engine::Costs& costs() const { return costs_; }
+    Scheduler& scheduler() { return scheduler_; }
     // Built at first use: memory is known only when the system has been put together.
     ptshare::Kernel& core();
     gem5::PortProxy& memory();
@@ -60,8 +62,6 @@ class Kernel : public gem5::ClockedObject {
     // What an idle context runs next: a task with the parent's mm, or with a copy of it. Throws
     // OutOfMemory, and then nothing has changed.
     void begin_task(Task& task, Task& parent, bool same_mm);
-    // Tells the context where the task's tables are.
-    void set_context(Task& task);
     // The task leaves its address space, for ever.
     void end_task(Task& task);
     void mark(Task& task, std::uint64_t kind);
@@ -90,6 +90,8 @@ class Kernel : public gem5::ClockedObject {
     void owe(Task& task, std::uint64_t engine::Counters::*category, std::uint64_t cycles);
     // The CPU spends what its task owes: it stands still for so long.
     void spend(Task& task);
+    // The same when its context is suspended already.
+    void work_off(Task& task);
 
     void init() override;
     void resetStats() override;
@@ -113,6 +115,7 @@ class Kernel : public gem5::ClockedObject {
     engine::Params machine_;
     engine::Costs costs_;
     engine::Shootdowns shootdowns_;
+    Scheduler scheduler_{*this};
     std::unique_ptr<Contents> contents_;
     std::unique_ptr<ptshare::Kernel> core_;
     std::deque<Task> contexts_;

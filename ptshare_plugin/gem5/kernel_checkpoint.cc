@@ -54,6 +54,8 @@ void Kernel::serialize(gem5::CheckpointOut& cp) const {
                  "a checkpoint",
                  task->process()->pid());
     }
+    fatal_if(scheduler_.shares_cores(),
+             "ptshare: checkpoints need a core for each CPU context, and here some share one");
     fatal_if(!core_, "ptshare: a checkpoint before the first process was loaded");
     std::ofstream core_file(gem5::CheckpointIn::dir() + kCoreFile, std::ios::binary);
     save(*core_, core_file);

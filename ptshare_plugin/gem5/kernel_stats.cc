@@ -18,7 +18,8 @@ bool counted_here(const std::string& name) {
     }
     for (const char* prefix :
          {"instructions", "access.reads", "access.writes", "tlb.", "walk", "fault.", "syscall.",
-          "shootdown.", "cycles.walk", "cycles.fault", "cycles.syscall", "cycles.shootdown"}) {
+          "sched.", "shootdown.", "cycles.walk", "cycles.fault", "cycles.syscall",
+          "cycles.shootdown", "cycles.switch"}) {
         if (name.rfind(prefix, 0) == 0) return true;
     }
     return false;

@@ -13,7 +13,9 @@
 
 namespace ptshare::g5 {
 
+class Scheduler;
 class Walker;
+struct PhysicalCore;
 
 // One started process with all that it forked, as the statistics list it.
 struct Rank {
@@ -29,14 +31,11 @@ struct Rank {
 // One CPU context and the thread that runs on it; idle while mm is null. Other contexts than those
 // of the first processes have no rank until a fork comes to them.
 struct Task {
-    Task(gem5::ThreadContext* tc, Walker* w)
-        : context(tc),
-          walker(w),
-          wake([this] { context->activate(); }, "ptshare wake-up"),
-          doom([this] { end(); }, "ptshare death") {}
+    Task(gem5::ThreadContext* tc, Walker* w, Scheduler& scheduler);
 
     gem5::ThreadContext* context;          // not owned, as is walker
-    Walker* walker;                        // of its CPU
+    Walker* walker;                        // of its core
+    PhysicalCore* core = nullptr;          // that it runs on; set by Scheduler::add; not owned
     Rank* rank = nullptr;                  // that it descends from; not owned
     unsigned process_number = 0;           // engine::Sample::process
     bool started = false;                  // its program is loaded, or it was forked
@@ -51,11 +50,13 @@ struct Task {
 
     std::uint64_t pending = 0;        // cycles of kernel work that its CPU has not spent yet
     gem5::EventFunctionWrapper wake;  // when it has spent them; the CPU stands still meanwhile
+    gem5::Tick sleep_until = 0;       // then off its core until this time; 0: it does not sleep
 
     // Set when another CPU ends this task while it runs: what it does at its next instruction, page
     // fault or system call, whichever comes first.
     std::function<void()> die;
     gem5::EventFunctionWrapper doom;  // at its next instruction
+    gem5::EventFunctionWrapper turn;  // its quantum is over: it gives way at its next instruction
 
     VirtAddr clear_child_tid;      // set_tid_address: zeroed and woken at its end; 0: nothing
     Task* vfork_parent = nullptr;  // stands still until this task gives the mm back

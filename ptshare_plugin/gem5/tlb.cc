@@ -55,6 +55,10 @@ Fault Tlb::fault(VirtAddr address, Access access) const {
     return std::make_shared<PageFault>(*kernel_, address, access);
 }
 
+bool Tlb::may_fetch(const Task& task, BaseMMU::Mode mode) const {
+    return mode != BaseMMU::Execute || kernel_->scheduler().has_core(task);
+}
+
 void Tlb::count(Task& task, BaseMMU::Mode mode) {
     if (mode == BaseMMU::Read) ++task.counters.data_reads;
     if (mode == BaseMMU::Write) ++task.counters.data_writes;
@@ -66,7 +70,8 @@ Fault Tlb::translateAtomic(const RequestPtr& req, ThreadContext* tc, BaseMMU::Mo
     mode = checked_as(req, mode);
     const VirtAddr address(req->getVaddr());
     const Access access = access_of(req, mode);
-    if (!task->mm) return fault(address, access);  // a dead task's CPU comes to its end
+    // A dead task's CPU comes to its end.
+    if (!task->mm || !may_fetch(*task, mode)) return fault(address, access);
     count(*task, mode);
     PhysAddr physical;
     if (!pages_->translate(*task, address, access, physical)) return fault(address, access);
@@ -83,7 +88,7 @@ void Tlb::translateTiming(const RequestPtr& req, ThreadContext* tc,
     mode = checked_as(req, mode);
     const VirtAddr address(req->getVaddr());
     const Access access = access_of(req, mode);
-    if (!task->mm) {
+    if (!task->mm || !may_fetch(*task, mode)) {
         translation->finish(fault(address, access), req, tc, mode);
         return;
     }

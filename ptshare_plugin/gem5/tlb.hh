@@ -42,6 +42,8 @@ class Tlb : public gem5::X86ISA::TLB {
   private:
     // The task whose tables translate the request; null: the base class does.
     Task* task_for(const gem5::RequestPtr& req, gem5::ThreadContext* tc) const;
+    // False: gem5 has woken the context out of turn. The fault of its fetch hands it over.
+    bool may_fetch(const Task& task, gem5::BaseMMU::Mode mode) const;
     static void count(Task& task, gem5::BaseMMU::Mode mode);
 
     Kernel* kernel_;  // not owned, as is pages_

@@ -100,7 +100,12 @@ void Workload::syscall(gem5::ThreadContext* tc) {
                                    tc->getReg(x86::int_reg::R8),  tc->getReg(x86::int_reg::R9)};
     const Result result = or_fatal([&] { return answer(tc, *task, number, args); });
     if (result) tc->setReg(x86::int_reg::Rax, static_cast<gem5::RegVal>(*result));
-    if (task->mm) kernel_.spend(*task);
+    if (!task->mm) return;
+    if (tc->status() == gem5::ThreadContext::Suspended) {
+        kernel_.scheduler().block(*task);
+    } else {
+        kernel_.spend(*task);
+    }
 }
 
 Workload::Result Workload::answer(gem5::ThreadContext* tc, Task& task, std::uint64_t number,
@@ -171,6 +176,9 @@ Workload::Result Workload::answer(gem5::ThreadContext* tc, Task& task, std::uint
             warn_once("ptshare: clone3 and exec are not supported under gem5: ENOSYS");
             ++task.counters.syscalls_unknown;
             return -ENOSYS;
+        case SYS_sched_yield:
+            kernel_.scheduler().yield(task);
+            return 0;
         case SYS_set_tid_address:
             task.clear_child_tid = first;
             return static_cast<std::int64_t>(task.process()->pid());

@@ -87,7 +87,6 @@ std::int64_t Workload::clone(Task& parent, const CloneRequest& request) {
     gem5::X86Linux64::archClone(request.flags, &old, process, tc, child_tc, request.stack,
                                 request.tls);
     child_tc->setReg(int_reg::Rax, gem5::RegVal{0});
-    kernel_.set_context(*child);
     if (!thread) processes_[pid].parent = old.tgid();
 
     // As Linux: a bad address is not reported.
@@ -103,9 +102,9 @@ std::int64_t Workload::clone(Task& parent, const CloneRequest& request) {
         child->vfork_parent = &parent;
         // Its result must be there before it stands still.
         tc->setReg(int_reg::Rax, static_cast<gem5::RegVal>(pid));
-        tc->suspend();
+        kernel_.scheduler().block(parent);
     }
-    child_tc->activate();
+    kernel_.scheduler().ready(*child);
     return static_cast<std::int64_t>(pid);
 }
 
@@ -149,7 +148,7 @@ void Workload::end_thread(Task& task, int code) {
         if (other != &task && other->process()->tgid() == pid) last = false;
     }
     kernel_.end_task(task);
-    if (vfork_parent) vfork_parent->context->activate();
+    if (vfork_parent) kernel_.scheduler().ready(*vfork_parent);
     if (last) {
         Process& process = processes_.at(pid);
         if (!process.ending) process.code = code;
@@ -180,7 +179,7 @@ void Workload::process_ended(std::uint64_t pid) {
         if (*result == 0) continue;
         other->waiting = false;
         other->context->setReg(int_reg::Rax, static_cast<gem5::RegVal>(*result));
-        other->context->activate();
+        kernel_.scheduler().ready(*other);
     }
 }
 
@@ -208,7 +207,7 @@ Workload::Result Workload::wait(Task& task, std::int64_t pid, VirtAddr status,
     task.waiting = true;
     task.wait_for = pid;
     task.wait_status = status;
-    task.context->suspend();  // until process_ended() answers
+    kernel_.scheduler().block(task);  // until process_ended() answers
     return std::nullopt;
 }
 
@@ -222,7 +221,11 @@ std::int64_t Workload::sleep(Task& task, VirtAddr span, bool absolute) {
         std::min(time[0], kMostSeconds) * kNanosecondsPerSecond + time[1];
     std::uint64_t ticks = nanoseconds * gem5::sim_clock::as_int::ns;
     if (absolute) ticks -= std::min<std::uint64_t>(ticks, gem5::curTick());
-    task.pending += kernel_.ticksToCycles(ticks);
+    if (kernel_.scheduler().alone(task)) {
+        task.pending += kernel_.ticksToCycles(ticks);
+    } else {
+        task.sleep_until = gem5::curTick() + ticks;
+    }
     return 0;
 }
 
