@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ptshare_plugin.machine import Machine
     from ptshare_plugin.spec import RunSpec
+    from ptshare_plugin.trace import Trace
 
 # No Rich in help and errors: it costs start-up time, and errors are one line each.
 app = typer.Typer(
@@ -27,8 +28,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_REGION = "64MiB"
+
 ProgramArg = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="PROGRAM", help="A workload's name, or the path (with a slash) of your own program."
     ),
@@ -38,6 +41,22 @@ ArgsArg = Annotated[
     typer.Argument(
         metavar="[-- ARGS]...",
         help="Arguments of the program; {rank}, {procs}, {seed} and {region} are replaced.",
+    ),
+]
+TraceOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--trace",
+        metavar="FILE",
+        help="Replay this trace in each process, in place of a program; engine stream.",
+    ),
+]
+TraceShareOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--trace-share",
+        metavar="0xSTART-0xEND",
+        help="Addresses of the trace that all processes share, with MAP_SHARED_PT.",
     ),
 ]
 EngineOpt = Annotated[str, typer.Option("--engine", help="What executes the program.")]
@@ -101,8 +120,10 @@ def _top(
 
 @app.command()
 def run(
-    program: ProgramArg,
+    program: ProgramArg = None,
     args: ArgsArg = None,
+    trace: TraceOpt = None,
+    trace_share: TraceShareOpt = None,
     engine: EngineOpt = "embedded",
     policy: Annotated[
         str | None,
@@ -110,7 +131,7 @@ def run(
     ] = None,
     procs: ProcsOpt = 4,
     cores: CoresOpt = None,
-    region: RegionOpt = "64MiB",
+    region: RegionOpt = _REGION,
     preset: PresetOpt = "server",
     overrides: SetOpt = None,
     seed: SeedOpt = 1,
@@ -127,6 +148,7 @@ def run(
     from ptshare_plugin import compare, engines, folders, tables
     from ptshare_plugin.run import execute, write
 
+    engine = _engine(engine, program, trace)
     policy = policy or engines.get(engine).default_policy
     (spec,) = _specs(
         program,
@@ -141,6 +163,7 @@ def run(
         seed,
         work,
         no_share,
+        (trace, trace_share),
     )
     place = folders.whole(Path(output), force) if output is not None else nullcontext()
     with place as folder:
@@ -164,8 +187,10 @@ def run(
 
 @app.command("compare")
 def compare_command(
-    program: ProgramArg,
+    program: ProgramArg = None,
     args: ArgsArg = None,
+    trace: TraceOpt = None,
+    trace_share: TraceShareOpt = None,
     engine: EngineOpt = "embedded",
     policy: Annotated[
         list[str] | None,
@@ -177,7 +202,7 @@ def compare_command(
     ] = None,
     procs: ProcsOpt = 4,
     cores: CoresOpt = None,
-    region: RegionOpt = "64MiB",
+    region: RegionOpt = _REGION,
     preset: PresetOpt = "server",
     overrides: SetOpt = None,
     seed: SeedOpt = 1,
@@ -193,6 +218,7 @@ def compare_command(
 
     from ptshare_plugin import compare, folders
 
+    engine = _engine(engine, program, trace)
     policies = [
         name.strip()
         for item in policy or compare.default_policies(engine)
@@ -215,6 +241,7 @@ def compare_command(
         seed,
         work,
         no_share,
+        (trace, trace_share),
     )
     place = folders.whole(Path(output), force) if output is not None else nullcontext()
     with place as folder:
@@ -227,6 +254,31 @@ def compare_command(
     problems = compare.report_failures(runs)
     difference = compare.output_differs(runs)
     _end(problems if problems or difference is None else [difference])
+
+
+trace_app = typer.Typer(help="Traces of real programs.", rich_markup_mode=None)
+app.add_typer(trace_app, name="trace", no_args_is_help=True)
+
+
+@trace_app.callback()
+def _trace_commands() -> None:
+    """Traces of real programs."""
+
+
+@trace_app.command()
+def convert(
+    trace: Annotated[
+        str,
+        typer.Argument(metavar="TRACE", help="Text of valgrind's lackey; - for standard input."),
+    ],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The binary form is written here.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+) -> None:
+    """Convert valgrind lackey's text to the binary form, which replays faster."""
+    from ptshare_plugin import trace as traces
+
+    records, size = traces.convert(trace, file, force)
+    sys.stdout.write(f"{records:,} records, {size:,} bytes written to {file}\n")
 
 
 @app.command()
@@ -492,8 +544,23 @@ def calibrate(
     measure(output, force, quick, as_json)
 
 
+def _engine(engine: str, program: str | None, trace: str | None) -> str:
+    """Engine of a run, once it is clear what is to be run."""
+    if trace is None:
+        if program is None:
+            raise UserError("Missing argument 'PROGRAM'; see 'ptshare --help'", EXIT_USAGE)
+        return engine
+    if program is not None:
+        raise UserError(f"--trace: replaces the program; leave {program} out", EXIT_USAGE)
+    if engine not in ("embedded", "stream"):
+        raise UserError(
+            f"--trace: engine {engine} replays no traces; leave --engine out", EXIT_USAGE
+        )
+    return "stream"
+
+
 def _specs(
-    program: str,
+    program: str | None,
     args: list[str] | None,
     engine: str,
     policies: list[str],
@@ -505,6 +572,7 @@ def _specs(
     seed: int,
     work: int | None,
     no_share: bool,
+    traced: tuple[str | None, str | None],
 ) -> list[RunSpec]:
     from ptshare_plugin import engines, units
     from ptshare_plugin import program as programs
@@ -517,9 +585,16 @@ def _specs(
         size = units.parse_size(region)
     except UserError as error:
         raise UserError(f"--region: {error}", EXIT_USAGE) from error
-    own = "/" in program
-    workload = None if own else installed.describe(program)
-    loaded = programs.load(program if workload is None else workload.path)
+    trace = _trace(*traced)
+    workload = None
+    if trace is not None:
+        if region != _REGION:
+            raise UserError("--region: is for workloads; a trace has --trace-share", EXIT_USAGE)
+        loaded, args, size = trace.program(), list(trace.args), trace.share[1] - trace.share[0]
+    else:
+        assert program is not None
+        workload = None if "/" in program else installed.describe(program)
+        loaded = programs.load(program if workload is None else workload.path)
     made = [
         specs.RunSpec(
             program=loaded,
@@ -536,12 +611,23 @@ def _specs(
             preset=preset,
             overrides=tuple(overrides or ()),
             config=machine,
+            trace=trace,
         )
         for policy in policies
     ]
     for one in made:
         specs.check(one, known)
     return made
+
+
+def _trace(path: str | None, share: str | None) -> Trace | None:
+    if path is None:
+        if share is not None:
+            raise UserError("--trace-share: is for --trace FILE", EXIT_USAGE)
+        return None
+    from ptshare_plugin import trace
+
+    return trace.load(path, share)
 
 
 def _print_json(value: object) -> None:

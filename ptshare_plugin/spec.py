@@ -7,13 +7,16 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ptshare_plugin import workloads
 from ptshare_plugin.errors import EXIT_USAGE, UserError, nearest
 from ptshare_plugin.machine import Machine, Value, flatten
 from ptshare_plugin.program import Program
 from ptshare_plugin.units import PAGE_BYTES, PMD_BYTES, exact_size
+
+if TYPE_CHECKING:
+    from ptshare_plugin.trace import Trace
 
 MAX_CORES = 64
 MAX_PROCS = 32768
@@ -38,6 +41,7 @@ class RunSpec:
     :param region: bytes of the shared region that a workload maps.
     :param share: whether a workload asks for MAP_SHARED_PT.
     :param work: amount of work of a workload; None for its own default.
+    :param trace: what is replayed in place of a program's execution; ``program`` names it.
     :param preset: what ``config`` was made from, with ``overrides``; for the record.
     """
 
@@ -55,6 +59,7 @@ class RunSpec:
     preset: str
     overrides: tuple[str, ...]
     config: Machine
+    trace: Trace | None = None
 
     def argv(self, rank: int, file: str = workloads.FILE_PATH) -> list[str]:
         """Command line of process ``rank``; ``file`` is that of a workload's region."""
@@ -144,7 +149,14 @@ def check(spec: RunSpec, policies: list[str]) -> None:
         )
     if spec.workload is None:
         if spec.work is not None:
-            raise _usage("--work is for workloads; give your own program its arguments after --")
+            raise _usage(
+                "--work is for workloads; "
+                + (
+                    "a trace is replayed whole"
+                    if spec.trace
+                    else "give your own program its arguments after --"
+                )
+            )
         return
     simulated = None if spec.engine == "linux" else spec.config
     check_region(spec.region, spec.policy if spec.share else None, simulated)

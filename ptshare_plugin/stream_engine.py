@@ -6,7 +6,7 @@ import importlib.util
 import time
 from typing import TYPE_CHECKING
 
-from ptshare_plugin import workloads
+from ptshare_plugin import trace, workloads
 from ptshare_plugin.engines import (
     STEP,
     ProcessResult,
@@ -34,7 +34,9 @@ class StreamEngine:
     """Core and MMU model, fed with the accesses that a workload's program would make."""
 
     name = "stream"
-    description = "core and MMU model, fed with a workload's access pattern; executes nothing"
+    description = (
+        "core and MMU model, fed with a workload's access pattern or a trace; executes nothing"
+    )
     default_policy = "ptshare"
 
     def missing(self) -> str | None:
@@ -51,7 +53,9 @@ class StreamEngine:
         return _core.policies()
 
     def run(self, spec: RunSpec, progress: Progress) -> RunResult:
-        """Run the pattern of ``spec``'s workload in this process."""
+        """Run the pattern of ``spec``'s workload, or its trace, in this process."""
+        if spec.trace is not None:
+            return trace.replay(spec, spec.trace, progress)
         require_core()
         from ptshare_plugin import _core
 

@@ -9,5 +9,6 @@ void bind_kernel(nanobind::module_& module);
 void bind_protect_ways(nanobind::module_& module);
 void bind_simulation(nanobind::module_& module);
 void bind_stream(nanobind::module_& module);
+void bind_trace(nanobind::module_& module);
 
 }  // namespace ptshare::bindings

@@ -9,4 +9,5 @@ NB_MODULE(_core, module) {
     ptshare::bindings::bind_protect_ways(module);
     ptshare::bindings::bind_simulation(module);
     ptshare::bindings::bind_stream(module);
+    ptshare::bindings::bind_trace(module);
 }
