@@ -21,6 +21,7 @@ from ptshare_plugin.engines import (
 from ptshare_plugin.errors import EXIT_USAGE, UserError
 
 if TYPE_CHECKING:
+    from ptshare_plugin._core import Stream
     from ptshare_plugin.spec import RunSpec
 
 # The workloads' own defaults of --writes, in per cent (se_workloads/*.c).
@@ -56,30 +57,10 @@ class StreamEngine:
         """Run the pattern of ``spec``'s workload, or its trace, in this process."""
         if spec.trace is not None:
             return trace.replay(spec, spec.trace, progress)
-        require_core()
-        from ptshare_plugin import _core
-
-        loaded = spec.program
-        known = _core.pattern_names()
-        if spec.workload is None or spec.workload.name not in known:
-            raise UserError(
-                f"engine stream: {loaded.name} has no access pattern; there are "
-                f"{', '.join(known)}. Others run with --engine embedded",
-                EXIT_USAGE,
-            )
-        values = _values(spec, spec.workload)
         reset_peak_rss()
         start = time.perf_counter()
         try:
-            stream = _core.Stream(
-                {k: v for k, v in spec.parameters().items() if not k.startswith("gem5.")},
-                spec.policy,
-                spec.cores,
-                spec.workload.name,
-                loaded.name,
-                [(s.vaddr, s.offset, s.file_size, s.memory_size, s.prot) for s in loaded.segments],
-                values,
-            )
+            stream = simulation(spec)
             while not stream.step(STEP):
                 progress(stream.instructions, stream.cycles)
             processes = [ProcessResult(*result) for result in stream.results()]
@@ -98,7 +79,35 @@ class StreamEngine:
         )
 
 
-def _values(spec: RunSpec, workload: workloads.Workload) -> dict[str, int]:
+def simulation(spec: RunSpec) -> Stream:
+    """The pattern of ``spec``'s workload, ready to be stepped.
+
+    UserError: the workload has none. ValueError: the parameters make no machine.
+    """
+    require_core()
+    from ptshare_plugin import _core
+
+    loaded = spec.program
+    known = _core.pattern_names()
+    if spec.workload is None or spec.workload.name not in known:
+        raise UserError(
+            f"engine stream: {loaded.name} has no access pattern; there are "
+            f"{', '.join(known)}. Others run with --engine embedded",
+            EXIT_USAGE,
+        )
+    return _core.Stream(
+        {k: v for k, v in spec.parameters().items() if not k.startswith("gem5.")},
+        spec.policy,
+        spec.cores,
+        spec.workload.name,
+        loaded.name,
+        [(s.vaddr, s.offset, s.file_size, s.memory_size, s.prot) for s in loaded.segments],
+        values(spec, spec.workload),
+    )
+
+
+def values(spec: RunSpec, workload: workloads.Workload) -> dict[str, int]:
+    """What the extension module is to know of a run of ``workload``, by name."""
     given = _arguments(spec, workload.name)
     place = workloads.symbols(workload.name)
     return {

@@ -11,6 +11,7 @@
 
 #include "bindings/bindings.h"
 #include "bindings/results.h"
+#include "engine/native_loop.h"
 
 namespace ptshare::bindings {
 
@@ -71,6 +72,15 @@ void bind_stream(nb::module_& module) {
         .def("statistics", &statistics<Stream>)
         .def("samples", &samples<Stream>);
     module.def("pattern_names", &engine::pattern_names);
+    module.def(
+        "native_loop",
+        [](const std::string& pattern, const std::map<std::string, std::uint64_t>& values) {
+            const engine::NativeLoop loop = engine::native_loop(
+                {pattern, VirtAddr(at(values, "region")), at(values, "region_bytes"), 0, 1,
+                 at(values, "seed"), at(values, "work"), at(values, "writes")});
+            return std::make_tuple(loop.accesses, loop.seconds, loop.sum);
+        },
+        nb::arg("pattern"), nb::arg("values"));
 }
 
 }  // namespace ptshare::bindings

@@ -89,6 +89,8 @@ void Stream::run_slice(Core& core) {
         batch.count = 0;
         batch.instructions = 0;
         const Pattern::Then then = process.pattern->fill(batch);
+        const std::uint64_t missed = process.counters.dtlb_misses;
+        if (process.walks) bring_near(core, process, batch);
         for (std::size_t i = 0; i < batch.count; ++i) {
             const StreamAccess& access = batch.accesses[i];
             const Access kind = access.write ? Access::Write : Access::Read;
@@ -96,6 +98,7 @@ void Stream::run_slice(Core& core) {
                 throw std::logic_error("a pattern left its memory");
             }
         }
+        process.walks = 2 * (process.counters.dtlb_misses - missed) > batch.count;
         executed_ += batch.instructions;
         machine_.block(core, VirtAddr(0), 0, static_cast<unsigned>(batch.instructions));
         if (then == Pattern::Then::End) {
@@ -207,6 +210,31 @@ void Stream::mark(Process& process, std::uint64_t kind) {
 void Stream::touch(Core& core, VirtAddr at, bool write) {
     if (machine_.access(core, at, 8, write ? Access::Write : Access::Read)) return;
     throw std::runtime_error("the program has no memory at a place that it uses");
+}
+
+// The accesses of a batch do not depend on each other, so the host overlaps these reads of the
+// tables where the model's own wait for one another.
+void Stream::bring_near(const Core& core, const Process& process, const Batch& batch) {
+    const TableStore& tables = machine_.kernel().tables();
+    const PageTable& table = process.mm->table;
+    const Hierarchy& caches = machine_.hierarchy();
+    for (std::size_t i = 0; i < batch.count; ++i) {
+        const VirtAddr address = batch.accesses[i].address;
+        Pfn at = table.root();
+        for (Level level = table.top();; level = static_cast<Level>(index_of(level) - 1)) {
+            const PhysAddr place = entry_address(at, address, level);
+            const Pte entry = tables.read_entry(place);
+            if (level == Level::Pte) caches.prefetch(core.id, place);
+            if (!entry.present()) break;
+            if (level == Level::Pte) {
+                caches.prefetch(core.id,
+                                PhysAddr(address_of(entry.pfn()).value + page_offset(address)));
+                break;
+            }
+            if (entry.large()) break;
+            at = entry.pfn();
+        }
+    }
 }
 
 void Stream::use_barrier(Core& core, const Process& process) {

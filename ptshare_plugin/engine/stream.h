@@ -63,6 +63,7 @@ class Stream {
         std::uint64_t faults_before = 0;  // when its program was mapped
         Counters roi_begin;
         bool in_roi = false;
+        bool walks = false;  // most accesses of its last batch missed the first TLB
     };
 
     void run_slice(Core& core);
@@ -71,6 +72,8 @@ class Stream {
     VirtAddr map_shared(Core& core, Process& process, const std::shared_ptr<File>& file,
                         VirtAddr at, std::uint64_t bytes, std::uint64_t flags);
     void touch(Core& core, VirtAddr at, bool write);
+    // Asks this host to bring near what the model will look at for a batch. Changes no figure.
+    void bring_near(const Core& core, const Process& process, const Batch& batch);
     void use_barrier(Core& core, const Process& process);
     // Leaves its queue; the last one to come puts all back.
     void arrive(Process& process);

@@ -39,7 +39,7 @@ class SetAssociative {
 
     // The value of `key`, now the most recently used of its set; null when it is not held.
     Value* find(std::uint64_t index, std::uint64_t key) {
-        if (keys_.empty()) return nullptr;
+        if (now_ == 0) return nullptr;  // nothing was ever put in
         // Accesses repeat: the entry found last is the likeliest.
         if (keys_[last_] == key) return touch(last_);
         const std::uint64_t first = (index & set_mask_) * ways_;

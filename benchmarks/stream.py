@@ -1,0 +1,96 @@
+"""Speed of engine stream, as a ratio to a native loop over the same addresses.
+
+Both are timed in this process, in this thread's time on a CPU, and turn by turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from dataclasses import dataclass
+
+from ptshare_plugin import _core, config, program, spec, stream_engine, workloads
+
+MIB = 1 << 20
+# Instructions that the front-end counts between two looks at the clock.
+STEP = 5_000_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """Random accesses of one process to a region of some size."""
+
+    name: str
+    region: int
+    work: int
+
+
+CASES = (
+    Case("hits", MIB // 8, 40_000_000),
+    Case("walks", 512 * MIB, 10_000_000),
+)
+
+
+def run_spec(case: Case) -> spec.RunSpec:
+    """What ``ptshare run random --engine stream --procs 1 --policy private`` would run."""
+    workload = workloads.describe("random")
+    return spec.RunSpec(
+        program=program.load(workload.path),
+        workload=workload,
+        args=(),
+        engine="stream",
+        policy="private",
+        procs=1,
+        cores=1,
+        region=case.region,
+        share=True,
+        seed=1,
+        work=case.work,
+        preset="server",
+        overrides=(),
+        config=config.load("server", []),
+    )
+
+
+def modelled(case: Case) -> tuple[float, float]:
+    """Accesses a second of the second half of the work, and walks an access of all of it."""
+    stream = stream_engine.simulation(run_spec(case))
+    steps: list[tuple[float, int]] = [(time.thread_time(), 0)]
+    done = False
+    while not done:
+        done = stream.step(STEP)
+        steps.append((time.thread_time(), stream.instructions))
+    # Every access counts the same number of instructions; pages are touched in the first half.
+    half = steps[len(steps) // 2]
+    share = (steps[-1][1] - half[1]) / steps[-1][1]
+    walks = sum(value for _, name, value in stream.statistics() if name == "roi.walk.data")
+    return case.work * share / (steps[-1][0] - half[0]), walks / case.work
+
+
+def native(case: Case) -> float:
+    """Accesses a second of a loop that reads and writes real memory."""
+    accesses, seconds, _ = _core.native_loop(
+        "random", stream_engine.values(run_spec(case), workloads.describe("random"))
+    )
+    return accesses / seconds
+
+
+def main() -> None:
+    """Print a row a case."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3, help="medians of this many runs")
+    repeats = max(1, parser.parse_args().repeats)
+    print(f"{'case':8}{'region':>10}{'walks/access':>14}{'M/s':>10}{'native M/s':>12}{'ratio':>8}")
+    for case in CASES:
+        pairs = [(modelled(case), native(case)) for _ in range(repeats)]
+        rate = statistics.median(found[0] for found, _ in pairs)
+        loop = statistics.median(found for _, found in pairs)
+        print(
+            f"{case.name:8}{case.region // 1024:>7} KiB{pairs[0][0][1]:>14.3f}"
+            f"{rate / 1e6:>10.1f}{loop / 1e6:>12.1f}{loop / rate:>8.1f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
