@@ -178,19 +178,6 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shootdown:
-    """Which CPUs flush when tables change that several processes walk."""
-
-    strategy: str = _key(
-        "",
-        "caller-only: those that run the caller's mm; all-cpus; sharers: all that may hold"
-        " translations of a guest; lazy: those that run a guest, others when they load one;"
-        " policy: the policy's own",
-        choices=("policy", "caller-only", "all-cpus", "sharers", "lazy"),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Sched:
     """How cores are interleaved and shared."""
 
@@ -276,7 +263,6 @@ class Machine:
     mmu: Mmu = field()
     kernel: Kernel = field()
     share: Share = field()
-    shootdown: Shootdown = field()
     sched: Sched = field()
     cost: Cost = field()
     gem5: Gem5 = field()

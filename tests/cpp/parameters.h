@@ -57,7 +57,6 @@ inline ptshare::engine::Params small_machine(const Values& changes = {}) {
         {"share.level", std::string("policy")},
         {"share.any_address", false},
         {"share.anonymous", false},
-        {"shootdown.strategy", std::string("policy")},
     };
     // Costs of kernel work, all different.
     std::int64_t cost = 0;
