@@ -115,24 +115,35 @@ def compute(plan: Plan, policy: str) -> dict[str, Any]:
 
     Raises UserError when the simulator's own memory would not hold the touched tables.
     """
-    row = _at_full_size(plan, policy)
-    fits, left = _clients_that_fit(plan, policy)
-    row["memory.clients"] = fits
-    row["memory.runs_out"] = fits < plan.procs
-    row["memory.left_bytes"] = left
-    row.update(_coverage(plan, policy))
+    made = _deployment(plan, policy, plan.memory)
+    fits = _start(plan, made, plan.procs)
+    left = made.frames_left * PAGE_BYTES
+    if fits < plan.procs:
+        # Once more with memory for all of them.
+        high = KEYS["kernel.memory_bytes"].high
+        assert high is not None
+        made = _deployment(plan, policy, int(high))
+        if _start(plan, made, plan.procs) < plan.procs:
+            raise UserError(
+                f"{policy}: {plan.procs} clients need more than {exact_size(int(high))} of memory"
+            )
+    row = {
+        **_tables_and_faults(made),
+        **_protection(plan, made),
+        "memory.clients": fits,
+        "memory.runs_out": fits < plan.procs,
+        "memory.left_bytes": left,
+    }
+    del made  # a second one beside it would need memory of ours
+    chunks = plan.region // PMD_BYTES
+    whole = fits == plan.procs and plan.pattern.kind == "all"
+    touched = chunks if whole else _coverage(plan, policy, chunks)
+    row["coverage.bytes"] = touched * PMD_BYTES
+    row["coverage.ratio"] = touched / chunks
     return row
 
 
-def _at_full_size(plan: Plan, policy: str) -> dict[str, Any]:
-    """Tables, faults and mprotect of all clients, with memory for all of them."""
-    high = KEYS["kernel.memory_bytes"].high
-    assert high is not None
-    made = _deployment(plan, policy, int(high))
-    if _start(plan, made, plan.procs) < plan.procs:
-        raise UserError(
-            f"{policy}: {plan.procs} clients need more than {exact_size(int(high))} of memory"
-        )
+def _tables_and_faults(made: _core.Deployment) -> dict[str, Any]:
     by_owner = made.tables()
     row: dict[str, Any] = {}
     row["pt.bytes"] = PAGE_BYTES * sum(sum(levels.values()) for levels in by_owner.values())
@@ -142,14 +153,17 @@ def _at_full_size(plan: Plan, policy: str) -> dict[str, Any]:
             row[f"pt.bytes.{owner}.{level}"] = PAGE_BYTES * levels[level]
     faults = made.faults()
     row["fault.total"] = sum(faults[kind] for kind in MINOR_FAULTS)
-    for kind in MINOR_FAULTS:
+    for kind in (*MINOR_FAULTS, "linked", "around_pages"):
         row[f"fault.{kind}"] = faults[kind]
-    row["fault.linked"] = faults["linked"]
-    row["fault.around_pages"] = faults["around_pages"]
     row["fault.cycles"] = made.fault_cycles
+    return row
+
+
+def _protection(plan: Plan, made: _core.Deployment) -> dict[str, Any]:
+    """What one client's mprotect of the region to PROT_READ costs, and what every client's does."""
     before = made.write_protected()
     one = made.protect(0, 1, PROT_READ, plan.cpus)
-    row["mprotect.one.reached"] = made.write_protected() - before
+    row: dict[str, Any] = {"mprotect.one.reached": made.write_protected() - before}
     rest = made.protect(1, plan.procs - 1, PROT_READ, plan.cpus)
     for name in one:
         row[f"mprotect.one.{name}"] = one[name]
@@ -157,16 +171,8 @@ def _at_full_size(plan: Plan, policy: str) -> dict[str, Any]:
     return row
 
 
-def _clients_that_fit(plan: Plan, policy: str) -> tuple[int, int]:
-    """How many clients memory holds, at most all, and the bytes left when these are there."""
-    made = _deployment(plan, policy, plan.memory)
-    fits = _start(plan, made, plan.procs)
-    return fits, made.frames_left * PAGE_BYTES
-
-
-def _coverage(plan: Plan, policy: str) -> dict[str, Any]:
-    """How much of the region all clients can touch, from its start on, in steps of 2 MiB."""
-    chunks = plan.region // PMD_BYTES
+def _coverage(plan: Plan, policy: str, chunks: int) -> int:
+    """How many chunks of 2 MiB, from the region's start on, all clients can touch in memory."""
     done = 0
     for step in _COVERAGE_STEPS:
         made = _deployment(plan, policy, plan.memory)
@@ -184,7 +190,8 @@ def _coverage(plan: Plan, policy: str) -> dict[str, Any]:
             done += more
         if done == chunks:
             break
-    return {"coverage.bytes": done * PMD_BYTES, "coverage.ratio": done / chunks}
+        del made
+    return done
 
 
 def _deployment(plan: Plan, policy: str, memory: int) -> _core.Deployment:

@@ -45,9 +45,9 @@ Counts protect(Deployment& self, std::size_t first, std::size_t count, std::uint
         sum.cycles += one.cycles;
         sum.cycles_other += one.cycles_other;
     }
-    return {{"calls", sum.calls},           {"ptes_changed", sum.ptes_changed},
-            {"flushes", sum.flushes},       {"interrupts", sum.interrupts},
-            {"cycles", sum.cycles},         {"cycles_other", sum.cycles_other}};
+    return {{"calls", sum.calls},     {"ptes_changed", sum.ptes_changed},
+            {"flushes", sum.flushes}, {"interrupts", sum.interrupts},
+            {"cycles", sum.cycles},   {"cycles_other", sum.cycles_other}};
 }
 
 std::map<std::string, Counts> tables(const Deployment& self) {
@@ -83,8 +83,7 @@ void bind_plan(nb::module_& module) {
                 new (self) Deployment(Params(params), policy, region_bytes);
             },
             nb::arg("params"), nb::arg("policy"), nb::arg("region_bytes"))
-        .def("make_resident",
-             [](Deployment& self) { return fits([&] { self.make_resident(); }); })
+        .def("make_resident", [](Deployment& self) { return fits([&] { self.make_resident(); }); })
         .def("attach", [](Deployment& self) { return fits([&] { self.attach(); }); })
         .def(
             "touch",
@@ -100,9 +99,7 @@ void bind_plan(nb::module_& module) {
         .def(
             "visit",
             [](Deployment& self, std::size_t client, std::uint64_t visits, std::uint64_t seed,
-               bool write) {
-                return fits([&] { self.visit(client, visits, seed, write); });
-            },
+               bool write) { return fits([&] { self.visit(client, visits, seed, write); }); },
             nb::arg("client"), nb::arg("visits"), nb::arg("seed"), nb::arg("write"))
         .def("protect", &protect, nb::arg("first"), nb::arg("count"), nb::arg("prot"),
              nb::arg("cpus"))
@@ -113,9 +110,10 @@ void bind_plan(nb::module_& module) {
         .def_prop_ro("fault_cycles", &Deployment::fault_cycles)
         .def("audit", [](const Deployment& self) { return audit(self.kernel()); })
         // Bytes of the simulator's own memory behind tables that are kept page by page.
-        .def_prop_ro("held_bytes", [](const Deployment& self) {
-            return self.kernel().tables().pages() * sizeof(TablePage);
-        })
+        .def_prop_ro("held_bytes",
+                     [](const Deployment& self) {
+                         return self.kernel().tables().pages() * sizeof(TablePage);
+                     })
         .def_prop_ro("frames_left", [](const Deployment& self) {
             const FrameAllocator& frames = self.kernel().frames();
             std::uint64_t used = 0;

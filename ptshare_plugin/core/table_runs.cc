@@ -200,9 +200,9 @@ void PageTable::link_tables(VirtAddr address, std::uint64_t tables, const PageTa
                             VirtAddr from) {
     TablePage& pmd = descend(address, Level::Pmd);
     const std::uint64_t index = entry_index(address, Level::Pmd);
-    for (std::uint64_t i = 0; i < tables; ++i) {
-        pmd.entries[index + i] = *host.entry(from + i * kPmdSize, Level::Pmd);
-    }
+    const TableView theirs = store_.view(host.entry(from, Level::Pud)->pfn());
+    const std::uint64_t there = entry_index(from, Level::Pmd);
+    for (std::uint64_t i = 0; i < tables; ++i) pmd.entries[index + i] = theirs.entry(there + i);
     pmd.occupied = static_cast<std::uint16_t>(pmd.occupied + tables);
     linked_[index_of(Level::Pte)] += tables;
     store_.compact(pmd.frame);

@@ -8,6 +8,14 @@
 
 namespace ptshare::engine {
 
+namespace {
+
+// Databases map their shared memory at one address in all processes. Aligned for every level that
+// can be shared, far below what mmap gives out.
+constexpr VirtAddr kAddress(1ULL << 46);
+
+}  // namespace
+
 Deployment::Deployment(const Params& params, const std::string& policy, std::uint64_t region_bytes)
     : costs_(params),
       flush_ceiling_(params.count("kernel.flush_ceiling_pages")),
@@ -24,6 +32,7 @@ void Deployment::make_resident() {
 void Deployment::attach() {
     Mm& mm = kernel_.create_mm();
     MapRequest request;
+    request.address = kAddress;
     request.length = region_bytes_;
     request.prot = kProtRead | kProtWrite;
     request.flags = kMapShared | kMapSharedPt;
