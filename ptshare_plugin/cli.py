@@ -13,6 +13,7 @@ from ptshare_plugin import __version__
 from ptshare_plugin.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, UserError, os_reason
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
 
     from ptshare_plugin.machine import Machine
@@ -219,15 +220,7 @@ def compare_command(
     from ptshare_plugin import compare, folders
 
     engine = _engine(engine, program, trace)
-    policies = [
-        name.strip()
-        for item in policy or compare.default_policies(engine)
-        for name in item.split(",")
-    ]
-    if not all(policies):
-        raise UserError("--policy: names separated by commas, none of them empty", EXIT_USAGE)
-    if len(set(policies)) != len(policies):
-        raise UserError("--policy: a policy is named twice", EXIT_USAGE)
+    policies = _policy_names(policy or compare.default_policies(engine))
     specs = _specs(
         program,
         args,
@@ -279,6 +272,72 @@ def convert(
 
     records, size = traces.convert(trace, file, force)
     sys.stdout.write(f"{records:,} records, {size:,} bytes written to {file}\n")
+
+
+@app.command("plan")
+def plan_command(
+    procs: Annotated[int, typer.Option("--procs", "-n", help="Number of clients.")] = 1500,
+    region: Annotated[
+        str, typer.Option("--region", help="Size of the file that all clients map.")
+    ] = "300GiB",
+    memory: Annotated[str, typer.Option("--memory", help="The machine's memory.")] = "512GiB",
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--policy",
+            help="Sharing policies, a,b,... or repeated."
+            "  [default: private,ptshare,mshare,huge-2m]",
+        ),
+    ] = None,
+    pattern: Annotated[
+        str,
+        typer.Option(
+            "--pattern",
+            help="Pages that each client touches: all, fraction:F (the first), spread:F (at even"
+            " distances) or zipf:VISITS.",
+        ),
+    ] = "all",
+    access: Annotated[
+        str, typer.Option("--access", help="How they are touched: read or write.")
+    ] = "read",
+    resident: Annotated[
+        str,
+        typer.Option(
+            "--resident", help="What of the file is in memory: all from the start, or touched."
+        ),
+    ] = "all",
+    cpus: Annotated[
+        int, typer.Option("--cpus", help="CPUs that run a client each during mprotect.")
+    ] = 64,
+    preset: PresetOpt = "server",
+    overrides: SetOpt = None,
+    seed: SeedOpt = 1,
+    as_json: JsonOpt = False,
+) -> None:
+    """Compute what many clients of a large file need: page tables, memory, faults, mprotect."""
+    from ptshare_plugin import plan as planning
+
+    policies = _policy_names(policy or list(planning.POLICIES))
+    if access not in ("read", "write"):
+        raise UserError(f"--access {access}: must be read or write", EXIT_USAGE)
+    size = planning.size_of("--region", region)
+    asked = planning.Plan(
+        procs=procs,
+        region=size,
+        memory=planning.size_of("--memory", memory),
+        pattern=planning.parse_pattern(pattern, size),
+        write=access == "write",
+        resident=resident,
+        cpus=cpus,
+        seed=seed,
+        machine=_machine(preset, overrides or []),
+    )
+    planning.check(asked, policies)
+    rows = {name: planning.compute(asked, name) for name in policies}
+    if as_json:
+        _print_json(rows)
+    else:
+        planning.print_plan(asked, rows)
 
 
 @app.command()
@@ -557,6 +616,15 @@ def _engine(engine: str, program: str | None, trace: str | None) -> str:
             f"--trace: engine {engine} replays no traces; leave --engine out", EXIT_USAGE
         )
     return "stream"
+
+
+def _policy_names(items: Sequence[str]) -> list[str]:
+    names = [name.strip() for item in items for name in item.split(",")]
+    if not all(names):
+        raise UserError("--policy: names separated by commas, none of them empty", EXIT_USAGE)
+    if len(set(names)) != len(names):
+        raise UserError("--policy: a policy is named twice", EXIT_USAGE)
+    return names
 
 
 def _specs(

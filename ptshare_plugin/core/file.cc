@@ -1,7 +1,9 @@
 #include "file.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <utility>
+#include <vector>
 
 namespace ptshare {
 
@@ -59,7 +61,7 @@ void File::make_huge() {
             contents_.copy(place, old);
             if (frames_.drop_reference(old)) contents_.released(old);
         }
-        cache_[i] = place;
+        cache_.set(i, place);
     }
     huge_ = true;
 }
@@ -67,11 +69,15 @@ void File::make_huge() {
 Pfn File::page(std::uint64_t index) {
     if (huge_) {
         const std::uint64_t first = index & ~(kEntries - 1);
+        if (cache_.size() == first && contents_.counts_only()) {
+            cache_.append(frames_.allocate_huge(FrameUse::FilePage), kEntries);
+            return cache_[index];
+        }
         if (cache_.size() < first + kEntries) cache_.resize(first + kEntries);
         if (cache_[first] == Pfn(0)) {
             const Pfn place = frames_.allocate_huge(FrameUse::FilePage);
             for (std::uint64_t i = 0; i < kEntries; ++i) {
-                cache_[first + i] = place + i;
+                cache_.set(first + i, place + i);
                 contents_.read_file(*this, first + i, place + i);
             }
         }
@@ -79,10 +85,23 @@ Pfn File::page(std::uint64_t index) {
     }
     if (index >= cache_.size()) cache_.resize(index + 1);
     if (cache_[index] == Pfn(0)) {
-        cache_[index] = frames_.allocate(FrameUse::FilePage);
+        cache_.set(index, frames_.allocate(FrameUse::FilePage));
         contents_.read_file(*this, index, cache_[index]);
     }
     return cache_[index];
+}
+
+void File::read_ahead(std::uint64_t end) {
+    if (huge_) {
+        for (std::uint64_t i = 0; i < end; i += kEntries) page(i);
+        return;
+    }
+    std::uint64_t i = 0;
+    if (contents_.counts_only() && cache_.size() == 0) {
+        i = std::min(end, frames_.untouched());
+        cache_.append(frames_.allocate_run(FrameUse::FilePage, i), i);
+    }
+    for (; i < end; ++i) page(i);
 }
 
 }  // namespace ptshare

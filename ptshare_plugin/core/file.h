@@ -3,8 +3,8 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
+#include "chunked.h"
 #include "frames.h"
 #include "types.h"
 
@@ -41,6 +41,13 @@ class File {
     std::uint64_t cached_end() const { return cache_.size(); }
     // The page `index` (< pages()), brought into the cache if need be.
     Pfn page(std::uint64_t index);
+    // Whether pages [first, first + n) are all cached, in frames that follow each other.
+    bool contiguous(std::uint64_t first, std::uint64_t n) const {
+        return first + n <= cache_.size() && cache_[first] != Pfn(0) && cache_.regular(first, n);
+    }
+    // Brings in all pages below `end` (at most pages()), as page() of each in order. At once where
+    // none is cached and contents count only.
+    void read_ahead(std::uint64_t end);
 
   private:
     template <bool kReads>
@@ -52,7 +59,7 @@ class File {
     bool huge_ = false;
     // Index: page of the file (4 KiB); owns one reference to each frame. Of a huge file: whole 2
     // MiB pages only.
-    std::vector<Pfn> cache_;
+    Chunked<Pfn> cache_;
     FrameAllocator& frames_;
     FrameContents& contents_;
 };

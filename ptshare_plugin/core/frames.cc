@@ -11,7 +11,7 @@ FrameAllocator::FrameAllocator(std::uint64_t memory_bytes, std::uint64_t first)
 }
 
 Pfn FrameAllocator::take(Pfn pfn, FrameUse use) {
-    frames_[pfn.value] = Frame{use, 1};
+    frames_.set(pfn.value, Frame{use, 1});
     ++in_use_[static_cast<unsigned>(use)];
     return pfn;
 }
@@ -34,8 +34,7 @@ Pfn FrameAllocator::allocate(FrameUse use) {
         for (std::uint64_t i = kEntries - 1; i != 0; --i) free_.push_back(first + i);
         return take(first, use);
     }
-    frames_.emplace_back();
-    return take(Pfn(frames_.size() - 1), use);
+    return allocate_run(use, 1);
 }
 
 Pfn FrameAllocator::allocate_huge(FrameUse use) {
@@ -49,33 +48,43 @@ Pfn FrameAllocator::allocate_huge(FrameUse use) {
     if (first + kEntries > capacity_) out_of_memory();
     while (frames_.size() < first) {
         free_.push_back(Pfn(frames_.size()));
-        frames_.emplace_back();
+        frames_.append(Frame());
     }
-    frames_.resize(first + kEntries);
-    for (std::uint64_t i = 0; i < kEntries; ++i) take(Pfn(first + i), use);
-    return Pfn(first);
+    return allocate_run(use, kEntries);
+}
+
+Pfn FrameAllocator::allocate_run(FrameUse use, std::uint64_t n) {
+    const Pfn first(frames_.size());
+    frames_.append(Frame{use, 1}, n);
+    in_use_[static_cast<unsigned>(use)] += n;
+    return first;
 }
 
 void FrameAllocator::free_huge(Pfn first) {
     for (std::uint64_t i = 0; i < kEntries; ++i) {
-        Frame& frame = frames_[first.value + i];
+        const Frame frame = frames_[first.value + i];
         if (frame.references != 1) throw std::logic_error("2 MiB given back while in use");
         --in_use_[static_cast<unsigned>(frame.use)];
-        frame = Frame();
+        frames_.set(first.value + i, Frame());
     }
     free_huge_.push_back(first);
 }
 
 void FrameAllocator::add_reference(Pfn pfn) {
-    ++frames_[pfn.value].references;
+    Frame frame = frames_[pfn.value];
+    ++frame.references;
+    frames_.set(pfn.value, frame);
 }
 
 bool FrameAllocator::drop_reference(Pfn pfn) {
-    Frame& frame = frames_[pfn.value];
+    Frame frame = frames_[pfn.value];
     if (frame.references == 0) throw std::logic_error("frame freed twice");
-    if (--frame.references != 0) return false;
+    if (--frame.references != 0) {
+        frames_.set(pfn.value, frame);
+        return false;
+    }
     --in_use_[static_cast<unsigned>(frame.use)];
-    frame.use = FrameUse::Free;
+    frames_.set(pfn.value, Frame());
     free_.push_back(pfn);
     return true;
 }

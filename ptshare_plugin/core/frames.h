@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "chunked.h"
 #include "types.h"
 
 namespace ptshare {
@@ -33,6 +34,15 @@ class FrameContents {
     // engines whose walkers read tables from simulated memory.
     virtual void zero_table(Pfn) {}
     virtual void write_entry(PhysAddr, std::uint64_t /*bits*/) {}
+    // Nothing is kept of any frame, so that nobody misses these calls: operations on many pages may
+    // leave them out.
+    virtual bool counts_only() const { return false; }
+};
+
+// For runs that only count, and do it at full size.
+class NoContents final : public FrameContents {
+  public:
+    bool counts_only() const override { return true; }
 };
 
 // Simulated memory ran out. A run ends with this message; it is no host failure.
@@ -55,6 +65,13 @@ class FrameAllocator {
     // Gives back what allocate_huge() gave, all of it with one reference.
     void free_huge(Pfn first);
 
+    // How many frames allocate() would hand out one after the other without using freed ones.
+    std::uint64_t untouched() const {
+        return free_.empty() && free_huge_.empty() ? capacity_ - frames_.size() : 0;
+    }
+    // As n calls of allocate(), n at most untouched(): the first of n contiguous frames.
+    Pfn allocate_run(FrameUse use, std::uint64_t n);
+
     // Anonymous pages are shared between mms after fork; other uses have one reference.
     void add_reference(Pfn pfn);
     // Drops a reference; true when that was the last and the frame is free again.
@@ -74,14 +91,20 @@ class FrameAllocator {
     struct Frame {
         FrameUse use = FrameUse::Free;
         std::uint32_t references = 0;  // invariant: 0 exactly when use is Free
+
+        friend constexpr bool operator==(Frame a, Frame b) {
+            return a.use == b.use && a.references == b.references;
+        }
+        // Neighbours in a block are alike (see Chunked).
+        friend constexpr Frame advanced(Frame frame, std::uint64_t) { return frame; }
     };
 
     Pfn take(Pfn pfn, FrameUse use);
     [[noreturn]] void out_of_memory() const;
 
     std::uint64_t capacity_;
-    std::vector<Frame> frames_;  // index: frame number
-    std::vector<Pfn> free_;      // freed frames below frames_.size(); last in, first out
+    Chunked<Frame> frames_;  // index: frame number
+    std::vector<Pfn> free_;  // freed frames below frames_.size(); last in, first out
     // First frames of freed 2 MiB; last in, first out. Broken up when no other frame is left.
     std::vector<Pfn> free_huge_;
     std::array<std::uint64_t, kFrameUses> in_use_{};  // invariant: equals a count over frames_

@@ -72,6 +72,17 @@ struct KernelStats {
     std::uint64_t peak_rss_huge = 0;
 };
 
+// What touching pages one after the other came to.
+struct TouchResult {
+    static constexpr unsigned kKinds = static_cast<unsigned>(FaultKind::Bus) + 1;
+    std::array<std::uint64_t, kKinds> faults{};  // index: FaultKind
+    std::uint64_t linked = 0;                    // of them set an entry to the host's
+    std::uint64_t around = 0;                    // pages that fault-around mapped besides
+    VirtAddr reached;                            // the end, or the page whose fault was fatal
+
+    void add(const FaultResult& fault);
+};
+
 class Kernel {
   public:
     // `contents` must outlive the kernel.
@@ -115,6 +126,10 @@ class Kernel {
     // ---- Faults
 
     FaultResult fault(Mm& mm, VirtAddr address, Access access);
+    // An access to each page of [start, start + length) in order, with the faults that it takes; to
+    // the first fatal one. Where contents count only, whole PTE tables are filled at once: all
+    // figures are the same, but tables lie in other frames. A and D bits are the MMU's: not set.
+    TouchResult touch(Mm& mm, VirtAddr start, std::uint64_t length, Access access);
 
     // ---- For policies
 
@@ -230,6 +245,16 @@ class Kernel {
     void count_page(Mm& mm, Pte pte, std::int64_t change);
     // Gives the leaves of [start, end) the rights of `vma`; whether a present one changed.
     bool protect_leaves(Mm& mm, const Vma& vma, VirtAddr start, VirtAddr end);
+    // ---- touch() of many pages (kernel_touch.cc): as far as it goes, `at` if nowhere
+
+    VirtAddr touch_many(Mm& mm, Vma& vma, VirtAddr at, VirtAddr end, Access access,
+                        TouchResult& result);
+    VirtAddr touch_file(Mm& mm, const Vma& vma, VirtAddr at, VirtAddr end, Access access,
+                        FaultKind kind, TouchResult& result);
+    VirtAddr touch_huge(Mm& mm, const Vma& vma, VirtAddr at, VirtAddr end, Access access,
+                        TouchResult& result);
+    VirtAddr touch_shared(Mm& mm, Vma& vma, VirtAddr at, VirtAddr end, Access access,
+                          TouchResult& result);
     FaultResult fault_missing(Mm& mm, Vma& vma, VirtAddr address, Access access);
     FaultResult fault_write_protected(Mm& mm, Vma& vma, VirtAddr address, Pte pte);
     std::uint64_t fault_around(Mm& mm, const Vma& vma, VirtAddr address);

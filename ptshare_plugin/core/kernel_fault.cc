@@ -181,7 +181,8 @@ FaultResult Kernel::fault_write_protected(Mm& mm, Vma& vma, VirtAddr address, Pt
 
 bool Kernel::protect_leaves(Mm& mm, const Vma& vma, VirtAddr start, VirtAddr end) {
     bool flush = false;
-    mm.table.for_each_leaf(start, end, [&](VirtAddr page, Pte old, Level level) {
+    // The new leaf, and what comes of the change of `leaves` ones like it.
+    const auto change = [&](Pte old, std::uint64_t leaves) {
         // A page may be written at once when nobody has to hear of it: a shared one that needs
         // no dirty tracking, a private one that belongs to this mm alone. Registration with
         // userfaultfd makes vma_wants_writenotify say no here, so that no page may.
@@ -191,10 +192,15 @@ bool Kernel::protect_leaves(Mm& mm, const Vma& vma, VirtAddr start, VirtAddr end
                                 : (old.bits() & Pte::kExclusive) != 0);
         const Pte changed =
             leaf_for(vma, old.pfn(), writable).with(old.bits() & (kOwnDirty | Pte::kLarge));
-        if (changed.without(Pte::kAccessed) == old.without(Pte::kAccessed)) return;
-        mm.table.replace(page, changed.with(old.bits() & Pte::kAccessed), level);
-        ++effects_.ptes_changed;
+        if (changed.without(Pte::kAccessed) == old.without(Pte::kAccessed)) return old;
+        effects_.ptes_changed += leaves;
         flush |= old.present();
+        return changed.without(Pte::kAccessed).with(old.bits() & Pte::kAccessed);
+    };
+    mm.table.for_each_run(start, end, change, [&](VirtAddr page, Pte old, Level level) {
+        if (const Pte changed = change(old, 1); changed != old) {
+            mm.table.replace(page, changed, level);
+        }
     });
     return flush;
 }

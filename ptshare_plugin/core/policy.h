@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -159,6 +160,10 @@ class SharingPolicy {
     // `vma` is the child's copy; its host has not heard of the child yet.
     virtual void fork(Kernel& kernel, Mm& child, Vma& vma);
     virtual FaultResult fault(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr address, Access access);
+    // For touching many pages at once, by policies whose fault() does nothing but to have the host
+    // mm serve it and to link, and calls what the host calls File, Host and, where only the link
+    // was missing, Link: the level of the guest's entry that links. None: each page is asked for.
+    virtual std::optional<Level> links_at(const Kernel&) const { return std::nullopt; }
     virtual Errno protect(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr start, VirtAddr end,
                           std::uint64_t prot);
     virtual void discard(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr start, VirtAddr end);

@@ -62,6 +62,18 @@ class Archive {
         if constexpr (kReads) items.resize(n);
         for (auto& item : items) each(item);
     }
+    template <class T, class Each>
+    void chunked(std::conditional_t<kReads, Chunked<T>, const Chunked<T>>& items,
+                 const Each& each) {
+        const std::uint64_t n = length(items.size());
+        if constexpr (kReads) items.clear();
+        for (std::uint64_t i = 0; i < n; ++i) {
+            T item = T();
+            if constexpr (!kReads) item = items[i];
+            each(item);
+            if constexpr (kReads) items.append(item);
+        }
+    }
     std::uint64_t left() const { return bytes_.size() - at_; }
 
   private:
@@ -187,7 +199,8 @@ class Snapshot {
 
     void frames() {
         Of<FrameAllocator>& frames = kernel_.frames_;
-        io_.list(frames.frames_, [&](auto& frame) { io_(frame.use, frame.references); });
+        io_.template chunked<typename FrameAllocator::Frame>(
+            frames.frames_, [&](auto& frame) { io_(frame.use, frame.references); });
         io_.list(frames.free_, [&](auto& pfn) { io_(pfn); });
         io_.list(frames.free_huge_, [&](auto& pfn) { io_(pfn); });
         if constexpr (kReads) check_frames();
@@ -207,7 +220,8 @@ class Snapshot {
                 kernel_.files_.push_back(file);
                 contents_of(*file);
                 expect(file->cache_.size() <= file->pages(), "pages beyond the end of a file");
-                for (const Pfn pfn : file->cache_) {
+                for (std::uint64_t i = 0; i < file->cache_.size(); ++i) {
+                    const Pfn pfn = file->cache_[i];
                     if (pfn != Pfn(0)) claim(pfn, FrameUse::FilePage);
                 }
                 if (file->huge()) check_huge(*file);
@@ -225,7 +239,7 @@ class Snapshot {
     }
     void contents_of(Of<File>& file) {
         io_(file.size_, file.huge_);
-        io_.list(file.cache_, [&](auto& pfn) { io_(pfn); });
+        io_.template chunked<Pfn>(file.cache_, [&](auto& pfn) { io_(pfn); });
     }
 
     void hosts() {
@@ -340,9 +354,7 @@ class Snapshot {
                 page.owner = it->second;
                 expect(page.level <= page.owner->top(), "a table's level");
                 claim(page.frame, FrameUse::Table);
-                const std::uint64_t at = page.frame.value;
-                if (at >= store.pages_.size()) store.pages_.resize(at + 1);
-                store.pages_[at] = std::make_unique<TablePage>(page);
+                store.put(std::make_unique<TablePage>(page));
             }
         } else {
             std::map<const PageTable*, MmId> owners;
@@ -420,7 +432,8 @@ class Snapshot {
         claimed_.resize(frames.frames_.size());
         frames.in_use_ = {};
         std::uint64_t free = 0;
-        for (const auto& [use, references] : frames.frames_) {
+        for (std::uint64_t i = 0; i < frames.frames_.size(); ++i) {
+            const auto [use, references] = frames.frames_[i];
             expect(static_cast<unsigned>(use) < kFrameUses, "an unknown use of a frame");
             expect(use == FrameUse::AnonPage ? references != 0
                                              : references == (use == FrameUse::Free ? 0 : 1),

@@ -8,7 +8,7 @@ namespace ptshare {
 // ---- TableStore
 
 Pte TableStore::read_entry(PhysAddr address) const {
-    return at(pfn_of(address)).entries[(address.value & (kPageSize - 1)) / sizeof(Pte)];
+    return entry(pfn_of(address), (address.value & (kPageSize - 1)) / sizeof(Pte));
 }
 
 void TableStore::set_entry_bits(PhysAddr address, std::uint64_t bits) {
@@ -18,23 +18,26 @@ void TableStore::set_entry_bits(PhysAddr address, std::uint64_t bits) {
 }
 
 void TableStore::for_each(const std::function<void(Pfn, const TablePage&)>& fn) const {
+    while (!runs_.empty()) take_out(runs_.begin()->first);
     for (std::uint64_t i = 0; i < pages_.size(); ++i) {
-        if (pages_[i]) fn(Pfn(i), *pages_[i]);
+        for (std::uint64_t j = 0; pages_[i] && j < kEntries; ++j) {
+            if (const auto& page = pages_[i]->page[j]) fn(page->frame, *page);
+        }
     }
 }
 
 Pfn TableStore::allocate(PageTable& owner, Level level, VirtAddr base, bool region) {
     const Pfn pfn = frames_.allocate(FrameUse::Table);
-    if (pfn.value >= pages_.size()) pages_.resize(pfn.value + 1);
-    auto page = std::make_unique<TablePage>();
+    auto fresh = std::make_unique<TablePage>();
+    TablePage* const page = fresh.get();
     page->owner = &owner;
     page->frame = pfn;
     page->base = base;
     page->level = level;
-    pages_[pfn.value] = std::move(page);
+    put(std::move(fresh));
     ++counts_.by_level[index_of(kernel_name(level, owner.levels()))];
     ++counts_.by_owner[static_cast<unsigned>(owner.owner())];
-    if (region && level == Level::Pte) mark_region(*pages_[pfn.value]);
+    if (region && level == Level::Pte) mark_region(*page);
     contents_.zero_table(pfn);
     ++allocated_;
     if (counts_.total() > peak_.total()) peak_ = counts_;
@@ -47,7 +50,7 @@ void TableStore::free(Pfn pfn) {
     --counts_.by_owner[static_cast<unsigned>(page.owner->owner())];
     if (page.region) --counts_.region_pte;
     ++freed_;
-    pages_[pfn.value].reset();
+    remove(pfn);
     frames_.drop_reference(pfn);
 }
 
@@ -77,15 +80,28 @@ PageTable::~PageTable() {
 }
 
 void PageTable::release_all(Pfn pfn) {
-    const TablePage& page = store_.at(pfn);
+    const TableView page = store_.view(pfn);
     if (page.level != Level::Pte) {
-        for (const Pte entry : page.entries) {
+        for (std::uint64_t i = 0; i < kEntries; ++i) {
+            const Pte entry = page.entry(i);
             if (!entry.present() || entry.large()) continue;
-            if (store_.at(entry.pfn()).owner == this) release_all(entry.pfn());
+            if (store_.owner(entry.pfn()) != this) continue;
+            const TableRun* run = store_.run_of(entry.pfn());
+            if (run && run->level == Level::Pte && run->frame == entry.pfn()) {
+                tables_[index_of(Level::Pte)] -= run->tables;
+                i += run->tables - 1;  // those are the next entries' tables
+                store_.free_run(entry.pfn());
+            } else {
+                release_all(entry.pfn());
+            }
         }
     }
     --tables_[index_of(page.level)];
-    store_.free(pfn);
+    if (const TableRun* run = store_.run_of(pfn); run && run->tables == 1) {
+        store_.free_run(pfn);
+    } else {
+        store_.free(pfn);
+    }
 }
 
 Pte PageTable::table_entry(Pfn pfn) {
@@ -120,7 +136,7 @@ TablePage& PageTable::descend(VirtAddr address, Level level, bool region) {
             pfn = table;
         } else {
             if (entry.large()) throw std::logic_error("a 2 MiB leaf stands where a table is asked");
-            if (store_.at(entry.pfn()).owner != this) {
+            if (store_.owner(entry.pfn()) != this) {
                 throw std::logic_error("a guest writes into a linked table");
             }
             pfn = entry.pfn();
@@ -136,7 +152,7 @@ Pte* PageTable::find(VirtAddr address, Level level, bool own_only) {
         Pte& entry = page.entries[entry_index(address, at)];
         if (at == level) return &entry;
         if (!entry.present() || entry.large()) return nullptr;
-        if (own_only && store_.at(entry.pfn()).owner != this) return nullptr;
+        if (own_only && store_.owner(entry.pfn()) != this) return nullptr;
         pfn = entry.pfn();
     }
 }
@@ -144,7 +160,7 @@ Pte* PageTable::find(VirtAddr address, Level level, bool own_only) {
 std::optional<PageTable::Leaf> PageTable::leaf(VirtAddr address) const {
     Pfn pfn = root_;
     for (Level at = top_;; at = below(at)) {
-        const Pte entry = store_.at(pfn).entries[entry_index(address, at)];
+        const Pte entry = store_.entry(pfn, entry_index(address, at));
         if (entry.none()) return std::nullopt;
         if (at == Level::Pte || entry.large()) return Leaf{entry, at};
         pfn = entry.pfn();
@@ -164,10 +180,10 @@ void PageTable::replace(VirtAddr address, Pte leaf, Level level) {
 bool PageTable::has_table(VirtAddr address, Level level) const {
     Pfn pfn = root_;
     for (Level at = top_; at != level; at = below(at)) {
-        const Pte entry = store_.at(pfn).entries[entry_index(address, at)];
+        const Pte entry = store_.entry(pfn, entry_index(address, at));
         if (!entry.present() || entry.large()) return false;
         pfn = entry.pfn();
-        if (store_.at(pfn).owner != this) return false;
+        if (store_.owner(pfn) != this) return false;
     }
     return true;
 }
@@ -179,7 +195,7 @@ Pfn PageTable::ensure_pte_table(VirtAddr address, bool region) {
 }
 
 void PageTable::link(VirtAddr address, Pfn table, Level level) {
-    if (store_.at(table).level != below(level)) throw std::logic_error("a link skips a level");
+    if (store_.view(table).level != below(level)) throw std::logic_error("a link skips a level");
     TablePage& page = descend(address, level);
     const std::uint64_t index = entry_index(address, level);
     if (!page.entries[index].none()) throw std::logic_error("a link would bury a table");
@@ -208,24 +224,23 @@ void PageTable::adopt(VirtAddr address, Level level, PageTable& from) {
 }
 
 Pfn PageTable::linked(VirtAddr address, Level level) const {
-    // find() changes nothing; it is not const because it hands out the entry.
-    const Pte* entry = const_cast<PageTable*>(this)->find(address, level);
-    if (!entry || !entry->present() || entry->large()) return Pfn(0);
-    return store_.at(entry->pfn()).owner == this ? Pfn(0) : entry->pfn();
+    const std::optional<Pte> found = entry(address, level);
+    if (!found || !found->present() || found->large()) return Pfn(0);
+    return store_.owner(found->pfn()) == this ? Pfn(0) : found->pfn();
 }
 
-void PageTable::leaves_below(const TablePage& page, VirtAddr start, VirtAddr end,
+void PageTable::leaves_below(const TableView& page, VirtAddr start, VirtAddr end,
                              const std::function<void(VirtAddr, Pte, Level)>& fn) const {
     const std::uint64_t span = entry_span(page.level);
     const std::uint64_t first = start > page.base ? (start - page.base) / span : 0;
     for (std::uint64_t i = first; i < kEntries; ++i) {
         const VirtAddr address = page.base + i * span;
         if (address >= end) break;
-        const Pte entry = page.entries[i];
+        const Pte entry = page.entry(i);
         if (entry.none()) continue;
         if (page.level == Level::Pte || entry.large()) {
             fn(address, entry, page.level);
-        } else if (const TablePage& next = store_.at(entry.pfn()); next.owner == this) {
+        } else if (const TableView next = store_.view(entry.pfn()); next.owner == this) {
             leaves_below(next, start, end, fn);
         }
     }
@@ -233,7 +248,7 @@ void PageTable::leaves_below(const TablePage& page, VirtAddr start, VirtAddr end
 
 void PageTable::for_each_leaf(VirtAddr start, VirtAddr end,
                               const std::function<void(VirtAddr, Pte, Level)>& fn) const {
-    leaves_below(store_.at(root_), start, end, fn);
+    leaves_below(store_.view(root_), start, end, fn);
 }
 
 void PageTable::copy_below(const PageTable& other, const TablePage& page, VirtAddr start,
@@ -243,8 +258,8 @@ void PageTable::copy_below(const PageTable& other, const TablePage& page, VirtAd
     for (std::uint64_t i = first; i < kEntries && page.base + i * span < end; ++i) {
         const Pte entry = page.entries[i];
         if (!entry.present() || entry.large()) continue;
+        if (store_.owner(entry.pfn()) != &other) continue;
         const TablePage& next = store_.at(entry.pfn());
-        if (next.owner != &other) continue;
         descend(page.base + i * span, next.level);
         if (next.level != Level::Pte) copy_below(other, next, start, end);
     }
@@ -267,7 +282,7 @@ bool PageTable::free_below(TablePage& page, VirtAddr floor, VirtAddr ceiling) {
         for (std::uint64_t i = first; i < kEntries && page.base + i * span < ceiling; ++i) {
             const Pte entry = page.entries[i];
             if (!entry.present() || entry.large()) continue;
-            if (store_.at(entry.pfn()).owner != this) continue;
+            if (store_.owner(entry.pfn()) != this) continue;
             if (!free_below(store_.at(entry.pfn()), floor, ceiling)) continue;
             free_child(page, i);
         }

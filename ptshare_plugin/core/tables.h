@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -44,6 +45,54 @@ struct TablePage {
     bool region = false;         // counted in TableCounts::region_pte
 };
 
+// n table pages of one tree and level in frames that follow each other, for addresses that follow
+// each other. Of each, entries [from, to) are leaves or tables at a regular distance, the others
+// none: one record instead of n x 4 KiB.
+struct TableRun {
+    Pfn frame;  // of the first table
+    std::uint64_t tables = 1;
+    PageTable* owner = nullptr;
+    VirtAddr base;  // of the first table
+    Level level = Level::Pte;
+    bool region = false;
+    std::uint16_t from = 0;  // from < to <= 512
+    std::uint16_t to = 0;
+    Pte first;                 // entry `from` of the first table
+    std::uint64_t stride = 0;  // frames from one entry to the next
+    std::uint64_t step = 0;    // frames from a table's entry to the next table's
+
+    Pte entry(std::uint64_t table, std::uint64_t index) const {
+        if (index < from || index >= to) return Pte();
+        return Pte(first.bits() + ((table * step + (index - from) * stride) << kPageShift));
+    }
+};
+
+// A table as it reads: a page, or one of a run. It shows a run's table as it was.
+class TableView {
+  public:
+    explicit TableView(const TablePage& page)
+        : owner(page.owner), base(page.base), level(page.level), page_(&page) {}
+    TableView(const TableRun& run, std::uint64_t table)
+        : owner(run.owner),
+          base(run.base + table * (kPageSize << (kIndexBits * (index_of(run.level) + 1)))),
+          level(run.level),
+          run_(run),
+          table_(table) {}
+
+    Pte entry(std::uint64_t index) const {
+        return page_ ? page_->entries[index] : run_.entry(table_, index);
+    }
+
+    const PageTable* const owner;
+    const VirtAddr base;
+    const Level level;
+
+  private:
+    const TablePage* page_ = nullptr;
+    TableRun run_;
+    std::uint64_t table_ = 0;
+};
+
 // All table pages of the machine, by frame. Owns their storage.
 class TableStore final : public TableMemory {
   public:
@@ -54,9 +103,32 @@ class TableStore final : public TableMemory {
     Pte read_entry(PhysAddr address) const override;
     void set_entry_bits(PhysAddr address, std::uint64_t bits) override;
 
-    bool is_table(Pfn pfn) const { return pfn.value < pages_.size() && pages_[pfn.value]; }
-    TablePage& at(Pfn pfn) { return *pages_[pfn.value]; }
-    const TablePage& at(Pfn pfn) const { return *pages_[pfn.value]; }
+    bool is_table(Pfn pfn) const { return find(pfn) || run_of(pfn); }
+    // A table page; one that is kept in a run is taken out of it, for good.
+    TablePage& at(Pfn pfn) const {
+        TablePage* page = find(pfn);
+        return page ? *page : take_out(pfn);
+    }
+    // To read a table, wherever it is kept; valid until it is written or freed.
+    TableView view(Pfn pfn) const {
+        if (const TablePage* page = find(pfn)) return TableView(*page);
+        const TableRun& run = *run_of(pfn);
+        return TableView(run, pfn - run.frame);
+    }
+    Pte entry(Pfn pfn, std::uint64_t index) const {
+        if (const TablePage* page = find(pfn)) return page->entries[index];
+        const TableRun& run = *run_of(pfn);
+        return run.entry(pfn - run.frame, index);
+    }
+    const PageTable* owner(Pfn pfn) const {
+        if (const TablePage* page = find(pfn)) return page->owner;
+        return run_of(pfn)->owner;
+    }
+    // The run that the table is kept in, or null.
+    TableRun* run_of(Pfn pfn) const;
+    // Host memory in use shows in these: pages kept whole, and runs.
+    std::uint64_t pages() const { return live_pages_; }
+    std::uint64_t runs() const { return runs_.size(); }
 
     const TableCounts& counts() const { return counts_; }
     // The counts when there were most table pages; the first such moment.
@@ -75,12 +147,33 @@ class TableStore final : public TableMemory {
     friend class Snapshot;
     Pfn allocate(PageTable& owner, Level level, VirtAddr base, bool region);
     void free(Pfn pfn);
+    TablePage* find(Pfn pfn) const {
+        const std::uint64_t block = pfn.value / kEntries;
+        if (block >= pages_.size() || !pages_[block]) return nullptr;
+        return pages_[block]->page[pfn.value % kEntries].get();
+    }
+    TablePage& put(std::unique_ptr<TablePage> page) const;
+    void remove(Pfn pfn) const;
+    TablePage& take_out(Pfn pfn) const;
+    // New tables, all of a run but its frames, which are the next untouched ones.
+    Pfn allocate_run(TableRun run);
+    void free_run(Pfn first);
+    // Keeps a page as a run of one, if it is regular. Nobody may hold a reference to it.
+    void compact(Pfn pfn);
     void mark_region(TablePage& page);
 
     FrameAllocator& frames_;
     FrameContents& contents_;
-    std::vector<std::unique_ptr<TablePage>> pages_;  // index: frame number; null: not a table
-    TableCounts counts_;                             // invariant: equals a recount over pages_
+    struct Block {
+        std::array<std::unique_ptr<TablePage>, kEntries> page;  // null: no table, or in a run
+        std::uint64_t live = 0;                                 // invariant: those not null
+    };
+    // How a table is kept changes nothing of what it says: hence mutable. A frame is in one of
+    // them.
+    mutable std::vector<std::unique_ptr<Block>> pages_;  // index: frame number / 512
+    mutable std::map<Pfn, TableRun> runs_;               // by first frame
+    mutable std::uint64_t live_pages_ = 0;
+    TableCounts counts_;  // invariant: equals a recount over pages_ and runs_
     TableCounts peak_;
     std::uint64_t peak_region_pte_ = 0;
     std::uint64_t allocated_ = 0;
@@ -141,10 +234,35 @@ class PageTable {
     // Makes the table that this entry links, the root of `from`, a table of this tree's own. `from`
     // is left without a root and must go.
     void adopt(VirtAddr address, Level level, PageTable& from);
+    // ---- Many at once, where contents count only and frames are untouched (as many as there will
+    // ---- be new tables). The PMD entries from `address` on, all of one PMD table, are empty.
+
+    // How many PMD entries of one table from `address` on, `most` at most, are empty.
+    std::uint64_t empty_below(VirtAddr address, std::uint64_t most) const;
+    // How many of them have full PTE tables or 2 MiB leaves, kept as runs, that permit an access.
+    std::uint64_t permitted_below(VirtAddr address, std::uint64_t most, Access access) const;
+    // PTE tables full of leaves, the first one `leaf`, the others' frames follow it.
+    void fill_pte_tables(VirtAddr address, std::uint64_t tables, Pte leaf, bool region);
+    // 2 MiB leaves, the first one `leaf`, the others' frames follow it.
+    void fill_huge(VirtAddr address, std::uint64_t leaves, Pte leaf);
+    // Links the PTE tables that `host` has from `from` on; all are there.
+    void link_tables(VirtAddr address, std::uint64_t tables, const PageTable& host, VirtAddr from);
+    // Where own leaves are kept in runs that lie wholly in [start, end): fn(first leaf, number)
+    // gives the first leaf's new bits, with the frame it had; the others follow. The rest is each
+    // given to `other` in address order, as for_each_leaf does.
+    void for_each_run(VirtAddr start, VirtAddr end,
+                      const std::function<Pte(Pte, std::uint64_t)>& fn,
+                      const std::function<void(VirtAddr, Pte, Level)>& other);
+
     // The own PTE table for `address`, allocated if need be.
     Pfn ensure_pte_table(VirtAddr address, bool region);
     // Allocates what is missing of the own tables for `address` down to `level`; returns the last.
     Pfn ensure_table(VirtAddr address, Level level) { return descend(address, level).frame; }
+    // Whether the own entry for `address` at `level` is there and leads somewhere.
+    bool has_entry(VirtAddr address, Level level) const {
+        const std::optional<Pte> found = entry(address, level);
+        return found && !found->none();
+    }
     // Whether there is an own table of `level` for `address`.
     bool has_table(VirtAddr address, Level level) const;
 
@@ -173,8 +291,12 @@ class PageTable {
     void free_child(TablePage& page, std::uint64_t index);
     void release_all(Pfn pfn);
     void copy_below(const PageTable& other, const TablePage& page, VirtAddr start, VirtAddr end);
-    void leaves_below(const TablePage& page, VirtAddr start, VirtAddr end,
+    void leaves_below(const TableView& page, VirtAddr start, VirtAddr end,
                       const std::function<void(VirtAddr, Pte, Level)>& fn) const;
+    void runs_below(Pfn pfn, VirtAddr start, VirtAddr end,
+                    const std::function<Pte(Pte, std::uint64_t)>& fn,
+                    const std::function<void(VirtAddr, Pte, Level)>& other);
+    std::optional<Pte> entry(VirtAddr address, Level level, bool own_only = true) const;
 
     TableStore& store_;
     Owner owner_;

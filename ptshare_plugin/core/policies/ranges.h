@@ -19,6 +19,9 @@ class SharedRanges : public SharingPolicy {
     bool detach(Kernel& kernel, Mm& mm, Vma& vma, Leaving how) override;
     void fork(Kernel& kernel, Mm& child, Vma& vma) override;
     FaultResult fault(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr address, Access access) override;
+    std::optional<Level> links_at(const Kernel& kernel) const override {
+        return above(level(kernel));
+    }
     Errno protect(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr start, VirtAddr end,
                   std::uint64_t prot) override;
     void discard(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr start, VirtAddr end) override;

@@ -60,6 +60,9 @@ class RfcV2 final : public SharedRanges {
         return unlinked;
     }
 
+    // Two faults for a page are its own way.
+    std::optional<Level> links_at(const Kernel&) const override { return std::nullopt; }
+
     FaultResult fault(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr address, Access access) override {
         HostMm& host = *vma.host;
         if (host.is_dead()) return FaultResult{};

@@ -1,0 +1,200 @@
+"""``ptshare plan`` against closed forms, which stand beside each figure."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptshare_plugin import _core
+from ptshare_plugin.config import load
+from ptshare_plugin.machine import flatten
+
+COMMAND = Path(sys.executable).with_name("ptshare")
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+PAGE, PMD = 4 * KIB, 2 * MIB
+POLICIES = ("private", "ptshare", "mshare", "huge-2m")
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, "plan", *args], text=True, capture_output=True, timeout=600, check=False
+    )
+
+
+def plan(*args: str) -> dict[str, dict[str, Any]]:
+    done = run(*args, "--json")
+    assert done.returncode == 0, done.stderr
+    rows: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return rows
+
+
+@pytest.fixture(scope="module")
+def seed_case() -> dict[str, dict[str, Any]]:
+    """S17: 1,500 clients of 300 GiB on a server of 512 GiB."""
+    return plan("--procs", "1500", "--region", "300GiB", "--memory", "512GiB")
+
+
+def test_tables_of_the_seeds_case(seed_case: dict[str, dict[str, Any]]) -> None:
+    pages = 300 * GIB // PAGE
+    leaves = pages * 8  # 8 B a page: 600 MiB a process
+    # A PMD table (4 KiB) a GiB, a PUD table and a PGD.
+    upper = 300 * PAGE + PAGE + PAGE
+    private = seed_case["private"]
+    assert private["pt.bytes.guest.pte"] == 1500 * leaves
+    assert private["pt.bytes"] == 1500 * (leaves + upper)
+    assert round(1500 * leaves / GIB, 1) == 878.9
+    assert round(private["pt.bytes"] / GIB, 1) == 880.6
+    # One set of PTE tables and the host's own upper ones; each client's upper tables link them.
+    shared = seed_case["ptshare"]
+    assert shared["pt.bytes.host"] == leaves + upper
+    assert shared["pt.bytes.guest"] == 1500 * upper
+    assert round(shared["pt.bytes"] / GIB, 2) == 2.32
+    # A client owns its PGD alone: its entry links the host's PUD table.
+    mshare = seed_case["mshare"]
+    assert mshare["pt.bytes.host"] == leaves + upper
+    assert mshare["pt.bytes.guest"] == 1500 * PAGE
+    assert round(mshare["pt.bytes"] / MIB) == 607
+    # 8 B each 2 MiB: the PMD tables are the leaf tables.
+    assert seed_case["huge-2m"]["pt.bytes"] == 1500 * upper
+    assert round(seed_case["huge-2m"]["pt.bytes"] / GIB, 2) == 1.73
+
+
+def test_memory_of_the_seeds_case(seed_case: dict[str, dict[str, Any]]) -> None:
+    # Frame 0 and the zero page are nobody's.
+    frames = 512 * GIB // PAGE - 300 * GIB // PAGE - 2
+    a_client = 300 * 512 + 300 + 2
+    private = seed_case["private"]
+    assert private["memory.clients"] == frames // a_client == 361
+    # c chunks of 2 MiB for every client need c PTE tables, a PMD table each 512, PUD and PGD.
+    chunks = max(c for c in range(300 * 512) if 1500 * (c + -(-c // 512) + 2) <= frames)
+    assert private["coverage.bytes"] == chunks * PMD
+    for name in POLICIES[1:]:
+        row = seed_case[name]
+        assert (row["memory.clients"], row["memory.runs_out"]) == (1500, False)
+        assert row["coverage.ratio"] == 1.0
+        # What is left is what the tables leave.
+        assert row["memory.left_bytes"] == frames * PAGE - row["pt.bytes"]
+
+
+def test_faults_of_the_seeds_case(seed_case: dict[str, dict[str, Any]]) -> None:
+    pages = 300 * GIB // PAGE
+    window = load().kernel.fault_around_bytes // PAGE
+    private = seed_case["private"]
+    assert private["fault.file"] == private["fault.total"] == 1500 * pages // window
+    assert private["fault.around_pages"] == 1500 * (pages - pages // window)
+    # The first client's faults map pages in the host; all others only link, once in 2 MiB.
+    shared = seed_case["ptshare"]
+    assert shared["fault.host"] == pages // window
+    assert shared["fault.link"] == 1499 * pages // 512
+    assert shared["fault.linked"] == 1500 * pages // 512
+    # Once in 512 GiB.
+    mshare = seed_case["mshare"]
+    assert (mshare["fault.host"], mshare["fault.link"]) == (pages // window, 1499)
+    assert seed_case["huge-2m"]["fault.file"] == 1500 * pages // 512
+
+
+def test_mprotect_of_the_seeds_case(seed_case: dict[str, dict[str, Any]]) -> None:
+    pages = 300 * GIB // PAGE
+    cost = flatten(load())
+    entry = cost["cost.syscall"] + cost["cost.mprotect"]
+    local = cost["cost.shootdown.local"]
+    private = seed_case["private"]
+    assert private["mprotect.one.reached"] == 1
+    assert private["mprotect.each.ptes_changed"] == 1500 * pages
+    assert private["mprotect.each.cycles"] == 1500 * (
+        entry + pages * cost["cost.pte_update"] + local
+    )
+    shared = seed_case["ptshare"]
+    assert shared["mprotect.one.reached"] == 1500
+    assert shared["mprotect.one.ptes_changed"] == shared["mprotect.each.ptes_changed"] == pages
+    others = 64 - 1  # --cpus
+    waiting = cost["cost.shootdown.first_cpu"] + (others - 1) * cost["cost.shootdown.next_cpu"]
+    assert (
+        shared["mprotect.one.cycles"] == entry + pages * cost["cost.pte_update"] + local + waiting
+    )
+    assert shared["mprotect.one.cycles_other"] == others * (local + cost["cost.shootdown.receive"])
+    huge = seed_case["huge-2m"]
+    assert huge["mprotect.each.ptes_changed"] == 1500 * pages // 512
+
+
+def test_seeds_case_is_small() -> None:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert used.ru_maxrss * KIB < GIB
+
+
+@pytest.mark.parametrize("policy", [name for name, _ in _core.policies()])
+@pytest.mark.parametrize("pattern", ["all", "fraction:0.3", "spread:0.01", "zipf:200"])
+def test_audit_is_clean(policy: str, pattern: str) -> None:
+    from ptshare_plugin import plan as planning
+
+    asked = planning.Plan(
+        procs=3,
+        region=8 * MIB,
+        memory=64 * MIB,
+        pattern=planning.parse_pattern(pattern, 8 * MIB),
+        write=False,
+        resident="all",
+        cpus=4,
+        seed=1,
+        machine=load(),
+    )
+    made = _core.Deployment(
+        {**flatten(asked.machine), "kernel.memory_bytes": asked.memory}, policy, asked.region
+    )
+    assert planning._start(asked, made, 3) == 3
+    made.protect(0, 3, 1, 4)
+    assert made.audit() == []
+
+
+def test_spread_pages_need_a_table_each() -> None:
+    # A page in each 2 MiB: as many PTE tables as for every page.
+    rows = plan(
+        *("--procs", "2", "--region", "64MiB", "--memory", "1GiB", "--policy", "private"),
+        *("--pattern", f"spread:{1 / 512}"),
+    )
+    assert rows["private"]["pt.bytes.guest.pte"] == 2 * 32 * PAGE
+    assert rows["private"]["fault.file"] == 2 * 32
+
+
+def test_zipf_touches_what_the_seed_says() -> None:
+    args = ("--procs", "3", "--region", "64MiB", "--memory", "1GiB", "--pattern", "zipf:500")
+    first = plan(*args)
+    assert plan(*args) == first
+    assert plan(*args, "--seed", "2") != first
+    assert 0 < first["private"]["fault.total"] <= 3 * 500
+
+
+def test_table_is_printed() -> None:
+    done = run("--procs", "2", "--region", "4MiB", "--memory", "64MiB")
+    assert done.returncode == 0
+    for words in ("page tables", "clients that fit", "fault.link", "mprotect of the region"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--procs", "0"), "--procs 0: must be 1 to 32768"),
+        (("--region", "3MiB"), "--region 3MiB: must be a multiple of 2MiB, not 0"),
+        (("--region", "much"), "--region: 'much' is not a size"),
+        (("--memory", "200GiB"), "--memory 200GiB: the file of 300GiB does not fit"),
+        (("--policy", "privat"), "--policy: unknown policy privat (did you mean private?)"),
+        (("--policy", "private,private"), "--policy: a policy is named twice"),
+        (("--pattern", "half"), "--pattern half: write all, fraction:0.25"),
+        (("--pattern", "fraction:2"), "--pattern fraction:2: write all"),
+        (("--access", "both"), "--access both: must be read or write"),
+        (("--resident", "none"), "--resident none: must be all or touched"),
+        (("--cpus", "0"), "--cpus 0: must be 1 to"),
+    ],
+)
+def test_wrong_input_is_one_line(args: tuple[str, ...], words: str) -> None:
+    done = run(*args)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ptshare: error: " + words)
