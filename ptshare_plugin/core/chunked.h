@@ -56,6 +56,8 @@ class Chunked {
             done += piece;
         }
     }
+    // The whole block that begins at `from` becomes advanced(first, 0), advanced(first, 1), ...
+    void set_block(std::uint64_t from, T first) { blocks_[from / kBlock] = Block{first, nullptr}; }
     // Cuts, or lengthens by T().
     void resize(std::uint64_t n) {
         if (n > size_) append(T(), n - size_);

@@ -19,7 +19,9 @@ void File::resize(std::uint64_t bytes) {
     const bool cut = bytes < size_;
     size_ = bytes;
     if (huge_ && !is_aligned(bytes, kPmdSize)) throw std::logic_error("a part of a 2 MiB page");
-    for (std::uint64_t i = pages(); i < cache_.size(); ++i) {
+    // Of a machine that goes and keeps nothing, there is nothing to give back.
+    const bool gone = frames_.retired() && contents_.counts_only();
+    for (std::uint64_t i = gone ? cache_.size() : pages(); i < cache_.size(); ++i) {
         const Pfn pfn = cache_[i];
         if (pfn == Pfn(0)) continue;
         if (!huge_ && !frames_.drop_reference(pfn)) continue;
@@ -76,8 +78,8 @@ Pfn File::page(std::uint64_t index) {
         if (cache_.size() < first + kEntries) cache_.resize(first + kEntries);
         if (cache_[first] == Pfn(0)) {
             const Pfn place = frames_.allocate_huge(FrameUse::FilePage);
-            for (std::uint64_t i = 0; i < kEntries; ++i) {
-                cache_.set(first + i, place + i);
+            cache_.set_block(first, place);
+            for (std::uint64_t i = 0; i < kEntries && !contents_.counts_only(); ++i) {
                 contents_.read_file(*this, first + i, place + i);
             }
         }

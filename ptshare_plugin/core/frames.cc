@@ -61,6 +61,7 @@ Pfn FrameAllocator::allocate_run(FrameUse use, std::uint64_t n) {
 }
 
 void FrameAllocator::free_huge(Pfn first) {
+    if (retired_) return;
     for (std::uint64_t i = 0; i < kEntries; ++i) {
         const Frame frame = frames_[first.value + i];
         if (frame.references != 1) throw std::logic_error("2 MiB given back while in use");
@@ -77,6 +78,7 @@ void FrameAllocator::add_reference(Pfn pfn) {
 }
 
 bool FrameAllocator::drop_reference(Pfn pfn) {
+    if (retired_) return true;
     Frame frame = frames_[pfn.value];
     if (frame.references == 0) throw std::logic_error("frame freed twice");
     if (--frame.references != 0) {

@@ -77,6 +77,10 @@ class FrameAllocator {
     // Drops a reference; true when that was the last and the frame is free again.
     bool drop_reference(Pfn pfn);
 
+    // The machine goes: what is given back from now on is not kept track of.
+    void retire() { retired_ = true; }
+    bool retired() const { return retired_; }
+
     FrameUse use(Pfn pfn) const { return frames_[pfn.value].use; }
     std::uint32_t references(Pfn pfn) const { return frames_[pfn.value].references; }
     std::uint64_t in_use(FrameUse use) const { return in_use_[static_cast<unsigned>(use)]; }
@@ -107,6 +111,7 @@ class FrameAllocator {
     std::vector<Pfn> free_;  // freed frames below frames_.size(); last in, first out
     // First frames of freed 2 MiB; last in, first out. Broken up when no other frame is left.
     std::vector<Pfn> free_huge_;
+    bool retired_ = false;
     std::array<std::uint64_t, kFrameUses> in_use_{};  // invariant: equals a count over frames_
 };
 

@@ -19,6 +19,7 @@ Kernel::Kernel(const KernelConfig& config, std::unique_ptr<SharingPolicy> policy
 }
 
 Kernel::~Kernel() {
+    frames_.retire();
     mms_.clear();  // first: their trees look at the hosts' tables that they link
 }
 

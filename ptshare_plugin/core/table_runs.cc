@@ -87,6 +87,7 @@ void TableStore::free_run(Pfn first) {
     if (run.region) counts_.region_pte -= run.tables;
     freed_ += run.tables;
     runs_.erase(it);
+    if (frames_.retired()) return;
     for (std::uint64_t i = 0; i < run.tables; ++i) frames_.drop_reference(run.frame + i);
 }
 
