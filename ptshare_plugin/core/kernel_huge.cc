@@ -11,7 +11,7 @@ namespace ptshare {
 HostMm* Kernel::slot_host(const Mm& mm, VirtAddr address) const {
     const Pfn table = mm.table.linked(address, Level::Pud);
     if (table == Pfn(0)) return nullptr;
-    const PageTable* owner = tables_.at(table).owner;
+    const PageTable* owner = tables_.owner(table);
     for (const auto& host : hosts_) {
         if (&host->mm.table == owner) return host.get();
     }
