@@ -185,6 +185,25 @@ TEST(touch_keeps_whole_tables_as_runs) {
     CHECK(audit(twin.kernel).empty());
 }
 
+TEST(touch_leaves_shared_tables_in_their_runs) {
+    constexpr std::uint64_t kBytes = 512 * kPmdSize;  // one PMD table
+    for (const char* policy : {"ptshare", "hugetlb-pmd"}) {
+        NoContents contents;
+        Twin twin(policy, machine(kPageSize, 4, false), contents);
+        for (unsigned i = 0; i < 3; ++i) {
+            Mm& mm = twin.kernel.create_mm();
+            CHECK(twin.map(mm, kBase, kBytes, kPtFile, 0));
+            if (i == 0) twin.file->read_ahead(512 * kEntries);
+            twin.kernel.touch(mm, kBase, kBytes, Access::Write);
+        }
+        // PGD and PUD of each client, and of the host where it has them.
+        const bool huge = twin.kernel.hosts().front()->of_one_table();
+        CHECK_EQ(twin.kernel.tables().pages(), huge ? 6U : 8U);
+        // The host's PMD table; with PTE tables these, and each client's PMD table of links.
+        CHECK_EQ(twin.kernel.tables().runs(), huge ? 1U : 5U);
+    }
+}
+
 TEST(touch_runs_out_of_memory_where_the_loop_does) {
     for (const char* policy : {"private", "ptshare"}) {
         std::array<std::string, 2> said;
