@@ -41,7 +41,11 @@ TouchResult Kernel::touch(Mm& mm, VirtAddr start, std::uint64_t length, Access a
         constexpr int kTries = 4;
         for (int tries = 0;; ++tries) {
             const auto leaf = mm.table.leaf(at);
-            if (leaf && leaf->pte.permits(access)) break;
+            if (leaf && leaf->pte.permits(access)) {
+                const std::uint64_t bytes = entry_span(leaf->level);
+                at = align_down(at, bytes) + bytes;
+                break;
+            }
             if (tries == kTries) {
                 throw std::logic_error("a fault was served, yet the access does not go through");
             }
@@ -50,7 +54,6 @@ TouchResult Kernel::touch(Mm& mm, VirtAddr start, std::uint64_t length, Access a
             result.reached = at;
             if (fault_result.is_fatal()) return result;
         }
-        at = at + kPageSize;
     }
     result.reached = end;
     return result;

@@ -82,11 +82,16 @@ PageTable::~PageTable() {
 void PageTable::release_all(Pfn pfn) {
     const TableView page = store_.view(pfn);
     if (page.level != Level::Pte) {
+        const TableRun* linked = nullptr;  // the last run of another tree that an entry led to
         for (std::uint64_t i = 0; i < kEntries; ++i) {
             const Pte entry = page.entry(i);
             if (!entry.present() || entry.large()) continue;
-            if (store_.owner(entry.pfn()) != this) continue;
+            if (linked && entry.pfn() - linked->frame < linked->tables) continue;
             const TableRun* run = store_.run_of(entry.pfn());
+            if (store_.owner(entry.pfn()) != this) {
+                linked = run;
+                continue;
+            }
             if (run && run->level == Level::Pte && run->frame == entry.pfn()) {
                 tables_[index_of(Level::Pte)] -= run->tables;
                 i += run->tables - 1;  // those are the next entries' tables
