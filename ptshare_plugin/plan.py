@@ -23,6 +23,10 @@ PROT_READ = 1
 # The steps, in 2 MiB, in which all clients touch more of the region until memory runs out. Each is
 # a fraction of the one before: after running out, the next kernel starts where that step began.
 _COVERAGE_STEPS = (512, 32, 1)
+# Core touches whole tables at once, but for these policies, whose faults are not all alike.
+_PAGE_BY_PAGE = ("rfc-v2",)
+# Pages touched one by one, clients times pages: minutes.
+_MOST_SINGLE_PAGES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,22 @@ def check(plan: Plan, policies: Sequence[str]) -> None:
         raise _usage(f"--cpus {plan.cpus}: must be 1 to {MAX_PROCS}")
     if not 0 <= plan.seed < 1 << 64:
         raise _usage(f"--seed {plan.seed}: must be 0 to 2^64 - 1")
+    for name in policies:
+        _check_single_pages(plan, name)
+
+
+def _check_single_pages(plan: Plan, policy: str) -> None:
+    pattern = plan.pattern
+    if pattern.kind in ("all", "fraction") and policy not in _PAGE_BY_PAGE:
+        return
+    # The coverage touches all of the region where memory lets it.
+    whole = plan.region // PAGE_BYTES if policy in _PAGE_BY_PAGE else 0
+    single = plan.procs * max(pattern.pages, pattern.visits, whole)
+    if single > _MOST_SINGLE_PAGES:
+        raise _usage(
+            f"{policy}: {single:,} accesses would be served one by one, at most"
+            f" {_MOST_SINGLE_PAGES:,}: take fewer --procs, a smaller --region or --pattern"
+        )
 
 
 def compute(plan: Plan, policy: str) -> dict[str, Any]:

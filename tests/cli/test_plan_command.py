@@ -190,6 +190,8 @@ def test_table_is_printed() -> None:
         (("--pattern", "fraction:2"), "--pattern fraction:2: write all"),
         (("--access", "both"), "--access both: must be read or write"),
         (("--resident", "none"), "--resident none: must be all or touched"),
+        (("--policy", "rfc-v2"), "rfc-v2: 117,964,800,000 accesses would be served one by one"),
+        (("--pattern", "spread:0.01"), "private: 1,179,648,000 accesses would be"),
         (("--cpus", "0"), "--cpus 0: must be 1 to"),
     ],
 )
