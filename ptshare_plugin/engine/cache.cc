@@ -98,8 +98,8 @@ CacheResult Hierarchy::access(unsigned core, PhysAddr address, AccessKind kind,
 }
 
 // The private caches do not have the line: LLC, another core or memory does.
-CacheResult Hierarchy::miss(unsigned core, std::uint64_t line, bool write, Counters& counters,
-                            LineState& granted) {
+inline CacheResult Hierarchy::miss(unsigned core, std::uint64_t line, bool write,
+                                   Counters& counters, LineState& granted) {
     bool in_llc = false;
     Directory directory = look_up(line, counters, in_llc);
     CacheResult result{in_llc ? Served::Llc : Served::Dram, in_llc ? llc_latency_ : dram_latency_};
@@ -142,7 +142,8 @@ std::uint64_t Hierarchy::upgrade(unsigned core, std::uint64_t line, Counters& co
 }
 
 // Who has the line; afterwards it is the most recently used of the LLC, brought in if need be.
-Hierarchy::Directory Hierarchy::look_up(std::uint64_t line, Counters& counters, bool& in_llc) {
+inline Hierarchy::Directory Hierarchy::look_up(std::uint64_t line, Counters& counters,
+                                               bool& in_llc) {
     if (!llc_.present()) return lines_[line];
     ++counters.llc_accesses;
     if (const TagArray::Entry* entry = llc_.find(line)) {
@@ -160,12 +161,12 @@ Hierarchy::Directory Hierarchy::look_up(std::uint64_t line, Counters& counters, 
 }
 
 // The cores listed for the line that the LLC used last. A lone core is not written down.
-std::uint64_t Hierarchy::listed(std::uint64_t line) {
+inline std::uint64_t Hierarchy::listed(std::uint64_t line) {
     return cores_.size() == 1 ? 1 : llc_.front_payload(line);
 }
 
 // Keeps what look_up found and the access changed.
-void Hierarchy::record(std::uint64_t line, const Directory& directory) {
+inline void Hierarchy::record(std::uint64_t line, const Directory& directory) {
     if (!llc_.present()) {
         lines_[line] = directory;
         return;
@@ -188,11 +189,12 @@ bool Hierarchy::brought_by_another(unsigned core, PhysAddr address) {
     return *bringer != cores_[core].bringer;
 }
 
-void Hierarchy::invalidate(unsigned core, std::uint64_t line) {
+inline void Hierarchy::invalidate(unsigned core, std::uint64_t line) {
     Private& caches = cores_[core];
+    // The L2 includes both L1s.
+    if (caches.l2.present() && !caches.l2.erase(line)) return;
     caches.l1i.erase(line);
     caches.l1d.erase(line);
-    caches.l2.erase(line);
 }
 
 void Hierarchy::invalidate_others(unsigned core, std::uint64_t line, std::uint64_t present,
@@ -215,7 +217,7 @@ bool Hierarchy::downgrade(unsigned core, std::uint64_t line) {
     return modified;
 }
 
-void Hierarchy::fill_l1(Private& caches, bool fetch, std::uint64_t line, LineState state) {
+inline void Hierarchy::fill_l1(Private& caches, bool fetch, std::uint64_t line, LineState state) {
     TagArray& l1 = fetch ? caches.l1i : caches.l1d;
     const auto evicted = l1.insert(line, state);
     if (!evicted || evicted->state != LineState::Modified) return;
@@ -224,7 +226,7 @@ void Hierarchy::fill_l1(Private& caches, bool fetch, std::uint64_t line, LineSta
     }
 }
 
-void Hierarchy::fill_l2(unsigned core, std::uint64_t line, LineState state) {
+inline void Hierarchy::fill_l2(unsigned core, std::uint64_t line, LineState state) {
     Private& caches = cores_[core];
     const auto evicted = caches.l2.insert(line, state);
     if (!evicted) return;

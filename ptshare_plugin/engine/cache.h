@@ -44,7 +44,7 @@ class Hierarchy {
     bool brought_by_another(unsigned core, PhysAddr address);
 
     // A hint that an access to `address` is about to come. Changes nothing but the host's caches.
-    void prefetch(unsigned core, PhysAddr address) const {
+    [[gnu::always_inline]] void prefetch(unsigned core, PhysAddr address) const {
         const std::uint64_t line = address.value >> line_shift_;
         cores_[core].l1d.prefetch(line);
         cores_[core].l2.prefetch(line);

@@ -35,7 +35,7 @@ Machine::Machine(const Params& params, const std::string& policy, unsigned cores
     }
 }
 
-void Machine::charge(Core& core, std::uint64_t Counters::*category, std::uint64_t cycles) {
+inline void Machine::charge(Core& core, std::uint64_t Counters::*category, std::uint64_t cycles) {
     core.running->counters.*category += cycles;
     core.clock += cycles;
 }
@@ -79,7 +79,7 @@ bool Machine::handle_fault(Core& core, VirtAddr address, Access access) {
     return !result.is_fatal();
 }
 
-Translation Machine::translate(Core& core, VirtAddr address, Access access) {
+inline Translation Machine::translate(Core& core, VirtAddr address, Access access) {
     (access == Access::Fetch ? core.last_code_page : core.last_data_page) = kNoPage;
     const Translation result =
         core.mmu->translate(address, access, core.context, core.running->counters);
@@ -102,14 +102,14 @@ bool Machine::make_accessible(Core& core, VirtAddr address, Access access) {
     throw std::logic_error("a page fault repeats without end");
 }
 
-void Machine::cached_access(Core& core, PhysAddr address, AccessKind kind,
-                            std::uint64_t Counters::*category, std::uint64_t hidden) {
+inline void Machine::cached_access(Core& core, PhysAddr address, AccessKind kind,
+                                   std::uint64_t Counters::*category, std::uint64_t hidden) {
     const std::uint64_t latency =
         hierarchy_.access(core.id, address, kind, core.running->counters).latency;
     if (latency > hidden) charge(core, category, latency - hidden);
 }
 
-void Machine::use_data(Core& core, PhysAddr physical, unsigned size, bool write) {
+inline void Machine::use_data(Core& core, PhysAddr physical, unsigned size, bool write) {
     ++(write ? core.running->counters.data_writes : core.running->counters.data_reads);
     const AccessKind kind = write ? AccessKind::Write : AccessKind::Read;
     cached_access(core, physical, kind, &Counters::cycles_data, l1d_latency_);

@@ -49,8 +49,9 @@ class TagArray {
         entry = (entry & ~kStateMask) | static_cast<Entry>(state);
     }
 
-    // Asks the host to bring a line's set near.
-    void prefetch(std::uint64_t line) const {
+    // Asks the host to bring a line's set near. Inlined always: GCC 12 takes a function that does
+    // nothing but prefetch for one without effect, and drops calls of it.
+    [[gnu::always_inline]] void prefetch(std::uint64_t line) const {
         if (!present()) return;
         const std::uint64_t set = set_of(line) * stride_;
         __builtin_prefetch(&entries_[set]);
@@ -66,23 +67,17 @@ class TagArray {
     Entry* find(std::uint64_t line) {
         Entry* set = set_at(line);
         const Entry tag = tag_of(line);
-        if ((set[0] & ~kStateMask) == tag && set[0] != 0) return set;
-        for (std::uint64_t i = 1; i < ways_; ++i) {
-            if ((set[i] & ~kStateMask) != tag || set[i] == 0) continue;
-            to_front(line, i, set[i]);
-            return set;
-        }
-        return nullptr;
+        const std::uint64_t place = place_of(set, tag);
+        if (place == kNoPlace) return nullptr;
+        to_front(line, place, set[place]);
+        return set;
     }
     // The same without a change of the order.
     Entry* peek(std::uint64_t line) {
         if (!present()) return nullptr;
         Entry* set = set_at(line);
-        const Entry tag = tag_of(line);
-        for (std::uint64_t i = 0; i < ways_; ++i) {
-            if ((set[i] & ~kStateMask) == tag && set[i] != 0) return &set[i];
-        }
-        return nullptr;
+        const std::uint64_t place = place_of(set, tag_of(line));
+        return place == kNoPlace ? nullptr : &set[place];
     }
     // The word beside the most recently used line of the set that `line` belongs to.
     std::uint64_t& front_payload(std::uint64_t line) { return payload_[set_of(line) * stride_]; }
@@ -108,7 +103,7 @@ class TagArray {
         std::optional<Evicted> evicted;
         if (old != 0) {
             const std::uint64_t old_line =
-                (std::uint64_t{old >> kStateBits} << set_bits_) | set_of(line);
+                (std::uint64_t{(old >> kStateBits) - 1} << set_bits_) | set_of(line);
             evicted = Evicted{old_line, TagArray::state(old),
                               payload_.empty() ? 0 : payload_[set_of(line) * stride_ + last]};
         }
@@ -118,36 +113,78 @@ class TagArray {
         return evicted;
     }
 
-    void erase(std::uint64_t line) {
-        if (!present()) return;
+    // Drops the line; whether it was held.
+    bool erase(std::uint64_t line) {
+        if (!present()) return false;
         Entry* set = set_at(line);
         Entry* held = peek(line);
-        if (!held) return;
+        if (!held) return false;
         // Those behind it move up; the empty place is the last to be used again.
         const auto from = static_cast<std::uint64_t>(held - set);
         std::memmove(held, held + 1, (ways_ - 1 - from) * sizeof(Entry));
         set[ways_ - 1] = 0;
         close_gap(payload_, line, from);
         close_gap(bringers_, line, from);
+        return true;
     }
 
   private:
     static constexpr unsigned kStateBits = 2;
     static constexpr Entry kStateMask = (1U << kStateBits) - 1;
     static constexpr std::uint64_t kLineEntries = 64 / sizeof(Entry);
+    static constexpr std::uint64_t kNoPlace = ~0ULL;
+    // Four entries in GCC's vector type, which every target has, and the same bits as two words.
+    using Four [[gnu::vector_size(16)]] = Entry;
+    using Two [[gnu::vector_size(16)]] = std::uint64_t;
+
+    static Four load(const Entry* from) {
+        Four four;
+        std::memcpy(&four, from, sizeof(four));
+        return four;
+    }
 
     std::uint64_t set_of(std::uint64_t line) const { return line & ((1ULL << set_bits_) - 1); }
-    // Thirty bits of tag: enough for 4 TiB of memory in a cache of 64 sets.
+    // Thirty bits of tag: enough for 4 TiB of memory in a cache of 64 sets. One is added, so that
+    // no tag is that of an empty place.
     Entry tag_of(std::uint64_t line) const {
-        return static_cast<Entry>((line >> set_bits_) << kStateBits);
+        return static_cast<Entry>(((line >> set_bits_) + 1) << kStateBits);
     }
     Entry* set_at(std::uint64_t line) { return &entries_[set_of(line) * stride_]; }
+
+    // Where in a set the tag is, a host line at a time without a branch for each entry. Entries
+    // past the last way are empty.
+    std::uint64_t place_of(const Entry* set, Entry tag) const {
+        const Four wanted = {tag, tag, tag, tag};
+        const Four states = {kStateMask, kStateMask, kStateMask, kStateMask};
+        for (std::uint64_t first = 0; first < stride_; first += kLineEntries) {
+            // Places count from 1; of no more than one entry something is left.
+            Four found{};
+            for (std::uint32_t i = 0; i < kLineEntries; i += 4) {
+                const Four places = {i + 1, i + 2, i + 3, i + 4};
+                found |= Four((load(set + first + i) & ~states) == wanted) & places;
+            }
+            const Two halves = reinterpret_cast<Two>(found);
+            const std::uint64_t half = halves[0] | halves[1];
+            if (half != 0) return first + ((half | half >> 32) & 0xff) - 1;
+        }
+        return kNoPlace;
+    }
 
     // The entry at place `from` of the line's set goes, `entry` comes to the front.
     void to_front(std::uint64_t line, std::uint64_t from, Entry entry) {
         Entry* set = set_at(line);
-        std::memmove(set + 1, set, from * sizeof(Entry));
-        set[0] = entry;
+        // From the end, whole vectors: those up to `from` take what stands one before them.
+        const auto last = static_cast<std::uint32_t>(from);
+        const Four lasts = {last, last, last, last};
+        for (std::uint32_t i = last & ~3U; i != 0; i -= 4) {
+            const Four moves = Four(Four{i, i + 1, i + 2, i + 3} <= lasts);
+            const Four four = (load(set + i - 1) & moves) | (load(set + i) & ~moves);
+            std::memcpy(set + i, &four, sizeof(four));
+        }
+        const Four head = load(set);
+        const Four moves = Four(Four{0, 1, 2, 3} <= lasts);
+        const Four four = (Four{entry, head[0], head[1], head[2]} & moves) | (head & ~moves);
+        std::memcpy(set, &four, sizeof(four));
         bring_to_front(payload_, line, from);
         bring_to_front(bringers_, line, from);
     }

@@ -43,12 +43,13 @@ TranslationCaches::TranslationCaches(const Params& params)
     if (levels_ != 4 && levels_ != 5) throw std::invalid_argument("mmu.levels must be 4 or 5");
 }
 
-PhysAddr TranslationCaches::physical(Pte leaf, PageSize size, VirtAddr address) {
+inline PhysAddr TranslationCaches::physical(Pte leaf, PageSize size, VirtAddr address) {
     const std::uint64_t offset = address.value & ((1ULL << page_shift(size)) - 1);
     return PhysAddr(address_of(leaf.pfn()).value + offset);
 }
 
-Pte* TranslationCaches::find_first(FirstLevel& tlb, Pcid pcid, VirtAddr address, PageSize& size) {
+inline Pte* TranslationCaches::find_first(FirstLevel& tlb, Pcid pcid, VirtAddr address,
+                                          PageSize& size) {
     size = PageSize::Small;
     if (Pte* leaf = tlb.small.find(pcid, address, size)) return leaf;
     size = PageSize::Large;

@@ -1,4 +1,4 @@
-// A set-associative array with true LRU: the one structure behind TLBs, walk caches and caches.
+// A set-associative array with true LRU: the one structure behind TLBs and walk caches.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,10 @@ namespace ptshare {
 
 // Maps 64-bit keys to values. A key carries everything that must match; the set is chosen by the
 // caller's index. No clock, no counters. An array of no entries never holds anything.
+//
+// The order of use is kept as an age for each place: 0 is the set's most recently used, and empty
+// places are older than all others. Of each key one byte stands apart, eight of them in a word, so
+// that a look-up reads few words of the host's memory and branches only where a byte is equal.
 template <class Value>
 class SetAssociative {
   public:
@@ -29,9 +33,12 @@ class SetAssociative {
                                         " ways give no power-of-two number of sets");
         }
         set_mask_ = sets - 1;
+        words_ = (ways_ + kBytes - 1) / kBytes;
+        marks_.assign(sets * words_, 0);
         keys_.assign(entries, kNoKey);
-        used_.assign(entries, 0);
         values_.resize(entries);
+        ages_.resize(entries);
+        for (std::uint64_t i = 0; i < entries; ++i) ages_[i] = static_cast<Age>(i % ways_);
     }
 
     bool present() const { return !keys_.empty(); }
@@ -39,23 +46,18 @@ class SetAssociative {
 
     // The value of `key`, now the most recently used of its set; null when it is not held.
     Value* find(std::uint64_t index, std::uint64_t key) {
-        if (now_ == 0) return nullptr;  // nothing was ever put in
-        // Accesses repeat: the entry found last is the likeliest.
-        if (keys_[last_] == key) return touch(last_);
-        const std::uint64_t first = (index & set_mask_) * ways_;
-        for (std::uint64_t i = first; i < first + ways_; ++i) {
-            if (keys_[i] == key) return touch(i);
-        }
-        return nullptr;
+        if (held_ == 0) return nullptr;
+        // Accesses repeat: the entry used last is the likeliest.
+        if (keys_[last_] == key) return &values_[last_];
+        const std::uint64_t set = index & set_mask_;
+        const std::uint64_t place = place_of(set, key);
+        return place == kNoPlace ? nullptr : touch(set, place);
     }
     // The same without a change of the order.
     Value* peek(std::uint64_t index, std::uint64_t key) {
-        if (keys_.empty()) return nullptr;
-        const std::uint64_t first = (index & set_mask_) * ways_;
-        for (std::uint64_t i = first; i < first + ways_; ++i) {
-            if (keys_[i] == key) return &values_[i];
-        }
-        return nullptr;
+        if (held_ == 0) return nullptr;
+        const std::uint64_t place = place_of(index & set_mask_, key);
+        return place == kNoPlace ? nullptr : &values_[place];
     }
 
     // Puts in a key: in its own place when it is held, else in that of the least recently used of
@@ -63,42 +65,44 @@ class SetAssociative {
     std::optional<std::pair<std::uint64_t, Value>> insert(std::uint64_t index, std::uint64_t key,
                                                           const Value& value) {
         if (keys_.empty()) return std::nullopt;
-        const std::uint64_t first = (index & set_mask_) * ways_;
-        std::uint64_t victim = first;
-        for (std::uint64_t i = first; i < first + ways_; ++i) {
-            if (keys_[i] == key) {
-                values_[i] = value;
-                touch(i);
-                return std::nullopt;
-            }
-            if (used_[i] < used_[victim]) victim = i;  // an empty place was used at 0
+        const std::uint64_t set = index & set_mask_;
+        const std::uint64_t place = place_of(set, key);
+        if (place != kNoPlace) {
+            *touch(set, place) = value;
+            return std::nullopt;
         }
+        const std::uint64_t victim = grow_older(set);
         std::optional<std::pair<std::uint64_t, Value>> evicted;
-        if (keys_[victim] != kNoKey) evicted.emplace(keys_[victim], values_[victim]);
+        if (keys_[victim] != kNoKey) {
+            evicted.emplace(keys_[victim], values_[victim]);
+        } else {
+            ++held_;
+        }
+        ages_[victim] = 0;
         keys_[victim] = key;
         values_[victim] = value;
-        touch(victim);
+        set_mark(set, victim, mark_of(key));
+        last_ = victim;
         return evicted;
     }
 
     // Drops `key`; whether it was held.
     bool erase(std::uint64_t index, std::uint64_t key) {
-        if (keys_.empty()) return false;
-        const std::uint64_t first = (index & set_mask_) * ways_;
-        for (std::uint64_t i = first; i < first + ways_; ++i) {
-            if (keys_[i] != key) continue;
-            clear(i);
-            return true;
-        }
-        return false;
+        if (held_ == 0) return false;
+        const std::uint64_t set = index & set_mask_;
+        const std::uint64_t place = place_of(set, key);
+        if (place == kNoPlace) return false;
+        clear(set, place);
+        return true;
     }
     // Drops every entry whose key satisfies the predicate; returns how many.
     template <class Predicate>
     std::uint64_t erase_if(Predicate&& matches) {
+        if (held_ == 0) return 0;
         std::uint64_t dropped = 0;
         for (std::uint64_t i = 0; i < keys_.size(); ++i) {
             if (keys_[i] == kNoKey || !matches(keys_[i])) continue;
-            clear(i);
+            clear(i / ways_, i);
             ++dropped;
         }
         return dropped;
@@ -113,22 +117,77 @@ class SetAssociative {
     }
 
   private:
-    Value* touch(std::uint64_t place) {
-        used_[place] = ++now_;
+    using Age = std::uint32_t;
+    static constexpr std::uint64_t kNoPlace = ~0ULL;
+    static constexpr std::uint64_t kBytes = sizeof(std::uint64_t);
+    static constexpr std::uint64_t kOnes = 0x0101010101010101ULL;
+    static constexpr std::uint64_t kLow7 = 0x7f * kOnes;
+
+    // A byte of a product that all bits of the key reach; never 0, which marks an empty place.
+    static std::uint64_t mark_of(std::uint64_t key) {
+        const std::uint64_t mark = (key * 0x9e3779b97f4a7c15ULL) >> 56;
+        return mark == 0 ? 1 : mark;
+    }
+    void set_mark(std::uint64_t set, std::uint64_t place, std::uint64_t mark) {
+        const std::uint64_t way = place - set * ways_;
+        std::uint64_t& word = marks_[set * words_ + way / kBytes];
+        const auto shift = static_cast<unsigned>(8 * (way % kBytes));
+        word = (word & ~(0xffULL << shift)) | (mark << shift);
+    }
+    std::uint64_t place_of(std::uint64_t set, std::uint64_t key) const {
+        const std::uint64_t wanted = mark_of(key) * kOnes;
+        const std::uint64_t* marks = &marks_[set * words_];
+        for (std::uint64_t i = 0; i < words_; ++i) {
+            const std::uint64_t differ = marks[i] ^ wanted;
+            // The upper bit of each byte that is zero in `differ`, of no other.
+            std::uint64_t equal = ~(((differ & kLow7) + kLow7) | differ | kLow7);
+            for (; equal != 0; equal &= equal - 1) {
+                const auto byte = static_cast<std::uint64_t>(__builtin_ctzll(equal)) / 8;
+                const std::uint64_t place = set * ways_ + i * kBytes + byte;
+                if (keys_[place] == key) return place;
+            }
+        }
+        return kNoPlace;
+    }
+    Value* touch(std::uint64_t set, std::uint64_t place) {
         last_ = place;
+        const Age age = ages_[place];
+        if (age != 0) {
+            Age* ages = &ages_[set * ways_];
+            for (std::uint64_t i = 0; i < ways_; ++i) ages[i] += ages[i] < age ? 1U : 0U;
+            ages_[place] = 0;
+        }
         return &values_[place];
     }
-    void clear(std::uint64_t place) {
+    // The place of the oldest; all ages of the set are one more than they were.
+    std::uint64_t grow_older(std::uint64_t set) {
+        const Age oldest = static_cast<Age>(ways_ - 1);
+        Age* ages = &ages_[set * ways_];
+        Age way = 0;
+        for (Age i = 0; i <= oldest; ++i) {
+            way |= ages[i] == oldest ? i : 0U;
+            ++ages[i];
+        }
+        return set * ways_ + way;
+    }
+    void clear(std::uint64_t set, std::uint64_t place) {
+        const Age age = ages_[place];
+        Age* ages = &ages_[set * ways_];
+        for (std::uint64_t i = 0; i < ways_; ++i) ages[i] -= ages[i] > age ? 1U : 0U;
+        ages_[place] = static_cast<Age>(ways_ - 1);
         keys_[place] = kNoKey;
-        used_[place] = 0;
+        set_mark(set, place, 0);
+        --held_;
     }
 
     std::uint64_t ways_ = 0;
     std::uint64_t set_mask_ = 0;
-    std::uint64_t now_ = 0;            // counts uses
-    std::uint64_t last_ = 0;           // place used last
-    std::vector<std::uint64_t> keys_;  // sets x ways; kNoKey: empty
-    std::vector<std::uint64_t> used_;  // now_ at the last use; 0: empty
+    std::uint64_t words_ = 0;           // of marks_, a set
+    std::uint64_t held_ = 0;            // places that are not empty
+    std::uint64_t last_ = 0;            // place used last: its age is 0 unless it is empty
+    std::vector<std::uint64_t> marks_;  // sets x words_; a byte a way, 0: empty or no way
+    std::vector<std::uint64_t> keys_;   // sets x ways; kNoKey: empty
+    std::vector<Age> ages_;             // sets x ways; in each set 0 to ways - 1, each once
     std::vector<Value> values_;
 };
 
