@@ -200,17 +200,13 @@ def test_other_policies() -> None:
     for procs in (2, 4, 12):
         mshare = points["read-only", "shared", "mshare", procs]
         huge = points["read-only", "message", "huge-2m", procs]
-        for point in (mshare, huge):
+        # The engines flush for rfc-v2 too as Linux does, not only the caller's CPU.
+        posted = points["read-only", "shared", "rfc-v2", procs]
+        for point in (mshare, huge, posted):
             assert point["adopted"] == procs
             assert point["stale_hits"] == 0
         # One entry for each process, not 512.
         assert huge["work_cycles"] < procs * 512 * 50
-    # The patches as posted flush the caller's TLBs.
-    posted = points["read-only", "shared", "rfc-v2", 12]
-    assert posted["adopted"] == 12
-    assert posted["stale_hits"] > 0
-    assert posted["hold_cycles"] is None
-    assert any("leaves stale translations" in item["reason"] for item in found["crossovers"])
 
 
 def test_a_part_of_a_huge_page_is_refused() -> None:
