@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from ptshare_plugin.errors import EXIT_USAGE, UserError, nearest
 
 if TYPE_CHECKING:
+    from ptshare_plugin._core import Replay, Simulation, Stream
+    from ptshare_plugin.machine import Value
     from ptshare_plugin.spec import RunSpec
 
 Statistic = tuple[int, str, int | float]
@@ -146,6 +148,48 @@ class Engine(Protocol):
         """Run ``spec`` to its end. A UserError when the engine itself fails."""
 
 
+Simulated: TypeAlias = "Simulation | Stream | Replay"
+"""A simulation of the extension module, whatever drives it."""
+
+
+def simulate(
+    where: str,
+    make: Callable[[], Simulated],
+    progress: Progress,
+    versions: dict[str, str] | None = None,
+) -> RunResult:
+    """Make a simulation and run it to its end, in this process.
+
+    :param where: what the UserError of a simulation that fails begins with.
+    """
+    reset_peak_rss()
+    start = time.perf_counter()
+    try:
+        simulation = make()
+        while not simulation.step(STEP):
+            progress(simulation.instructions, simulation.cycles)
+        processes = [ProcessResult(*result) for result in simulation.results()]
+        samples = [Sample(*row) for row in simulation.samples()]
+        statistics = simulation.statistics() + mark_statistics(samples)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{where}: {error}") from error
+    except MemoryError as error:
+        raise UserError(f"{where}: out of memory on this machine") from error
+    return RunResult(
+        processes=processes,
+        statistics=statistics,
+        seconds=time.perf_counter() - start,
+        peak_rss_bytes=peak_rss(),
+        versions=versions or {},
+        samples=samples,
+    )
+
+
+def machine_parameters(spec: RunSpec) -> dict[str, Value]:
+    """What the extension module is to know of the machine: all keys but gem5's own."""
+    return {key: value for key, value in spec.parameters().items() if not key.startswith("gem5.")}
+
+
 class EmbeddedEngine:
     """Core and the MMU model under Unicorn, in this process."""
 
@@ -175,16 +219,10 @@ class EmbeddedEngine:
         require_core()
         from ptshare_plugin import _core
 
-        program = spec.program
-        reset_peak_rss()
-        start = time.perf_counter()
-        try:
+        def made() -> Simulated:
+            program = spec.program
             simulation = _core.Simulation(
-                {k: v for k, v in spec.parameters().items() if not k.startswith("gem5.")},
-                spec.policy,
-                spec.cores,
-                spec.seed,
-                str(unicorn_library()),
+                machine_parameters(spec), spec.policy, spec.cores, spec.seed, str(unicorn_library())
             )
             index = simulation.add_program(
                 program.name,
@@ -197,23 +235,10 @@ class EmbeddedEngine:
             )
             for rank in range(spec.procs):
                 simulation.add_process(index, spec.argv(rank), spec.env(rank))
-            while not simulation.step(STEP):
-                progress(simulation.instructions, simulation.cycles)
-            processes = [ProcessResult(*result) for result in simulation.results()]
-            samples = [Sample(*row) for row in simulation.samples()]
-            statistics = simulation.statistics() + mark_statistics(samples)
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"engine embedded: {error}") from error
-        except MemoryError as error:
-            raise UserError("engine embedded: out of memory on this machine") from error
-        return RunResult(
-            processes=processes,
-            statistics=statistics,
-            seconds=time.perf_counter() - start,
-            peak_rss_bytes=peak_rss(),
-            versions={"unicorn": importlib.metadata.version("unicorn")},
-            samples=samples,
-        )
+            return simulation
+
+        versions = {"unicorn": importlib.metadata.version("unicorn")}
+        return simulate("engine embedded", made, progress, versions)
 
 
 def all_engines() -> tuple[Engine, ...]:

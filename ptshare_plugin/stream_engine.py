@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import time
 from typing import TYPE_CHECKING
 
 from ptshare_plugin import trace, workloads
 from ptshare_plugin.engines import (
-    STEP,
-    ProcessResult,
     Progress,
     RunResult,
-    Sample,
-    mark_statistics,
-    peak_rss,
+    machine_parameters,
     require_core,
-    reset_peak_rss,
+    simulate,
 )
 from ptshare_plugin.errors import EXIT_USAGE, UserError
 
@@ -57,26 +52,7 @@ class StreamEngine:
         """Run the pattern of ``spec``'s workload, or its trace, in this process."""
         if spec.trace is not None:
             return trace.replay(spec, spec.trace, progress)
-        reset_peak_rss()
-        start = time.perf_counter()
-        try:
-            stream = simulation(spec)
-            while not stream.step(STEP):
-                progress(stream.instructions, stream.cycles)
-            processes = [ProcessResult(*result) for result in stream.results()]
-            samples = [Sample(*row) for row in stream.samples()]
-            statistics = stream.statistics() + mark_statistics(samples)
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"engine stream: {error}") from error
-        except MemoryError as error:
-            raise UserError("engine stream: out of memory on this machine") from error
-        return RunResult(
-            processes=processes,
-            statistics=statistics,
-            seconds=time.perf_counter() - start,
-            peak_rss_bytes=peak_rss(),
-            samples=samples,
-        )
+        return simulate("engine stream", lambda: simulation(spec), progress)
 
 
 def simulation(spec: RunSpec) -> Stream:
@@ -96,7 +72,7 @@ def simulation(spec: RunSpec) -> Stream:
             EXIT_USAGE,
         )
     return _core.Stream(
-        {k: v for k, v in spec.parameters().items() if not k.startswith("gem5.")},
+        machine_parameters(spec),
         spec.policy,
         spec.cores,
         spec.workload.name,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,14 +13,12 @@ from typing import TYPE_CHECKING
 from ptshare_plugin import progress
 from ptshare_plugin.engines import (
     STEP,
-    ProcessResult,
     Progress,
     RunResult,
-    Sample,
-    mark_statistics,
-    peak_rss,
+    Simulated,
+    machine_parameters,
     require_core,
-    reset_peak_rss,
+    simulate,
 )
 from ptshare_plugin.errors import EXIT_USAGE, UserError, os_reason
 from ptshare_plugin.files import refuse, replacing
@@ -130,11 +127,9 @@ def replay(spec: RunSpec, trace: Trace, report: Progress) -> RunResult:
     require_core()
     from ptshare_plugin import _core
 
-    reset_peak_rss()
-    start = time.perf_counter()
-    try:
-        simulated = _core.Replay(
-            {k: v for k, v in spec.parameters().items() if not k.startswith("gem5.")},
+    def made() -> Simulated:
+        return _core.Replay(
+            machine_parameters(spec),
             spec.policy,
             spec.cores,
             trace.path,
@@ -143,22 +138,8 @@ def replay(spec: RunSpec, trace: Trace, report: Progress) -> RunResult:
             spec.share,
             spec.procs,
         )
-        while not simulated.step(STEP):
-            report(simulated.instructions, simulated.cycles)
-        processes = [ProcessResult(*result) for result in simulated.results()]
-        samples = [Sample(*row) for row in simulated.samples()]
-        statistics = simulated.statistics() + mark_statistics(samples)
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"trace {trace.path}: {error}") from error
-    except MemoryError as error:
-        raise UserError(f"trace {trace.path}: out of memory on this machine") from error
-    return RunResult(
-        processes=processes,
-        statistics=statistics,
-        seconds=time.perf_counter() - start,
-        peak_rss_bytes=peak_rss(),
-        samples=samples,
-    )
+
+    return simulate(f"trace {trace.path}", made, report)
 
 
 def convert(source: str, target: str, force: bool) -> tuple[int, int]:

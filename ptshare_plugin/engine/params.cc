@@ -48,4 +48,10 @@ std::vector<std::string> Params::unread() const {
     return keys;
 }
 
+void Params::refuse_unread() const {
+    std::string names;
+    for (const std::string& key : unread()) names += (names.empty() ? "" : ", ") + key;
+    if (!names.empty()) throw std::invalid_argument("unknown parameters: " + names);
+}
+
 }  // namespace ptshare::engine

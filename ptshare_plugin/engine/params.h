@@ -24,6 +24,8 @@ class Params {
 
     // Keys that nobody has asked for.
     std::vector<std::string> unread() const;
+    // Throws std::invalid_argument naming them, if there are any.
+    void refuse_unread() const;
 
   private:
     const Parameter& get(const std::string& key) const;

@@ -24,9 +24,7 @@ Replay::Replay(const Params& params, const std::string& policy, unsigned cores,
       queues_(cores),
       alive_(request_.processes) {
     params.count("cpu.frequency_mhz");  // nothing here reads a clock
-    std::string unread;
-    for (const std::string& key : params.unread()) unread += (unread.empty() ? "" : ", ") + key;
-    if (!unread.empty()) throw std::invalid_argument("unknown parameters: " + unread);
+    params.refuse_unread();
 
     Kernel& kernel = machine_.kernel();
     if (request_.shared_range.first != request_.shared_range.second) {

@@ -20,9 +20,7 @@ Simulation::Simulation(const Params& params, const std::string& policy, unsigned
       loader_(machine_, user_memory_, seed),
       syscalls_(machine_, user_memory_, vfs_, executor_, *this, ranks_, frequency_mhz_, seed),
       queues_(cores) {
-    std::string unread;
-    for (const std::string& key : params.unread()) unread += (unread.empty() ? "" : ", ") + key;
-    if (!unread.empty()) throw std::invalid_argument("unknown parameters: " + unread);
+    params.refuse_unread();
 }
 
 Simulation::~Simulation() {

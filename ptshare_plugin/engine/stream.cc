@@ -22,9 +22,7 @@ Stream::Stream(const Params& params, const std::string& policy, unsigned cores,
       queues_(cores),
       alive_(request_.processes) {
     params.count("cpu.frequency_mhz");  // nothing here reads a clock
-    std::string unread;
-    for (const std::string& key : params.unread()) unread += (unread.empty() ? "" : ", ") + key;
-    if (!unread.empty()) throw std::invalid_argument("unknown parameters: " + unread);
+    params.refuse_unread();
     request_.places.stack = kStackWord;
 
     Kernel& kernel = machine_.kernel();
