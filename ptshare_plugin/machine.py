@@ -128,6 +128,9 @@ class Mmu:
     """Translation hardware of one core."""
 
     levels: int = _key("levels", "Page-table levels: 4, or 5 with a P4D", choices=(4, 5))
+    shared_tags: bool = _key(
+        "", "TLB entries of shared tables serve all sharers at the same address (BabelFish)"
+    )
     pcids: int = _key(
         "ids", "Address-space ids a CPU keeps tagged; 0: no PCID, flush at each switch", 0, 4095
     )
@@ -178,6 +181,24 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shootdown:
+    """How a change of shared tables reaches the TLBs; one of an mm's own goes as in Linux."""
+
+    strategy: str = _key(
+        "",
+        "CPUs that flush at once: those that run the caller (caller-only), all, of everything"
+        " (all-cpus), all that hold entries of a sharer (sharers), or those that run one, while"
+        " others flush when they load one (lazy); policy: caller-only for rfc-v2, all-cpus for"
+        " mshare, lazy for the rest",
+        choices=("policy", "caller-only", "all-cpus", "sharers", "lazy"),
+    )
+    batch: bool = _key("", "One round of interrupts for all sharers; false: one for each sharer")
+    broadcast: bool = _key(
+        "", "An instruction that all CPUs obey (INVLPGB, TLBI) in place of interrupts"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sched:
     """How cores are interleaved and shared."""
 
@@ -211,6 +232,8 @@ class ShootdownCost:
     first_cpu: int = _cycles("Added for the first other CPU: send, wait, acknowledge")
     next_cpu: int = _cycles("Added for each further CPU")
     receive: int = _cycles("Taken from each interrupted CPU")
+    broadcast_first_cpu: int = _cycles("Broadcast: issue and wait, with one other CPU")
+    broadcast_next_cpu: int = _cycles("Broadcast: added for each further CPU of the machine")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +286,7 @@ class Machine:
     mmu: Mmu = field()
     kernel: Kernel = field()
     share: Share = field()
+    shootdown: Shootdown = field()
     sched: Sched = field()
     cost: Cost = field()
     gem5: Gem5 = field()

@@ -69,6 +69,8 @@ SECTIONS: list[tuple[str, str, tuple[str, ...], tuple[str, ...]]] = [
             "tlb.stlb.accesses",
             "tlb.stlb.misses",
             "tlb.stlb.miss_rate",
+            "tlb.stale_hits",
+            "walk_cache.stale_hits",
             "shootdown.requests",
             "shootdown.ipis",
             "shootdown.flushed_entries",

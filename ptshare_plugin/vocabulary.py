@@ -68,6 +68,18 @@ PROCESS: list[Row] = [
     ("syscall.count", "count", "kernel", "System calls"),
     ("syscall.unknown", "count", "kernel", "System calls answered with ENOSYS"),
     ("sched.switches", "count", "kernel", "Times that a core changed to this process"),
+    (
+        "tlb.stale_hits",
+        "count",
+        "tlb",
+        "Accesses served by a TLB entry with a frame or a right that the tables hold no more",
+    ),
+    (
+        "walk_cache.stale_hits",
+        "count",
+        "walk_cache",
+        "Walks that would have begun at a table that the tables above it point at no more",
+    ),
     ("shootdown.requests", "count", "kernel", "TLB flushes asked for by this process"),
     ("shootdown.ipis", "count", "kernel", "Interrupts sent to other CPUs for them"),
     ("shootdown.received", "count", "kernel", "Such interrupts that stopped this process"),

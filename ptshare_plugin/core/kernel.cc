@@ -41,13 +41,33 @@ std::shared_ptr<File> Kernel::create_file(std::string name) {
 }
 
 void Kernel::request_flush(FlushRequest request) {
-    const bool caller_only =
-        request.host != MmId(0) && flush_strategy() == FlushStrategy::CallerOnly;
-    for (const FlushTarget& target : request.targets) {
+    const bool caller_only = request.strategy == FlushStrategy::CallerOnly;
+    for (FlushTarget& target : request.targets) {
         if (caller_only && target.mm != request.caller) continue;
-        if (Mm* mm = find_mm(target.mm)) ++mm->tlb_generation;
+        if (Mm* mm = find_mm(target.mm)) target.generation = ++mm->tlb_generation;
     }
     effects_.flushes.push_back(std::move(request));
+}
+
+void Kernel::request_host_flush(HostMm& host, VirtAddr from, VirtAddr to, bool tables_freed,
+                                MmId caller, std::optional<FlushStrategy> strategy) {
+    FlushRequest request;
+    request.targets = host.guest_ranges(from, to);
+    request.tables_freed = tables_freed;
+    request.host = host.mm.id;
+    request.caller = caller;
+    request.strategy = strategy.value_or(flush_strategy());
+    const bool all_hear =
+        caller == MmId(0) || std::all_of(host.guests.begin(), host.guests.end(),
+                                         [&](const Guest& guest) { return guest.mm == caller; });
+    if (request.strategy == FlushStrategy::CallerOnly && all_hear) {
+        request.strategy = FlushStrategy::Lazy;
+    }
+    request.host_start = from;
+    request.host_generation = request.strategy == FlushStrategy::CallerOnly
+                                  ? host.mm.tlb_generation
+                                  : ++host.mm.tlb_generation;
+    request_flush(std::move(request));
 }
 
 Effects Kernel::take_effects() {
@@ -205,7 +225,7 @@ std::uint64_t Kernel::zap(Mm& mm, VirtAddr start, VirtAddr end) {
 Errno Kernel::truncate(File& file, std::uint64_t bytes) {
     if (file.huge() && !is_aligned(bytes, kPmdSize)) return Errno::Invalid;
     const std::uint64_t first_cut = (bytes + kPageSize - 1) >> kPageShift;
-    const auto cut = [&](Mm& mm) {
+    const auto cut = [&](Mm& mm, HostMm* host) {
         for (const auto& [start, vma] : mm.vmas) {
             if (vma.file.get() != &file || vma.host) continue;
             const std::uint64_t keep = first_cut > vma.file_page ? first_cut - vma.file_page : 0;
@@ -216,19 +236,17 @@ Errno Kernel::truncate(File& file, std::uint64_t bytes) {
                 continue;
             }
             if (zap(mm, from, vma.end) == 0) continue;
-            FlushRequest request{{{mm.id, from, vma.end}}, false};
-            for (const auto& host : hosts_) {
-                if (&host->mm != &mm) continue;
-                request.targets = host->guest_ranges(from, vma.end);
-                request.host = mm.id;
+            if (host) {
+                request_host_flush(*host, from, vma.end, false, MmId(0));
+            } else {
+                request_flush({{{mm.id, from, vma.end}}, false});
             }
-            request_flush(std::move(request));
         }
     };
     if (bytes < file.size()) {
-        for (const auto& [id, mm] : mms_) cut(*mm);
+        for (const auto& [id, mm] : mms_) cut(*mm, nullptr);
         for (const auto& host : hosts_) {
-            if (!host->of_one_table()) cut(host->mm);  // those are cut through their guests
+            if (!host->of_one_table()) cut(host->mm, host.get());  // they through their guests
         }
     }
     file.resize(bytes);

@@ -39,13 +39,19 @@ struct KernelConfig {
 };
 
 // One flush: all mms whose translations one operation changed. `tables_freed`: walk caches too.
-// With a host, its tables changed and the targets are its guests; which of them hear of it is the
-// strategy's business, and `caller` is the mm whose call it was (0: no guest's).
+// With a host, its tables changed and the targets are its guests; which of them hear of it, and
+// how, is the strategy's business. Without one the target is an mm of its own, and its CPUs flush
+// as Linux's do (FlushStrategy::Lazy).
 struct FlushRequest {
     std::vector<FlushTarget> targets;
     bool tables_freed = false;
     MmId host{};
-    MmId caller{};
+    MmId caller{};  // whose call it was; 0: nobody's through a mapping
+    // Set by the kernel with a host: how the flush is carried out, where the range starts in the
+    // host, and the host's Mm::tlb_generation once this is done.
+    FlushStrategy strategy = FlushStrategy::Lazy;
+    VirtAddr host_start{};
+    std::uint64_t host_generation = 0;
 };
 
 // What operations did since the last take_effects().
@@ -154,6 +160,11 @@ class Kernel {
     void destroy_host(HostMm& host);
     const std::vector<std::shared_ptr<HostMm>>& hosts() const { return hosts_; }
     void request_flush(FlushRequest request);
+    // Host addresses [from, to) changed, for all its guests. `caller`: the mm whose call it was;
+    // without one, or without a guest beside it, CallerOnly leaves nobody out. `strategy`: not the
+    // kernel's.
+    void request_host_flush(HostMm& host, VirtAddr from, VirtAddr to, bool tables_freed,
+                            MmId caller, std::optional<FlushStrategy> strategy = std::nullopt);
     // Whether no other VMA lies in the units around [start, end).
     bool has_room(const Mm& mm, VirtAddr start, VirtAddr end, std::uint64_t unit) const;
     // Maps a page that another table mapped (S5).

@@ -68,7 +68,12 @@ struct FlushTarget {
     MmId mm;
     VirtAddr start;
     VirtAddr end;
+    // Mm::tlb_generation once this is done; 0: the mm does not hear of it. Set by the kernel.
+    std::uint64_t generation = 0;
 };
+constexpr std::uint64_t pages_of(const FlushTarget& target) {
+    return (target.end - target.start) >> kPageShift;
+}
 
 // One process's part in a host mm.
 struct Guest {

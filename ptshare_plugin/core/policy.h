@@ -67,13 +67,15 @@ struct ShareDecision {
 // Which CPUs must drop translations of tables that several processes walk. An engine carries it
 // out; the kernel decides with it whose generation grows.
 enum class FlushStrategy : unsigned {
-    CallerOnly,  // those that run the caller's mm
-    AllCpus,     // all that have ever run anything
-    Sharers,     // all that may hold translations of an affected mm
+    CallerOnly,  // those that run the caller's mm, as flush_tlb_range on its VMA
+    AllCpus,     // all there are, of everything, as flush_tlb_all
+    Sharers,     // all that may hold translations of an affected mm, whatever they run
     Lazy,        // those that run an affected mm; others find its newer generation at switch-in
 };
 
-// As tests and `ptshare policies` name them.
+constexpr FlushStrategy kFlushStrategies[] = {FlushStrategy::CallerOnly, FlushStrategy::AllCpus,
+                                              FlushStrategy::Sharers, FlushStrategy::Lazy};
+// As parameters, tests and `ptshare policies` name them.
 constexpr const char* name_of(FlushStrategy strategy) {
     constexpr const char* kNames[] = {"caller-only", "all-cpus", "sharers", "lazy"};
     return kNames[static_cast<unsigned>(strategy)];

@@ -21,7 +21,7 @@ namespace {
 
 constexpr char kMagic[] = "PTSHARE\n";
 constexpr std::uint64_t kMagicBytes = sizeof(kMagic) - 1;
-constexpr std::uint32_t kVersion = 4;
+constexpr std::uint32_t kVersion = 5;
 constexpr std::uint64_t kHeadBytes = sizeof(kVersion) + 2 * sizeof(std::uint64_t);
 static_assert(sizeof(unsigned) == 4, "fields of this type are written with four bytes");
 
@@ -406,11 +406,12 @@ class Snapshot {
                 k.effects_;
             io_(tables_allocated, tables_freed, ptes_changed, ptes_copied);
             io_.list(flushes, [&](auto& request) {
-                auto& [targets, freed, host, caller] = request;
-                io_(freed, host, caller);
+                auto& [targets, freed, host, caller, strategy, host_start, host_generation] =
+                    request;
+                io_(freed, host, caller, strategy, host_start, host_generation);
                 io_.list(targets, [&](auto& target) {
-                    auto& [mm, start, end] = target;
-                    io_(mm, start, end);
+                    auto& [mm, start, end, generation] = target;
+                    io_(mm, start, end, generation);
                 });
             });
             io_.list(populated, [&](auto& item) {

@@ -23,6 +23,7 @@ namespace ptshare::engine {
     X(dtlb_misses, "tlb.dtlb.misses")                   \
     X(stlb_accesses, "tlb.stlb.accesses")               \
     X(stlb_misses, "tlb.stlb.misses")                   \
+    X(tlb_stale_hits, "tlb.stale_hits")                 \
     X(walks_data, "walk.data")                          \
     X(walks_fetch, "walk.fetch")                        \
     X(walks_faulted, "walk.faulted")                    \
@@ -33,6 +34,7 @@ namespace ptshare::engine {
     X(pwc_p4d_hits, "walk_cache.p4d.hits")              \
     X(pwc_pgd_hits, "walk_cache.pgd.hits")              \
     X(pwc_misses, "walk_cache.misses")                  \
+    X(pwc_stale_hits, "walk_cache.stale_hits")          \
     X(l1i_accesses, "cache.l1i.accesses")               \
     X(l1i_misses, "cache.l1i.misses")                   \
     X(l1d_accesses, "cache.l1d.accesses")               \

@@ -18,7 +18,8 @@ constexpr VirtAddr kAddress(1ULL << 46);
 
 Deployment::Deployment(const Params& params, const std::string& policy, std::uint64_t region_bytes)
     : costs_(params),
-      flush_ceiling_(params.count("kernel.flush_ceiling_pages")),
+      shootdowns_(params, costs_),
+      caches_(params),
       region_bytes_(region_bytes),
       kernel_(kernel_config(params), make_policy(policy), contents_),
       file_(kernel_.create_file("region")) {
@@ -133,26 +134,23 @@ Protection Deployment::protect(std::size_t client, std::uint64_t prot, std::uint
     done.ptes_changed = effects.ptes_changed;
     done.flushes = effects.flushes.size();
     done.cycles = costs_.syscall + costs_.mprotect + costs_.effects(effects);
-    for (const FlushRequest& request : effects.flushes) {
-        const FlushTarget& target = request.targets.front();
-        const std::uint64_t pages = (target.end - target.start) >> kPageShift;
-        const std::uint64_t flush =
-            costs_.shootdown_local + (pages > flush_ceiling_ ? 0 : pages * costs_.flush_page);
-        // Each CPU runs one client; an mm of the caller's own runs nowhere else.
-        std::uint64_t others = 0;
-        if (request.host != MmId(0) && kernel_.flush_strategy() == FlushStrategy::AllCpus) {
-            others = cpus - 1;
-        } else if (request.host != MmId(0) &&
-                   kernel_.flush_strategy() != FlushStrategy::CallerOnly) {
-            others = std::min<std::uint64_t>(cpus, request.targets.size()) - 1;
-        }
-        done.cycles += flush;
-        if (others == 0) continue;
-        done.interrupts += others;
-        done.cycles += costs_.shootdown_first + (others - 1) * costs_.shootdown_next;
-        done.cycles_other += others * (flush + costs_.shootdown_receive);
-    }
+    for (const FlushRequest& request : effects.flushes) shoot_down(client, request, cpus, done);
     return done;
+}
+
+void Deployment::shoot_down(std::size_t client, const FlushRequest& request, std::uint64_t cpus,
+                            Protection& done) {
+    std::vector<Asids> asids(cpus, Asids(1));
+    std::vector<Counters> counters(cpus);
+    std::vector<Shootdowns::Cpu> all(cpus);
+    for (std::size_t i = 0; i < cpus; ++i) {
+        const bool busy = i < clients_.size();
+        if (busy) asids[i].load(clients_[(client + i) % clients_.size()].mm, 0);
+        all[i] = {&asids[i], &caches_, busy ? &counters[i] : nullptr};
+    }
+    done.cycles += shootdowns_.carry_out(request, counters[0], all) + all[0].cycles;
+    done.interrupts += counters[0].shootdown_ipis;
+    for (std::size_t i = 1; i < cpus; ++i) done.cycles_other += all[i].cycles;
 }
 
 std::uint64_t Deployment::write_protected() const {

@@ -11,6 +11,7 @@
 #include "core/kernel.h"
 #include "engine/costs.h"
 #include "engine/params.h"
+#include "engine/shootdown.h"
 
 namespace ptshare::engine {
 
@@ -61,11 +62,15 @@ class Deployment {
     };
     Mm& mm_of(const Client& client) { return *kernel_.find_mm(client.mm); }
     void access(std::size_t client, std::uint64_t offset, std::uint64_t length, bool write);
+    // One flush, with a client on each CPU: the caller, and those that follow it.
+    void shoot_down(std::size_t client, const FlushRequest& request, std::uint64_t cpus,
+                    Protection& done);
     // Prices what has been touched since the last time.
     void charge_tables();
 
     Costs costs_;
-    std::uint64_t flush_ceiling_;  // pages
+    Shootdowns shootdowns_;     // prices with costs_
+    TranslationCaches caches_;  // of every CPU: nothing is translated, they stay empty
     std::uint64_t region_bytes_;
     NoContents contents_;  // outlives kernel_
     Kernel kernel_;        // outlives file_

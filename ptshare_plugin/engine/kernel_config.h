@@ -20,9 +20,10 @@ inline KernelConfig kernel_config(const Params& params) {
     }
     config.share_any_address = params.flag("share.any_address");
     config.share_anonymous = params.flag("share.anonymous");
-    // Engines carry out this one alone: under a policy that flushes fewer CPUs, rfc-v2, they would
-    // meet translations that the tables deny.
-    config.flush_strategy = FlushStrategy::Lazy;
+    const std::string strategy = params.text("shootdown.strategy");
+    for (const FlushStrategy each : kFlushStrategies) {
+        if (strategy == name_of(each)) config.flush_strategy = each;
+    }
     return config;
 }
 

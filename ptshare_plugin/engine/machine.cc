@@ -42,15 +42,12 @@ inline void Machine::charge(Core& core, std::uint64_t Counters::*category, std::
 
 // ---- Context switch
 
-void Machine::load_mm(Core& core, const Mm& mm) {
-    core.context.root = mm.table.root();
+void Machine::load_mm(Core& core, Mm& mm) {
     hierarchy_.set_bringer(core.id, mm.id.value);
     core.last_fetch_line = kNoLine;
     core.last_data_page = kNoPage;
     core.last_code_page = kNoPage;
-    const Asids::Choice chosen = core.asids.load(mm.id, mm.tlb_generation);
-    core.context.pcid = chosen.pcid;
-    if (chosen.flush) core.mmu->flush_pcid(chosen.pcid);
+    core.context = shootdowns_.load(core.asids, *core.mmu, mm);
 }
 
 void Machine::switch_to(Core& core, Charged* task) {
@@ -81,6 +78,10 @@ bool Machine::handle_fault(Core& core, VirtAddr address, Access access) {
 
 inline Translation Machine::translate(Core& core, VirtAddr address, Access access) {
     (access == Access::Fetch ? core.last_code_page : core.last_data_page) = kNoPage;
+    if (shootdowns_.tags().on()) {
+        core.context.shared =
+            shootdowns_.tags().use(core.asids, *core.mmu, *core.running->mm, address);
+    }
     const Translation result =
         core.mmu->translate(address, access, core.context, core.running->counters);
     if (result.tlb_cycles != 0) charge(core, &Counters::cycles_tlb, result.tlb_cycles);
@@ -90,12 +91,23 @@ inline Translation Machine::translate(Core& core, VirtAddr address, Access acces
     return result;
 }
 
-bool Machine::make_accessible(Core& core, VirtAddr address, Access access) {
+bool Machine::make_accessible(Core& core, VirtAddr address, Access access, PhysAddr* physical) {
+    const auto goes_to = [&](PhysAddr where) {
+        if (physical) *physical = where;
+        return true;
+    };
     for (int tries = 0; tries < kMaxTries; ++tries) {
+        if (core.context.suspect) {
+            if (const auto held = core.mmu->held(address, access, core.context)) {
+                return goes_to(*held);
+            }
+        }
         const auto leaf = core.running->mm->table.leaf(address);
-        if (leaf && leaf->pte.permits(access) && address < kernel_.task_size()) return true;
+        if (leaf && leaf->pte.permits(access) && address < kernel_.task_size()) {
+            return goes_to(address_of(leaf->frame_of(address)) + page_offset(address));
+        }
         if (translate(core, address, access).ok) {
-            throw std::logic_error("a stale translation was used: the page tables forbid it");
+            throw std::logic_error("a stale translation was used that no flush had left");
         }
         if (!handle_fault(core, address, access)) return false;
     }
@@ -137,7 +149,7 @@ bool Machine::access(Core& core, VirtAddr address, unsigned size, Access access,
             continue;
         }
         core.last_data_written = write;
-        core.last_data_page = page;
+        core.last_data_page = core.context.suspect ? kNoPage : page;
         core.last_data_frame = pfn_of(result.address);
         use_data(core, result.address, size, write);
         if (physical) *physical = result.address;
@@ -156,7 +168,7 @@ bool Machine::translate_code(Core& core, VirtAddr address, PhysAddr& physical) {
     for (int tries = 0; tries < kMaxTries; ++tries) {
         const Translation result = translate(core, address, Access::Fetch);
         if (result.ok) {
-            core.last_code_page = page;
+            core.last_code_page = core.context.suspect ? kNoPage : page;
             core.last_code_frame = pfn_of(result.address);
             physical = result.address;
             return true;
@@ -207,26 +219,29 @@ void Machine::apply_effects(Core& core, std::uint64_t Counters::*category) {
 
 void Machine::shoot_down(Core& core, const FlushRequest& request) {
     std::vector<Shootdowns::Cpu> cpus;
-    std::vector<Core*> of_cpu;
-    for (Core& other : cores_) {
-        if (!other.running) continue;
-        cpus.push_back(
-            {other.asids.loaded(), other.mmu.get(), other.context.pcid, &other.running->counters});
-        of_cpu.push_back(&other);
+    for (Core& each : cores_) {
+        Counters* running = each.running ? &each.running->counters : nullptr;
+        cpus.push_back({&each.asids, each.mmu.get(), running});
     }
     const std::uint64_t waited = shootdowns_.carry_out(request, core.running->counters, cpus);
-    for (std::size_t i = 0; i < cpus.size(); ++i) {
-        if (!cpus[i].flushed) continue;
-        Core& other = *of_cpu[i];
-        other.last_data_page = kNoPage;
-        other.last_code_page = kNoPage;
-        if (const Mm* mm = kernel_.find_mm(cpus[i].mm)) {
-            other.asids.flushed(mm->tlb_generation);
-        }
+    for (Core& each : cores_) {
+        const Shootdowns::Cpu& cpu = cpus[each.id];
+        if (!each.running) continue;
+        if (cpu.cycles != 0) charge(each, &Counters::cycles_shootdown, cpu.cycles);
+        if (!cpu.changed) continue;
+        each.last_data_page = kNoPage;
+        each.last_code_page = kNoPage;
+        each.context.suspect = each.asids.suspect() ? &each.running->mm->table : nullptr;
         translations_changed_ = true;
-        charge(other, &Counters::cycles_shootdown, cpus[i].cycles);
     }
     if (waited != 0) charge(core, &Counters::cycles_shootdown, waited);
+}
+
+bool Machine::used_stale(Core& core) {
+    if (!core.context.suspect) return false;
+    ++core.running->counters.tlb_stale_hits;
+    translations_changed_ = true;
+    return true;
 }
 
 bool Machine::take_translations_changed() {

@@ -77,8 +77,12 @@ class Machine {
     // A basic block of the loaded task: base cycles for its instructions, fetch of its lines.
     bool block(Core& core, VirtAddr address, unsigned bytes, unsigned instructions);
     // Brings the tables of the loaded mm to permit an access, as the faulting first attempt of an
-    // instruction does. Returns false when fatal.
-    bool make_accessible(Core& core, VirtAddr address, Access access);
+    // instruction does. Returns false when fatal. `physical` (optional) receives where the access
+    // goes; while the core may hold stale translations these decide, as they do for access().
+    bool make_accessible(Core& core, VirtAddr address, Access access, PhysAddr* physical = nullptr);
+    // A translation from outside the model was used, to which its TLB would not have led any more.
+    // Returns false, and counts nothing, unless the core may hold stale translations.
+    bool used_stale(Core& core);
 
     struct Fatal {
         FaultKind kind = FaultKind::Segv;
@@ -101,7 +105,7 @@ class Machine {
     bool handle_fault(Core& core, VirtAddr address, Access access);
     void apply_effects(Core& core, std::uint64_t Counters::*category);
     void shoot_down(Core& core, const FlushRequest& request);
-    void load_mm(Core& core, const Mm& mm);
+    void load_mm(Core& core, Mm& mm);
     Translation translate(Core& core, VirtAddr address, Access access);
     bool translate_code(Core& core, VirtAddr address, PhysAddr& physical);
     void use_data(Core& core, PhysAddr physical, unsigned size, bool write);

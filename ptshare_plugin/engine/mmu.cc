@@ -12,7 +12,7 @@ Mmu::Mmu(const Params& params, unsigned core, Hierarchy& hierarchy, TableMemory&
 
 Translation Mmu::translate(VirtAddr address, Access access, const MmuContext& context,
                            Counters& counters) {
-    const Lookup lookup = find(address, access, context.pcid, counters);
+    const Lookup lookup = find(address, access, context, counters);
     Translation result;
     result.ok = lookup.found == Found::Here;
     result.address = lookup.address;
@@ -43,10 +43,10 @@ bool Mmu::walk(VirtAddr address, Access access, const MmuContext& context, Count
         if (!entry.present()) return false;
         if (level == Level::Pte || entry.large()) {
             if (!entry.permits(access)) return false;
-            result.address = end(address, access, context.pcid, level, entry, tables_, at);
+            result.address = end(address, access, context, level, entry, tables_, at);
             return true;
         }
-        keep(address, context.pcid, level, entry.pfn());
+        keep(address, context, level, entry.pfn());
         table = entry.pfn();
     }
 }

@@ -172,7 +172,13 @@ void Simulation::serve_syscall(Core& core, Task& task) {
 bool Simulation::map(VirtAddr page, Access access, Mapping& mapping) {
     Core& core = *running_core_;
     // A fault changes no translation but this page's, which Unicorn replaces: nothing to forget.
-    if (!machine_.make_accessible(core, page, access)) return false;
+    PhysAddr physical;
+    if (!machine_.make_accessible(core, page, access, &physical)) return false;
+    if (core.context.suspect) {  // a TLB entry may serve this access and no other
+        mapping = {pfn_of(physical), access != Access::Fetch, access == Access::Write,
+                   access == Access::Fetch};
+        return true;
+    }
     const auto leaf = core.running->mm->table.leaf(page);
     mapping.frame = leaf->frame_of(page);
     mapping.read = leaf->pte.permits(Access::Read);
@@ -191,7 +197,10 @@ bool Simulation::data(VirtAddr address, PhysAddr physical, unsigned size, Access
         static_cast<unsigned>(std::min<std::uint64_t>(size, kPageSize - page_offset(address)));
     PhysAddr went;
     if (!machine_.access(core, address, in_page, access, &went)) return false;
-    if (went != physical) throw std::logic_error("the MMU and the executor disagree on a frame");
+    // The executor may keep a stale translation for longer than the TLB does.
+    if (went != physical && !machine_.used_stale(core)) {
+        throw std::logic_error("the MMU and the executor disagree on a frame");
+    }
     if (in_page < size && !machine_.access(core, address + in_page, size - in_page, access)) {
         return false;
     }

@@ -26,6 +26,24 @@ WalkCache make_walk_cache(const Params& params) {
     return WalkCache(entries("pmd"), entries("pud"), p4d, pgd, params.count("mmu.walk_cache.ways"));
 }
 
+// Whether a TLB entry says what the tables say no more: another frame, or a right that they deny.
+// A shared one serves also those who have no link to the host's tables yet, which are asked.
+bool is_stale(const MmuContext& context, VirtAddr address, Pte held, PhysAddr where) {
+    const auto leaf = context.shared.tag == 0
+                          ? context.suspect->leaf(address)
+                          : context.shared.table->leaf(address - context.shared.shift);
+    if (!leaf || leaf->frame_of(address) != pfn_of(where)) return true;
+    for (const Access access : {Access::Read, Access::Write, Access::Fetch}) {
+        if (held.permits(access) && !leaf->pte.permits(access)) return true;
+    }
+    return false;
+}
+
+bool points_at(PageTable& table, VirtAddr address, Level level, Pfn below) {
+    const Pte* entry = table.find(address, level, false);
+    return entry && entry->present() && !entry->large() && entry->pfn() == below;
+}
+
 }  // namespace
 
 TranslationCaches::FirstLevel::FirstLevel(const Params& params, const char* name)
@@ -48,23 +66,24 @@ inline PhysAddr TranslationCaches::physical(Pte leaf, PageSize size, VirtAddr ad
     return PhysAddr(address_of(leaf.pfn()).value + offset);
 }
 
-inline Pte* TranslationCaches::find_first(FirstLevel& tlb, Pcid pcid, VirtAddr address,
+inline Pte* TranslationCaches::find_first(FirstLevel& tlb, Pcid tag, VirtAddr address,
                                           PageSize& size) {
     size = PageSize::Small;
-    if (Pte* leaf = tlb.small.find(pcid, address, size)) return leaf;
+    if (Pte* leaf = tlb.small.find(tag, address, size)) return leaf;
     size = PageSize::Large;
-    return tlb.large.find(pcid, address, size);
+    return tlb.large.find(tag, address, size);
 }
 
-void TranslationCaches::forget(Pcid pcid, VirtAddr address) {
+void TranslationCaches::forget(const MmuContext& context, VirtAddr address) {
     for (Tlb* tlb : {&itlb_.small, &itlb_.large, &dtlb_.small, &dtlb_.large, &stlb_}) {
-        tlb->flush_page(pcid, address);
+        tlb->flush_page(context.tlb_tag(), address);
     }
-    walk_cache_.flush_page(pcid, address);
+    walk_cache_.flush_page(context.pcid, address);
 }
 
-TranslationCaches::Lookup TranslationCaches::find(VirtAddr address, Access access, Pcid pcid,
-                                                  Counters& counters) {
+TranslationCaches::Lookup TranslationCaches::find(VirtAddr address, Access access,
+                                                  const MmuContext& context, Counters& counters) {
+    const Pcid tag = context.tlb_tag();
     const bool fetch = access == Access::Fetch;
     FirstLevel& first = fetch ? itlb_ : dtlb_;
     Lookup result;
@@ -85,31 +104,34 @@ TranslationCaches::Lookup TranslationCaches::find(VirtAddr address, Access acces
     const auto here = [&](Pte leaf) {
         result.found = Found::Here;
         result.address = physical(leaf, size, address);
+        if (context.suspect && is_stale(context, address, leaf, result.address)) {
+            ++counters.tlb_stale_hits;
+        }
         return result;
     };
 
     ++(fetch ? counters.itlb_accesses : counters.dtlb_accesses);
-    if (const Pte* leaf = find_first(first, pcid, address, size)) {
+    if (const Pte* leaf = find_first(first, tag, address, size)) {
         if (serves(*leaf)) return here(*leaf);
-        forget(pcid, address);
+        forget(context, address);
     } else {
         ++(fetch ? counters.itlb_misses : counters.dtlb_misses);
         if (stlb_.present()) {
             ++counters.stlb_accesses;
             result.cycles = stlb_latency_;
             size = PageSize::Small;
-            const Pte* second = stlb_.find(pcid, address, size);
+            const Pte* second = stlb_.find(tag, address, size);
             if (!second) {
                 size = PageSize::Large;
-                second = stlb_.find(pcid, address, size);
+                second = stlb_.find(tag, address, size);
             }
             if (second && serves(*second)) {
                 Tlb& refill = size == PageSize::Small ? first.small : first.large;
-                refill.insert(pcid, address, size, *second);
+                refill.insert(tag, address, size, *second);
                 return here(*second);
             }
             if (second) {
-                forget(pcid, address);
+                forget(context, address);
             } else {
                 ++counters.stlb_misses;
             }
@@ -121,11 +143,31 @@ TranslationCaches::Lookup TranslationCaches::find(VirtAddr address, Access acces
     return result;
 }
 
+std::optional<PhysAddr> TranslationCaches::held(VirtAddr address, Access access,
+                                                const MmuContext& context) {
+    FirstLevel& first = access == Access::Fetch ? itlb_ : dtlb_;
+    const std::pair<Tlb*, PageSize> in_order[] = {{&first.small, PageSize::Small},
+                                                  {&first.large, PageSize::Large},
+                                                  {&stlb_, PageSize::Small},
+                                                  {&stlb_, PageSize::Large}};
+    for (const auto& [tlb, size] : in_order) {
+        const Pte* leaf = tlb->peek(context.tlb_tag(), address, size);
+        if (!leaf) continue;
+        if (!leaf->permits(access) || (access == Access::Write && !leaf->dirty())) break;
+        return physical(*leaf, size, address);
+    }
+    return std::nullopt;
+}
+
 TranslationCaches::Start TranslationCaches::start(VirtAddr address, const MmuContext& context,
                                                   Counters& counters) {
     const Level top = top_level(levels_);
     if (!has_walk_cache_) return {top, context.root};
     if (const auto hit = walk_cache_.find(context.pcid, address, top)) {
+        if (context.suspect && !points_at(*context.suspect, address, hit->level, hit->table)) {
+            ++counters.pwc_stale_hits;
+            return {top, context.root};
+        }
         static constexpr std::uint64_t Counters::*kHits[kLevels] = {
             nullptr, &Counters::pwc_pmd_hits, &Counters::pwc_pud_hits, &Counters::pwc_p4d_hits,
             &Counters::pwc_pgd_hits};
@@ -136,20 +178,21 @@ TranslationCaches::Start TranslationCaches::start(VirtAddr address, const MmuCon
     return {top, context.root};
 }
 
-void TranslationCaches::keep(VirtAddr address, Pcid pcid, Level level, Pfn table) {
-    if (has_walk_cache_) walk_cache_.insert(pcid, address, level, table);
+void TranslationCaches::keep(VirtAddr address, const MmuContext& context, Level level, Pfn table) {
+    if (has_walk_cache_) walk_cache_.insert(context.pcid, address, level, table);
 }
 
-PhysAddr TranslationCaches::end(VirtAddr address, Access access, Pcid pcid, Level level, Pte leaf,
-                                TableMemory& tables, PhysAddr at) {
+PhysAddr TranslationCaches::end(VirtAddr address, Access access, const MmuContext& context,
+                                Level level, Pte leaf, TableMemory& tables, PhysAddr at) {
     const std::uint64_t bits =
         Pte::kAccessed | (access == Access::Write ? Pte::kDirty : std::uint64_t{0});
     const Pte used = leaf.with(bits);
     if (used != leaf) tables.set_entry_bits(at, bits);
     const PageSize size = level == Level::Pte ? PageSize::Small : PageSize::Large;
     FirstLevel& first = access == Access::Fetch ? itlb_ : dtlb_;
-    (size == PageSize::Small ? first.small : first.large).insert(pcid, address, size, used);
-    if (stlb_.present()) stlb_.insert(pcid, address, size, used);
+    (size == PageSize::Small ? first.small : first.large)
+        .insert(context.tlb_tag(), address, size, used);
+    if (stlb_.present()) stlb_.insert(context.tlb_tag(), address, size, used);
     return physical(used, size, address);
 }
 

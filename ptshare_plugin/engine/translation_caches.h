@@ -4,20 +4,35 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "core/mmu/tlb.h"
 #include "core/mmu/walk_cache.h"
 #include "core/physical.h"
+#include "core/tables.h"
 #include "core/types.h"
 #include "engine/counters.h"
 #include "engine/params.h"
 
 namespace ptshare::engine {
 
+// Whose TLB entries all that map it share (mmu.shared_tags).
+struct SharedRange {
+    Pcid tag = 0;                      // of the entries; 0: no range, they have the PCID
+    const PageTable* table = nullptr;  // the host's, not owned
+    std::uint64_t shift = 0;           // an address less this is the host's
+};
+
 // CR3: which table to walk, and the tag of its translations.
 struct MmuContext {
     Pfn root;
     Pcid pcid = 0;
+    SharedRange shared{};  // that is accessed; set by SharedTags::use for each access
+    // Set while the caches may hold what was to be flushed: what they serve is compared with these
+    // tables, and counted when it differs. Not owned.
+    PageTable* suspect = nullptr;
+
+    Pcid tlb_tag() const { return shared.tag != 0 ? shared.tag : pcid; }
 };
 
 class TranslationCaches {
@@ -41,19 +56,24 @@ class TranslationCaches {
     // must walk to set it (a dirty assist). An entry that forbids the access is dropped and the
     // walk decides, so that the fault reports what the tables say now (Intel SDM volume 3A,
     // 4.10.4.2). Counts accesses and misses.
-    Lookup find(VirtAddr address, Access access, Pcid pcid, Counters& counters);
+    // What serves though the tables say otherwise is a stale hit.
+    Lookup find(VirtAddr address, Access access, const MmuContext& context, Counters& counters);
+    // Where find() would send the access without a walk, if it would; counts and changes nothing.
+    std::optional<PhysAddr> held(VirtAddr address, Access access, const MmuContext& context);
 
-    // Where a walk of `context` starts: the table to read, and its position.
+    // Where a walk of `context` starts: the table to read, and its position. An entry of the walk
+    // caches that the tables hold no more is a stale hit; what such a walk would read cannot be
+    // known, and it starts at the root.
     struct Start {
         Level level;
         Pfn table;
     };
     Start start(VirtAddr address, const MmuContext& context, Counters& counters);
     // A walk read an entry at `level` that points at `table`.
-    void keep(VirtAddr address, Pcid pcid, Level level, Pfn table);
+    void keep(VirtAddr address, const MmuContext& context, Level level, Pfn table);
     // A walk ended at `leaf`, which permits the access and stands at `at` in a table at `level`:
     // sets A in it, and D for a write, and fills the TLBs. Returns where the access goes.
-    PhysAddr end(VirtAddr address, Access access, Pcid pcid, Level level, Pte leaf,
+    PhysAddr end(VirtAddr address, Access access, const MmuContext& context, Level level, Pte leaf,
                  TableMemory& tables, PhysAddr at);
 
     // Flushes return how many TLB entries they dropped, walk caches not counted.
@@ -79,8 +99,8 @@ class TranslationCaches {
     };
 
     static PhysAddr physical(Pte leaf, PageSize size, VirtAddr address);
-    Pte* find_first(FirstLevel& tlb, Pcid pcid, VirtAddr address, PageSize& size);
-    void forget(Pcid pcid, VirtAddr address);
+    Pte* find_first(FirstLevel& tlb, Pcid tag, VirtAddr address, PageSize& size);
+    void forget(const MmuContext& context, VirtAddr address);
 
     FirstLevel itlb_;
     FirstLevel dtlb_;

@@ -19,10 +19,10 @@ bool UserMemory::each_page(Core& core, VirtAddr address, std::uint64_t n, Access
         const VirtAddr at = address + done;
         const std::uint64_t part = std::min(n - done, kPageSize - page_offset(at));
         if (at >= machine_.kernel().task_size()) return false;
-        if (!machine_.make_accessible(core, at, access)) return false;
-        const auto leaf = core.running->mm->table.leaf(at);
-        if (access == Access::Write) memory_.written(leaf->frame_of(at));
-        std::uint8_t* bytes = memory_.frame(leaf->frame_of(at)) + page_offset(at);
+        PhysAddr physical;
+        if (!machine_.make_accessible(core, at, access, &physical)) return false;
+        if (access == Access::Write) memory_.written(pfn_of(physical));
+        std::uint8_t* bytes = memory_.data() + physical.value;
         if (!copy(bytes, done, part)) return true;
         done += part;
     }

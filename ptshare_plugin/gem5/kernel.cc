@@ -359,13 +359,13 @@ void Kernel::work_off(Task& task) {
 
 // A CPU that is interrupted spends its time for it at its own next fault or system call.
 void Kernel::shoot_down(Task& from, const FlushRequest& request) {
-    std::vector<PhysicalCore*> running;
+    const auto running = [](const PhysicalCore& core) {
+        return core.loaded && core.loaded->mm ? core.loaded : nullptr;
+    };
     std::vector<engine::Shootdowns::Cpu> cpus;
     for (PhysicalCore& core : scheduler_.cores()) {
-        Task* task = core.loaded;
-        if (!task || !task->mm) continue;
-        running.push_back(&core);
-        cpus.push_back({task->mm->id, &core.walker->caches(), task->mmu.pcid, &task->counters});
+        Task* task = running(core);
+        cpus.push_back({&core.asids, &core.walker->caches(), task ? &task->counters : nullptr});
     }
     const auto charge = [](Task& task, std::uint64_t cycles) {
         task.counters.cycles_shootdown += cycles;
@@ -373,9 +373,13 @@ void Kernel::shoot_down(Task& from, const FlushRequest& request) {
     };
     charge(from, shootdowns_.carry_out(request, from.counters, cpus));
     for (std::size_t i = 0; i < cpus.size(); ++i) {
-        if (!cpus[i].flushed) continue;
-        running[i]->asids.flushed(running[i]->loaded->mm->tlb_generation);
-        charge(*running[i]->loaded, cpus[i].cycles);
+        PhysicalCore& core = scheduler_.cores()[i];
+        Task* task = running(core);
+        if (!task) continue;
+        charge(*task, cpus[i].cycles);
+        if (cpus[i].changed) {
+            task->mmu.suspect = core.asids.suspect() ? &task->mm->table : nullptr;
+        }
     }
 }
 

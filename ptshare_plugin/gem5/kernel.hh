@@ -38,6 +38,7 @@ class Kernel : public gem5::ClockedObject {
     const engine::Params& machine() const { return machine_; }
     const engine::Costs& costs() const { return costs_; }
     Scheduler& scheduler() { return scheduler_; }
+    engine::Shootdowns& shootdowns() { return shootdowns_; }
     // Built at first use: memory is known only when the system has been put together.
     ptshare::Kernel& core();
     gem5::PortProxy& memory();

@@ -54,9 +54,7 @@ void Scheduler::begin(Task& task) {
 
 // As the kernel's switch_mm_irqs_off. The walker asks the task; the register is for whoever looks.
 void Scheduler::load(PhysicalCore& core, Task& task) {
-    const auto chosen = core.asids.load(task.mm->id, task.mm->tlb_generation);
-    if (chosen.flush) core.walker->caches().flush_pcid(chosen.pcid);
-    task.mmu = {task.mm->table.root(), chosen.pcid};
+    task.mmu = kernel_.shootdowns().load(core.asids, core.walker->caches(), *task.mm);
     core.loaded = &task;
     core.used = true;
     task.context->setMiscRegNoEffect(gem5::X86ISA::misc_reg::Cr3,

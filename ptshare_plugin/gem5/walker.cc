@@ -59,8 +59,17 @@ gem5::Port& Walker::getPort(const std::string& if_name, gem5::PortID id) {
 
 // ---- A walk, whatever carries its reads
 
+engine::MmuContext Walker::context(const Task& task, VirtAddr address) {
+    engine::MmuContext context = task.mmu;
+    engine::SharedTags& tags = kernel_.shootdowns().tags();
+    if (tags.on()) {
+        context.shared = tags.use(task.core->asids, caches_, *task.mm, address);
+    }
+    return context;
+}
+
 TranslationCaches::Lookup Walker::look_up(Task& task, VirtAddr address, Access access) {
-    return caches_.find(address, access, task.mmu.pcid, task.counters);
+    return caches_.find(address, access, context(task, address), task.counters);
 }
 
 void Walker::begin(Walk& walk) {
@@ -116,14 +125,14 @@ Walker::Next Walker::step(Walk& walk, Pte entry, PhysAddr& physical) {
     }
     if (!entry.present()) return Next::Fault;
     if (walk.level != Level::Pte && !entry.large()) {
-        caches_.keep(walk.address, task.mmu.pcid, walk.level, entry.pfn());
+        caches_.keep(walk.address, task.mmu, walk.level, entry.pfn());
         walk.table = entry.pfn();
         walk.level = below(walk.level);
         return Next::Read;
     }
     if (!entry.permits(walk.access)) return Next::Fault;
-    physical =
-        caches_.end(walk.address, walk.access, task.mmu.pcid, walk.level, now, tables, walk.at);
+    physical = caches_.end(walk.address, walk.access, context(task, walk.address), walk.level, now,
+                           tables, walk.at);
     return Next::Hit;
 }
 

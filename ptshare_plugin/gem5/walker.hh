@@ -86,6 +86,8 @@ class Walker : public gem5::X86ISA::Walker {
     // What a walk does after an entry was read.
     enum class Next { Read, Hit, Fault };
     Next step(Walk& walk, Pte entry, PhysAddr& physical);
+    // The task's, with the tag of what lies at the address.
+    engine::MmuContext context(const Task& task, VirtAddr address);
     void begin(Walk& walk);
     // Sets out from where the walk caches allow; again when the tables have changed.
     void descend(Walk& walk);

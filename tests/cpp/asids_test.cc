@@ -68,9 +68,24 @@ TEST(a_generation_behind_flushes_once) {
     asids.load(MmId(1), 3);
     asids.load(MmId(2), 0);
     CHECK(asids.load(MmId(1), 4).flush);
-    asids.flushed(5);
-    CHECK_EQ(asids.loaded().value, 1U);
+    asids.slots()[0].generation = 5;
+    CHECK(asids.is_loaded(asids.slots()[0]));
     CHECK(!asids.load(MmId(1), 5).flush);
+}
+
+TEST(what_was_not_flushed_stays_suspect_until_it_is) {
+    Asids asids(6);
+    asids.load(MmId(1), 0);
+    asids.load(MmId(2), 0);
+    CHECK_EQ(asids.slots().size(), 2U);
+    asids.slots()[0].suspect = true;
+    CHECK(!asids.suspect());
+    CHECK(!asids.load(MmId(1), 0).flush);
+    CHECK(asids.suspect());
+    CHECK(asids.load(MmId(1), 1).flush);
+    CHECK(!asids.suspect());
+    asids.shared().push_back({4096, 1, true});
+    CHECK(asids.suspect());
 }
 
 TEST(without_pcids_another_mm_flushes_all) {

@@ -1,66 +1,19 @@
 // The machine: what faults, switches and flushes cost, to the cycle, and who is charged.
-#include "engine/machine.h"
-
 #include <algorithm>
 #include <random>
 
-#include "check.h"
-#include "parameters.h"
+#include "machine_world.h"
 
 using namespace ptshare;
 using namespace ptshare::engine;
+using namespace ptshare::engine::test;
 
 namespace {
-
-constexpr VirtAddr kRegion(1ULL << 40);
-constexpr std::uint64_t kRegionBytes = 4 << 20;
 
 std::uint64_t stack_of(const Counters& c) {
     return c.cycles_base + c.cycles_fetch + c.cycles_tlb + c.cycles_walk + c.cycles_data +
            c.cycles_fault + c.cycles_syscall + c.cycles_shootdown + c.cycles_switch;
 }
-
-// Processes on cores of their own that map one file with MAP_SHARED_PT.
-struct World {
-    World(const std::string& policy, unsigned processes, unsigned cores, const Values& changes = {})
-        : params(small_machine(changes)),
-          machine(params, policy, cores, contents),
-          file(machine.kernel().create_file("file")),
-          tasks(processes) {
-        file->resize(kRegionBytes);
-        for (Charged& task : tasks) {
-            task.mm = &machine.kernel().create_mm();
-            MapRequest request;
-            request.address = kRegion;
-            request.length = kRegionBytes;
-            request.prot = kProtRead | kProtWrite;
-            request.flags = kMapShared | kMapFixed | kMapSharedPt;
-            request.file = file;
-            CHECK(machine.kernel().mmap(*task.mm, request).ok());
-        }
-        machine.kernel().take_effects();
-        for (unsigned i = 0; i < processes && i < cores; ++i) run(i, i);
-    }
-    void run(unsigned process, unsigned core) {
-        machine.switch_to(machine.core(core), &tasks[process]);
-    }
-    void touch(unsigned core, std::uint64_t page, Access access = Access::Read) {
-        CHECK(machine.access(machine.core(core), kRegion + page * kPageSize, 8, access));
-    }
-    void protect(unsigned process, unsigned core, std::uint64_t pages, std::uint64_t prot) {
-        CHECK(machine.kernel().mprotect(*tasks[process].mm, kRegion, pages * kPageSize, prot) ==
-              Errno::Ok);
-        machine.charge_syscall(machine.core(core), 0);
-    }
-    std::uint64_t cost(const std::string& name) const { return params.count("cost." + name); }
-    Counters& counters(unsigned process) { return tasks[process].counters; }
-
-    FrameContents contents;
-    Params params;
-    Machine machine;
-    std::shared_ptr<File> file;
-    std::vector<Charged> tasks;
-};
 
 // Walk reads from lines that another mm had brought in.
 std::uint64_t brought_by_others(const Counters& c) {

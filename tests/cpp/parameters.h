@@ -57,6 +57,10 @@ inline ptshare::engine::Params small_machine(const Values& changes = {}) {
         {"share.level", std::string("policy")},
         {"share.any_address", false},
         {"share.anonymous", false},
+        {"mmu.shared_tags", false},
+        {"shootdown.strategy", std::string("policy")},
+        {"shootdown.batch", true},
+        {"shootdown.broadcast", false},
     };
     // Costs of kernel work, all different.
     std::int64_t cost = 0;
@@ -85,6 +89,8 @@ inline ptshare::engine::Params small_machine(const Values& changes = {}) {
                              "shootdown.first_cpu",
                              "shootdown.next_cpu",
                              "shootdown.receive",
+                             "shootdown.broadcast_first_cpu",
+                             "shootdown.broadcast_next_cpu",
                              "message",
                              "signal"}) {
         values[std::string("cost.") + name] = count(1000 + ++cost);

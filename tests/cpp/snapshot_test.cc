@@ -230,9 +230,13 @@ std::string told(const Effects& effects) {
     text << effects.tables_allocated << ' ' << effects.tables_freed << ' ' << effects.ptes_changed
          << ' ' << effects.ptes_copied;
     for (const FlushRequest& request : effects.flushes) {
-        text << '\n' << request.tables_freed;
+        text << '\n'
+             << request.tables_freed << ' ' << request.host.value << ' ' << request.caller.value
+             << ' ' << name_of(request.strategy) << ' ' << request.host_start.value << ' '
+             << request.host_generation;
         for (const FlushTarget& target : request.targets) {
-            text << ' ' << target.mm.value << ' ' << target.start.value << ' ' << target.end.value;
+            text << ' ' << target.mm.value << ' ' << target.start.value << ' ' << target.end.value
+                 << ' ' << target.generation;
         }
     }
     return text.str();
@@ -408,7 +412,7 @@ TEST(snapshots_of_another_machine_name_both_sides) {
              "snapshot: made with first_frame 1, but this kernel has 7");
     std::string newer = data;
     newer[8] = 9;
-    CHECK_EQ(refusal(newer), "snapshot: its format is version 9, this program reads version 4");
+    CHECK_EQ(refusal(newer), "snapshot: its format is version 9, this program reads version 5");
     CHECK_EQ(refusal("#!/bin/sh\necho hello\n"),
              "snapshot: these data are none of a ptshare kernel");
 }

@@ -16,17 +16,21 @@ using namespace ptshare::engine;
 namespace {
 
 constexpr VirtAddr kShared(1ULL << 40);
-constexpr VirtAddr kOwn((1ULL << 40) + (1ULL << 36));
+constexpr VirtAddr kOwn((1ULL << 40) + (1ULL << 39));
 constexpr std::uint64_t kBytes = 4 << 20;
 constexpr int kDontNeed = 4;  // MADV_DONTNEED
 constexpr unsigned kCores = 3;
 constexpr std::size_t kProcesses = 6;
 
+enum class Sharers { Some, One };
+
 // Processes that take turns on three cores, and what they do at random.
 class World {
   public:
-    World(const std::string& policy, const Values& changes, std::uint64_t seed)
+    World(const std::string& policy, const Values& changes, std::uint64_t seed,
+          Sharers sharers = Sharers::Some)
         : params_(small_machine(changes)),
+          alone_(sharers == Sharers::One),
           machine_(params_, policy, kCores, contents_),
           file_(machine_.kernel().create_file("file")),
           random_(seed) {
@@ -34,7 +38,7 @@ class World {
         for (std::size_t i = 0; i < kProcesses; ++i) start(machine_.kernel().create_mm());
         // Not all share, so that a core may hold what nobody on it uses.
         for (std::size_t i = 0; i < kProcesses; ++i) {
-            if (i % 2 == 0) map_shared(*alive_[i]);
+            if (alone_ ? i == 0 : i % 2 == 0) map_shared(*alive_[i]);
             map_own(*alive_[i]);
         }
         machine_.kernel().take_effects();
@@ -105,7 +109,10 @@ class World {
             ++refused_;
             return;
         }
-        const auto leaf = mm_of(core).table.leaf(at);
+        // Shared TLB entries serve those too who have not linked the host's table yet.
+        const Vma* vma = mm_of(core).find(at);
+        const auto leaf = vma && vma->host ? vma->host->mm.table.leaf(vma->host->to_host(*vma, at))
+                                           : mm_of(core).table.leaf(at);
         const bool right =
             leaf && leaf->pte.permits(how) &&
             where.value == address_of(leaf->frame_of(at)).value + at.value % kPageSize;
@@ -135,7 +142,7 @@ class World {
             kernel.madvise(mm, at, pages * kPageSize, kDontNeed);
         } else if (which < 19) {
             kernel.munmap(mm, kShared, kBytes);
-            if (pick(4) != 0) map_shared(*core.running);
+            if (alone_ ? core.running == alive_[0] : pick(4) != 0) map_shared(*core.running);
         } else if (which < 20) {
             kernel.munmap(mm, kOwn, kBytes);
             map_own(*core.running);
@@ -143,7 +150,7 @@ class World {
             kernel.truncate(*file_, kBytes / 2 * pick(2));
             kernel.truncate(*file_, kBytes);
         } else if (which < 23) {
-            if (alive_.size() < 2 * kProcesses) start(kernel.fork(mm));
+            if (alive_.size() < 2 * kProcesses && !alone_) start(kernel.fork(mm));
         } else if (alive_.size() > kProcesses) {
             kernel.exit(mm);
             alive_.erase(std::find(alive_.begin(), alive_.end(), core.running));
@@ -156,6 +163,7 @@ class World {
 
     FrameContents contents_;
     Params params_;
+    bool alone_;  // one process shares tables with itself
     Machine machine_;
     std::shared_ptr<File> file_;
     std::mt19937_64 random_;
@@ -176,9 +184,11 @@ void never_stale(const std::string& policy, const Values& changes) {
         all.insert({"mmu.stlb.entries", std::int64_t{1024}});
         World world(policy, all, static_cast<std::uint64_t>(17 + pcids));
         for (int i = 0; i < 60000; ++i) world.step();
-        CHECK_EQ(world.stale(), 0U);
-        // The run met what it is for.
         const Counters c = world.total();
+        CHECK_EQ(world.stale(), 0U);
+        CHECK_EQ(c.tlb_stale_hits, 0U);
+        CHECK_EQ(c.pwc_stale_hits, 0U);
+        // The run met what it is for.
         CHECK(world.good() > 10000);
         CHECK(world.refused() > 200);
         CHECK(c.dtlb_accesses - c.dtlb_misses > 2000);
@@ -208,6 +218,78 @@ TEST(without_a_second_level_and_with_pages_mapped_around) {
                             {"kernel.fault_around_bytes", std::int64_t{65536}},
                             {"kernel.dirty_tracking", true},
                             {"kernel.pt_reclaim", true}});
+}
+
+TEST(no_strategy_that_tells_all_leaves_a_stale_translation) {
+    for (const char* policy : {"ptshare", "mshare", "rfc-v2"}) {
+        for (const char* strategy : {"all-cpus", "sharers", "lazy"}) {
+            for (const bool batch : {true, false}) {
+                for (const bool broadcast : {false, true}) {
+                    for (const bool tags : {false, true}) {
+                        for (const std::int64_t pcids : {0, 2, 16}) {
+                            World world(policy,
+                                        {{"shootdown.strategy", std::string(strategy)},
+                                         {"shootdown.batch", batch},
+                                         {"shootdown.broadcast", broadcast},
+                                         {"mmu.shared_tags", tags},
+                                         {"mmu.pcids", pcids},
+                                         {"mmu.stlb.entries", std::int64_t{1024}}},
+                                        static_cast<std::uint64_t>(pcids) + 5);
+                            for (int i = 0; i < 6000; ++i) world.step();
+                            const Counters c = world.total();
+                            CHECK_EQ(world.stale(), 0U);
+                            CHECK_EQ(c.tlb_stale_hits, 0U);
+                            CHECK_EQ(c.pwc_stale_hits, 0U);
+                            CHECK(world.good() > 1000);
+                            CHECK(c.shootdowns > 50);
+                            CHECK(c.tlb_flushed_entries > 100);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST(telling_the_caller_alone_leaves_stale_translations_which_are_counted) {
+    for (const char* policy : {"ptshare", "mshare", "rfc-v2"}) {
+        for (const bool tags : {false, true}) {
+            for (const std::int64_t pcids : {0, 2, 16}) {
+                World world(policy,
+                            {{"shootdown.strategy", std::string("caller-only")},
+                             {"mmu.shared_tags", tags},
+                             {"mmu.pcids", pcids},
+                             {"mmu.stlb.entries", std::int64_t{1024}}},
+                            static_cast<std::uint64_t>(pcids) + 5);
+                for (int i = 0; i < 60000; ++i) world.step();
+                CHECK(world.stale() > 5);
+                // Also those count that had a right too many and did not need it.
+                CHECK(world.total().tlb_stale_hits >= world.stale());
+            }
+        }
+    }
+}
+
+TEST(telling_the_caller_alone_is_enough_when_nobody_else_shares) {
+    for (const char* policy : {"ptshare", "mshare", "rfc-v2"}) {
+        for (const bool tags : {false, true}) {
+            for (const std::int64_t pcids : {0, 2, 16}) {
+                World world(policy,
+                            {{"shootdown.strategy", std::string("caller-only")},
+                             {"mmu.shared_tags", tags},
+                             {"mmu.pcids", pcids},
+                             {"mmu.stlb.entries", std::int64_t{1024}}},
+                            static_cast<std::uint64_t>(pcids) + 5, Sharers::One);
+                for (int i = 0; i < 60000; ++i) world.step();
+                const Counters c = world.total();
+                CHECK_EQ(world.stale(), 0U);
+                CHECK_EQ(c.tlb_stale_hits, 0U);
+                CHECK_EQ(c.pwc_stale_hits, 0U);
+                CHECK(world.good() > 10000);
+                CHECK(c.shootdowns > 500);
+            }
+        }
+    }
 }
 
 // Sharing tables does not share translations: each process misses as often as with its own tables.

@@ -224,10 +224,9 @@ class Stress {
 
     // The model of a TLB that loses nothing: what a flush does not cover stays in it.
     void carry_out_flushes() {
-        const bool caller_only = kernel_.flush_strategy() == FlushStrategy::CallerOnly;
         for (const FlushRequest& request : kernel_.take_effects().flushes) {
             for (const FlushTarget& target : request.targets) {
-                if (caller_only && request.host != MmId(0) && target.mm != request.caller) continue;
+                if (target.generation == 0) continue;
                 const auto first =
                     tlb_.lower_bound({target.mm, align_down(target.start, kPageSize)});
                 tlb_.erase(first, tlb_.lower_bound({target.mm, target.end}));

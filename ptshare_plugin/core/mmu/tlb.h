@@ -30,6 +30,10 @@ class Tlb {
     Pte* find(Pcid pcid, VirtAddr address, PageSize size) {
         return array_.find(page(address, size), key(pcid, address, size));
     }
+    // The same without a change of the order of use.
+    const Pte* peek(Pcid pcid, VirtAddr address, PageSize size) {
+        return array_.peek(page(address, size), key(pcid, address, size));
+    }
     void insert(Pcid pcid, VirtAddr address, PageSize size, Pte leaf) {
         array_.insert(page(address, size), key(pcid, address, size), leaf);
     }

@@ -6,6 +6,7 @@
 // made it owns it: while it lives the tables stay, whoever unmaps, and its end unmaps the range for
 // everyone, who then get SIGSEGV. All CPUs flush, as the kernel has no list of guests.
 #include <memory>
+#include <utility>
 
 #include "ranges.h"
 
@@ -56,21 +57,17 @@ class Mshare final : public SharedRanges {
 
   private:
     static void end_host(Kernel& kernel, HostMm& host) {
-        host.owner = MmId(0);
-        bool unlinked = false;
+        const MmId owner = std::exchange(host.owner, MmId(0));
         for (const Guest& guest : host.guests) {
             Mm& mm = *kernel.find_mm(guest.mm);
-            unlinked |= unlink_all(mm, *mm.find(guest.start), host.level) != 0;
+            unlink_all(mm, *mm.find(guest.start), host.level);
         }
         if (host.guests.empty()) {
             kernel.destroy_host(host);
             return;
         }
         kernel.empty_host(host);
-        if (unlinked) {
-            kernel.request_flush(
-                {host.guest_ranges(host.start, host.end), true, host.mm.id, MmId(0)});
-        }
+        kernel.request_host_flush(host, host.start, host.end, true, owner);
     }
 };
 

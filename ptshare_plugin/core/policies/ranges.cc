@@ -111,9 +111,7 @@ Errno SharedRanges::protect(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr start, Vi
     const VirtAddr from = host.to_host(vma, start);
     const VirtAddr to = host.to_host(vma, end);
     const Kernel::ProtectResult result = kernel.protect(host.mm, from, to, prot);
-    if (result.flush) {
-        kernel.request_flush({host.guest_ranges(from, to), false, host.mm.id, mm.id});
-    }
+    if (result.flush) kernel.request_host_flush(host, from, to, false, mm.id);
     return result.error;
 }
 
@@ -123,7 +121,7 @@ void SharedRanges::discard(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr start, Vir
     const VirtAddr from = host.to_host(vma, start);
     const VirtAddr to = host.to_host(vma, end);
     if (kernel.zap(host.mm, from, to) != 0) {
-        kernel.request_flush({host.guest_ranges(from, to), false, host.mm.id, mm.id});
+        kernel.request_host_flush(host, from, to, false, mm.id);
     }
 }
 

@@ -91,21 +91,19 @@ class RfcV2 final : public SharedRanges {
   private:
     // The last counted reference is gone: `leaving` is no user any more, the others are.
     static void free_under_guests(Kernel& kernel, HostMm& host, MmId leaving) {
-        std::uint64_t dangling = 0;
+        std::uint64_t dangling = 0, others = 0;
         for (const Guest& guest : host.guests) {
             if (guest.mm == leaving) continue;
+            ++others;
             Mm& mm = *kernel.find_mm(guest.mm);
             dangling += unlink_all(mm, *mm.find(guest.start), Level::Pmd);
             dangling += unlink_all(mm, *mm.find(guest.start), Level::Pte);
         }
         kernel.empty_host(host);
         kernel.count_dangling_links(dangling);
-        if (dangling != 0) {
-            // The model's own clean-up reaches everyone, so that the run can go on.
-            for (const FlushTarget& target : host.guest_ranges(host.start, host.end)) {
-                kernel.request_flush({{target}, true});
-            }
-        }
+        if (others == 0) return;
+        // The model's own clean-up reaches everyone, so that the run can go on.
+        kernel.request_host_flush(host, host.start, host.end, true, leaving, FlushStrategy::Lazy);
     }
 };
 

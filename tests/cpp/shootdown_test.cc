@@ -1,0 +1,198 @@
+// How a change of shared tables reaches the CPUs: whom each strategy interrupts, what that costs,
+// and what is left behind.
+#include "machine_world.h"
+
+using namespace ptshare;
+using namespace ptshare::engine;
+using namespace ptshare::engine::test;
+
+namespace {
+
+// Guests 0 to 2 run on cores 0 to 2; guest 3 ran on core 3, which now runs process 4, no guest any
+// more; core 4 never ran anything.
+struct Cores : World {
+    explicit Cores(const Values& changes, const std::string& policy = "ptshare")
+        : World(policy, 5, 5, with_pcids(changes)) {
+        CHECK(machine.kernel().munmap(*tasks[4].mm, kRegion, kRegionBytes) == Errno::Ok);
+        machine.core(4).running = nullptr;
+        machine.kernel().take_effects();
+        for (unsigned i = 0; i < 4; ++i) {
+            for (std::uint64_t page = 0; page < 3; ++page) touch(i, page, Access::Write);
+        }
+        run(4, 3);
+        for (Charged& task : tasks) task.counters = {};
+    }
+    static Values with_pcids(Values changes) {
+        changes.insert({"mmu.pcids", std::int64_t{6}});
+        return changes;
+    }
+
+    std::uint64_t flush() const { return cost("shootdown.local") + cost("flush_page"); }
+    // What the caller waited.
+    std::uint64_t waited(std::uint64_t own) { return counters(0).cycles_shootdown - own; }
+};
+
+Values strategy(const char* name, bool batch = true, bool broadcast = false) {
+    return {{"shootdown.strategy", std::string(name)},
+            {"shootdown.batch", batch},
+            {"shootdown.broadcast", broadcast}};
+}
+
+}  // namespace
+
+TEST(lazy_interrupts_who_runs_a_guest) {
+    Cores w(strategy("lazy"));
+    w.protect(0, 0, 1, kProtRead);
+    CHECK_EQ(w.counters(0).shootdown_ipis, 2U);
+    CHECK_EQ(w.waited(w.flush()), w.cost("shootdown.first_cpu") + w.cost("shootdown.next_cpu"));
+    CHECK_EQ(w.counters(4).shootdown_received, 0U);
+    CHECK_EQ(w.counters(4).cycles_shootdown, 0U);
+}
+
+TEST(sharers_interrupts_who_holds_entries_of_a_guest_too) {
+    Cores w(strategy("sharers"));
+    w.protect(0, 0, 1, kProtRead);
+    CHECK_EQ(w.counters(0).shootdown_ipis, 3U);
+    CHECK_EQ(w.waited(w.flush()), w.cost("shootdown.first_cpu") + 2 * w.cost("shootdown.next_cpu"));
+    CHECK_EQ(w.counters(4).shootdown_received, 1U);
+    CHECK_EQ(w.counters(4).cycles_shootdown, w.flush() + w.cost("shootdown.receive"));
+    // Guest 3 finds its other pages' entries where it left them: nothing is due at its return.
+    w.run(3, 3);
+    w.touch(3, 1, Access::Write);
+    CHECK_EQ(w.counters(3).dtlb_misses, 0U);
+}
+
+TEST(all_cpus_interrupts_everyone_and_leaves_nothing) {
+    Cores w(strategy("all-cpus"));
+    w.protect(0, 0, 1, kProtRead);
+    CHECK_EQ(w.counters(0).shootdown_ipis, 4U);
+    CHECK_EQ(w.waited(w.cost("shootdown.local")),
+             w.cost("shootdown.first_cpu") + 3 * w.cost("shootdown.next_cpu"));
+    w.touch(1, 1, Access::Write);
+    CHECK_EQ(w.counters(1).stlb_misses, 1U);
+}
+
+TEST(caller_only_interrupts_nobody_and_the_others_write_on) {
+    Cores w(strategy("caller-only"));
+    w.protect(0, 0, 1, kProtRead);
+    CHECK_EQ(w.counters(0).shootdown_ipis, 0U);
+    CHECK_EQ(w.waited(w.flush()), 0U);
+    CHECK(!w.machine.access(w.machine.core(0), kRegion, 8, Access::Write));
+    w.touch(1, 0, Access::Write);
+    w.touch(1, 0, Access::Read);  // its right to write is still a stale one
+    w.touch(1, 1, Access::Write);
+    CHECK_EQ(w.counters(1).tlb_stale_hits, 2U);
+    // Also who was not running when it happened.
+    w.run(3, 3);
+    w.touch(3, 0, Access::Write);
+    CHECK_EQ(w.counters(3).tlb_stale_hits, 1U);
+    // Until it is flushed for another reason.
+    w.machine.core(1).mmu->flush_all();
+    CHECK(!w.machine.access(w.machine.core(1), kRegion, 8, Access::Write));
+    CHECK_EQ(w.counters(1).tlb_stale_hits, 2U);
+}
+
+TEST(without_batches_each_guest_is_waited_for) {
+    Cores w(strategy("lazy", false));
+    w.protect(0, 0, 1, kProtRead);
+    CHECK_EQ(w.counters(0).shootdowns, 1U);
+    CHECK_EQ(w.counters(0).shootdown_ipis, 2U);
+    CHECK_EQ(w.waited(w.flush()), 2 * w.cost("shootdown.first_cpu"));
+
+    // Everyone is interrupted for each of the four guests.
+    Cores all(strategy("all-cpus", false));
+    all.protect(0, 0, 1, kProtRead);
+    CHECK_EQ(all.counters(0).shootdown_ipis, 4U * 4);
+    CHECK_EQ(all.counters(1).shootdown_received, 4U);
+}
+
+TEST(a_broadcast_interrupts_nobody_and_reaches_all) {
+    Cores w(strategy("lazy", true, true));
+    w.protect(0, 0, 1, kProtRead);
+    CHECK_EQ(w.counters(0).shootdown_ipis, 0U);
+    // A flush for each of the four guests, and one wait for four CPUs.
+    CHECK_EQ(w.waited(w.cost("shootdown.local") + 4 * w.cost("flush_page")),
+             w.cost("shootdown.broadcast_first_cpu") + 3 * w.cost("shootdown.broadcast_next_cpu"));
+    CHECK_EQ(w.counters(1).cycles_shootdown, 0U);
+    CHECK(!w.machine.access(w.machine.core(1), kRegion, 8, Access::Write));
+    w.run(3, 3);
+    CHECK(!w.machine.access(w.machine.core(3), kRegion, 8, Access::Write));
+    w.touch(3, 1, Access::Write);
+    CHECK_EQ(w.counters(3).tlb_stale_hits, 0U);
+
+    // What everyone drops is dropped by one instruction.
+    Cores all(strategy("all-cpus", true, true));
+    all.protect(0, 0, 1, kProtRead);
+    CHECK_EQ(
+        all.waited(all.cost("shootdown.local")),
+        all.cost("shootdown.broadcast_first_cpu") + 3 * all.cost("shootdown.broadcast_next_cpu"));
+}
+
+TEST(a_policy_has_a_strategy_of_its_own) {
+    for (const auto& [policy, ipis] : {std::pair{"ptshare", 2U}, {"mshare", 4U}, {"rfc-v2", 0U}}) {
+        Cores w({}, policy);
+        w.protect(0, 0, 1, kProtRead);
+        CHECK_EQ(w.counters(0).shootdown_ipis, ipis);
+    }
+}
+
+// The owner's end frees the PUD table that guests walk.
+TEST(walk_caches_that_lead_to_freed_tables_are_counted) {
+    for (const bool told : {true, false}) {
+        Cores w(strategy(told ? "lazy" : "caller-only"), "mshare");
+        w.machine.kernel().exit(*w.tasks[0].mm);
+        w.machine.charge_syscall(w.machine.core(0), 0);
+        w.machine.core(0).running = nullptr;
+        // A page that core 1 never translated, below tables that it did.
+        CHECK(!w.machine.access(w.machine.core(1), kRegion + 9 * kPageSize, 8, Access::Read));
+        CHECK_EQ(w.counters(1).pwc_stale_hits, told ? 0U : 1U);
+        CHECK_EQ(w.counters(1).faults_segv, 1U);
+        // One that it did is served still.
+        CHECK_EQ(w.machine.access(w.machine.core(1), kRegion, 8, Access::Read), !told);
+        CHECK_EQ(w.counters(1).tlb_stale_hits, told ? 0U : 1U);
+    }
+}
+
+TEST(with_shared_tags_one_guest_serves_another) {
+    for (const bool tags : {false, true}) {
+        World w("ptshare", 2, 1, {{"mmu.shared_tags", tags}, {"mmu.pcids", std::int64_t{6}}});
+        w.touch(0, 0);
+        w.run(1, 0);
+        w.touch(0, 0);
+        // Not even the link was missing: nobody walked.
+        CHECK_EQ(w.counters(1).walks_data, tags ? 0U : 2U);
+        CHECK_EQ(w.counters(1).faults_link, tags ? 0U : 1U);
+        // Its own pages are its own.
+        MapRequest own;
+        own.length = kPageSize;
+        own.prot = kProtRead | kProtWrite;
+        own.flags = kMapPrivate | kMapAnonymous | kMapFixed;
+        own.address = kRegion - kPmdSize;
+        for (unsigned i = 0; i < 2; ++i) {
+            CHECK(w.machine.kernel().mmap(*w.tasks[i].mm, own).ok());
+            w.run(i, 0);
+            CHECK(w.machine.access(w.machine.core(0), own.address, 8, Access::Write));
+            CHECK_EQ(w.counters(i).faults_anon, 1U);
+        }
+    }
+}
+
+TEST(shared_tags_are_of_one_address) {
+    World w("ptshare", 1, 1, {{"mmu.shared_tags", true}, {"share.any_address", true}});
+    w.touch(0, 0);
+    w.touch(0, 512);
+    Charged elsewhere;
+    elsewhere.mm = &w.machine.kernel().create_mm();
+    MapRequest request;
+    request.address = kRegion + kPmdSize;  // its first page is where the other has page 512
+    request.length = kRegionBytes;
+    request.prot = kProtRead | kProtWrite;
+    request.flags = kMapShared | kMapFixed | kMapSharedPt;
+    request.file = w.file;
+    CHECK(w.machine.kernel().mmap(*elsewhere.mm, request).ok());
+    w.machine.switch_to(w.machine.core(0), &elsewhere);
+    PhysAddr where;
+    CHECK(w.machine.access(w.machine.core(0), request.address, 8, Access::Read, &where));
+    CHECK_EQ(pfn_of(where).value, elsewhere.mm->table.leaf(request.address)->pte.pfn().value);
+    CHECK_EQ(elsewhere.counters.faults_link, 1U);
+}
