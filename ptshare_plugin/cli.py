@@ -206,6 +206,14 @@ def compare_command(
     region: RegionOpt = _REGION,
     preset: PresetOpt = "server",
     overrides: SetOpt = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vary",
+            metavar="KEY=A,B,...",
+            help="Each of these values of a key of the machine; repeatable, for every combination.",
+        ),
+    ] = None,
     seed: SeedOpt = 1,
     work: WorkOpt = None,
     no_share: NoShareOpt = False,
@@ -213,7 +221,7 @@ def compare_command(
     force: ForceOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
-    """Run a program under several policies and print the figures side by side."""
+    """Run a program under several policies or machines and print the figures side by side."""
     from contextlib import nullcontext
     from pathlib import Path
 
@@ -235,12 +243,13 @@ def compare_command(
         work,
         no_share,
         (trace, trace_share),
+        vary,
     )
     place = folders.whole(Path(output), force) if output is not None else nullcontext()
     with place as folder:
         runs = compare.compare(specs, folder)
     if as_json:
-        _print_json({result.spec.policy: result.wide() for result in runs})
+        _print_json({result.spec.name: result.wide() for result in runs})
     else:
         compare.print_comparison(runs)
         _say_where(output)
@@ -641,14 +650,18 @@ def _specs(
     work: int | None,
     no_share: bool,
     traced: tuple[str | None, str | None],
+    vary: list[str] | None = None,
 ) -> list[RunSpec]:
-    from ptshare_plugin import engines, units
+    from ptshare_plugin import compare, engines, units
     from ptshare_plugin import program as programs
     from ptshare_plugin import spec as specs
     from ptshare_plugin import workloads as installed
 
     known = [name for name, _ in engines.get(engine).policies()]
-    machine = _machine(preset, overrides or [])
+    machines = [
+        (varied, _machine(preset, [*(overrides or []), *varied]))
+        for varied in compare.variants(vary or [])
+    ]
     try:
         size = units.parse_size(region)
     except UserError as error:
@@ -678,10 +691,12 @@ def _specs(
             work=work,
             preset=preset,
             overrides=tuple(overrides or ()),
+            varied=varied,
             config=machine,
             trace=trace,
         )
         for policy in policies
+        for varied, machine in machines
     ]
     for one in made:
         specs.check(one, known)

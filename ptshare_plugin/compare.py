@@ -1,13 +1,15 @@
-"""``ptshare compare``: one program under several policies, side by side."""
+"""``ptshare compare``: one program under several policies or machines, side by side."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptshare_plugin import engines, tables, units
+from ptshare_plugin.errors import EXIT_USAGE, UserError
 from ptshare_plugin.run import Run, execute, write
 from ptshare_plugin.spec import RunSpec
 
@@ -24,13 +26,32 @@ def default_policies(engine: str) -> tuple[str, ...]:
     return BASELINE, usable.default_policy if usable.default_policy in others else others[0]
 
 
+def variants(vary: Sequence[str]) -> list[tuple[str, ...]]:
+    """All combinations of ``KEY=A,B,...``, each as overrides; one empty one for none.
+
+    :raises UserError: for what is no such list; whether keys and values exist is not looked at.
+    """
+    axes = []
+    for text in vary:
+        key, equals, values = text.partition("=")
+        each = values.split(",")
+        if not equals or not key or "" in each or len(set(each)) < len(each):
+            raise UserError(f"--vary {text}: must be KEY=A,B,... with different values", EXIT_USAGE)
+        axes.append([f"{key}={value}" for value in each])
+    keys = [axis[0].partition("=")[0] for axis in axes]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise UserError(f"--vary {key}: is there twice", EXIT_USAGE)
+    return list(itertools.product(*axes))
+
+
 def compare(specs: Sequence[RunSpec], folder: Path | None) -> list[Run]:
-    """Run ``specs``, one a policy, and write each into its own folder in ``folder``."""
+    """Run ``specs`` and write each into its own folder in ``folder``."""
     runs = [execute(spec) for spec in specs]
     # After the last run: what writing needs must not count as the simulator's resident memory.
     if folder is not None:
         for run in runs:
-            place = folder / run.spec.policy
+            place = folder / run.spec.name
             place.mkdir()
             write(run, place)
     return runs
@@ -48,8 +69,8 @@ def output_differs(runs: Sequence[Run]) -> str | None:
         for rank, (one, other) in enumerate(zip(first.ranks, run.ranks, strict=True)):
             if (one.stdout, one.status) != (other.stdout, other.status):
                 return (
-                    f"program output differs: rank {rank} under {first.spec.policy} and "
-                    f"under {run.spec.policy}"
+                    f"program output differs: rank {rank} under {first.spec.heading} and "
+                    f"under {run.spec.heading}"
                 )
     return None
 
@@ -57,9 +78,10 @@ def output_differs(runs: Sequence[Run]) -> str | None:
 def print_comparison(runs: Sequence[Run]) -> None:
     """Print all tables and what they are about to standard output."""
     out = tables.console()
-    print_header(out, runs[0], [run.spec.policy for run in runs])
+    headings = [run.spec.heading for run in runs]
+    print_header(out, runs[0], headings)
     roi = all(run.has_roi() for run in runs)
-    tables.print_sections(out, [run.spec.policy for run in runs], [run.wide() for run in runs], roi)
+    tables.print_sections(out, headings, [run.wide() for run in runs], roi)
     out.print()
     if output_differs(runs) is None:
         out.print(_agreement(runs))
@@ -67,7 +89,7 @@ def print_comparison(runs: Sequence[Run]) -> None:
         out.print(speed(run))
 
 
-def print_header(out: Console, run: Run, policies: Sequence[str]) -> None:
+def print_header(out: Console, run: Run, headings: Sequence[str]) -> None:
     """Print what was run and which part of it the figures are about."""
     spec = run.spec
     what = f"{spec.program.name}: {spec.procs} processes on {spec.cores} cores"
@@ -84,10 +106,13 @@ def print_header(out: Console, run: Run, policies: Sequence[str]) -> None:
     out.print(f"{what}, {machine}, seed {spec.seed}, engine {spec.engine}")
     for override in spec.overrides:
         out.print(f"  with {override}")
-    if len(policies) > 1:
-        out.print(f"Change in per cent against {policies[0]}. Sums over all processes.")
+    if spec.varied:
+        keys = [each.partition("=")[0] for each in spec.varied]
+        out.print(f"  each column: policy, {', '.join(keys)}")
+    if len(headings) > 1:
+        out.print(f"Change in per cent against {headings[0]}. Sums over all processes.")
     else:
-        out.print(f"Policy {policies[0]}. Sums over all processes.")
+        out.print(f"Policy {headings[0]}. Sums over all processes.")
     if not run.has_roi():
         out.print("The program marks no region of interest: all figures are of the whole run.")
     out.print()
@@ -98,7 +123,7 @@ def _agreement(runs: Sequence[Run]) -> str:
     if workload is not None and workload.output_depends_on_policy:
         return "Program output is what each policy answers, so it is not compared."
     count = len(runs[0].output_lines())
-    return f"Program output is equal under all policies ({count} lines)."
+    return f"Program output is equal in all runs ({count} lines)."
 
 
 def speed(run: Run) -> str:
@@ -108,10 +133,10 @@ def speed(run: Run) -> str:
     resident = units.short_size(run.result.peak_rss_bytes)
     if run.result.settings:
         largest = f", largest process {resident} resident" if run.result.peak_rss_bytes else ""
-        return f"{run.spec.policy}: {seconds:.2f} s{largest}"
+        return f"{run.spec.heading}: {seconds:.2f} s{largest}"
     rate = count / seconds / 1e6 if seconds else 0.0
     return (
-        f"{run.spec.policy}: {count:,} instructions simulated in {seconds:.2f} s "
+        f"{run.spec.heading}: {count:,} instructions simulated in {seconds:.2f} s "
         f"({rate:.1f} M/s), {resident} resident"
     )
 
@@ -129,6 +154,6 @@ def report_failures(runs: Sequence[Run]) -> list[str]:
             sys.stderr.write(f"rank {rank}: {line}\n")
         others = f" (and {len(failures) - 1} more ranks failed)" if len(failures) > 1 else ""
         lines.append(
-            f"{run.spec.program.name} under {run.spec.policy}: rank {rank} {process.how}{others}"
+            f"{run.spec.program.name} under {run.spec.heading}: rank {rank} {process.how}{others}"
         )
     return lines

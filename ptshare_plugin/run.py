@@ -89,7 +89,7 @@ class Run:
             },
             "program_path": self.spec.program.path,
             "preset": self.spec.preset,
-            "overrides": list(self.spec.overrides),
+            "overrides": [*self.spec.overrides, *self.spec.varied],
             **self.spec.identity(),
             "failed": len(self.failures()),
             "settings": self.result.settings,

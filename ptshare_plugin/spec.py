@@ -43,6 +43,7 @@ class RunSpec:
     :param work: amount of work of a workload; None for its own default.
     :param trace: what is replayed in place of a program's execution; ``program`` names it.
     :param preset: what ``config`` was made from, with ``overrides``; for the record.
+    :param varied: further overrides, in which the runs of a comparison differ.
     """
 
     program: Program
@@ -60,6 +61,17 @@ class RunSpec:
     overrides: tuple[str, ...]
     config: Machine
     trace: Trace | None = None
+    varied: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What tells this run from the others of a comparison; the name of its folder there."""
+        return ",".join([self.policy, *self.varied])
+
+    @property
+    def heading(self) -> str:
+        """The same in few words, where it is said which keys vary."""
+        return " ".join([self.policy, *(each.partition("=")[2] for each in self.varied)])
 
     def argv(self, rank: int, file: str = workloads.FILE_PATH) -> list[str]:
         """Command line of process ``rank``; ``file`` is that of a workload's region."""

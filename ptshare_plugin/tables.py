@@ -127,14 +127,30 @@ def print_sections(
 ) -> None:
     """Print every section, a column a run; from the second run on with the change to the first.
 
+    Of more runs than fit beside each other, the sections are printed for as many as do, then for
+    the next ones, always with the first run.
+
     :param names: column headings.
     :param rows: wide rows, as ``Run.wide`` makes them.
     :param roi: whether the program marks a region of interest.
     """
-    from rich.table import Table
-    from rich.text import Text
+    blocks = _blocks(rows, roi)
+    widths = _widths(names, blocks)
+    fit = 1
+    while fit < len(names) - 1 and _room(out.width, widths[: 2 * fit + 4]) >= min(widths[0], 22):
+        fit += 1
+    _print_blocks(out, names[: fit + 1], _blocks(rows[: fit + 1], roi))
+    for at in range(fit + 1, len(names), fit):
+        out.print()
+        shown = [0, *range(at, min(at + fit, len(names)))]
+        _print_blocks(out, [names[i] for i in shown], _blocks([rows[i] for i in shown], roi))
 
-    blocks = [
+
+Block = tuple[str, str, list[list[str]]]  # title, scope, lines
+
+
+def _blocks(rows: Sequence[Mapping[str, Any]], roi: bool) -> list[Block]:
+    return [
         (
             title,
             WHOLE_RUN if scope == REGION and not roi else scope,
@@ -144,11 +160,25 @@ def print_sections(
         # Of a model there is better: whose tables they are, above.
         if scope != MARKS or any("fault.major" in row for row in rows)
     ]
-    widths = [
-        max(len(line[i]) for _, _, lines in blocks for line in [*lines, _heading(names)])
-        for i in range(len(_heading(names)))
+
+
+def _widths(names: Sequence[str], blocks: Sequence[Block]) -> list[int]:
+    return [
+        max(
+            *(len(word) for word in heading.split("\n")),
+            *(len(line[i]) for _, _, lines in blocks for line in lines),
+            0,
+        )
+        for i, heading in enumerate(_heading(names))
     ]
+
+
+def _print_blocks(out: Console, names: Sequence[str], blocks: Sequence[Block]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
     heading = _heading(names)
+    widths = _widths(names, blocks)
     for number, (title, scope, lines) in enumerate(block for block in blocks if block[2]):
         if number:
             out.print()
@@ -165,7 +195,7 @@ def print_sections(
             heading[0], width=min(widths[0], max(12, _room(out.width, widths))), overflow="fold"
         )
         for text, width in zip(heading[1:], widths[1:], strict=True):
-            table.add_column(text, justify="right", width=width, no_wrap=True)
+            table.add_column(text, justify="right", width=width, no_wrap=True, vertical="bottom")
         for line in lines:
             table.add_row(*line)
         out.print(table)
@@ -176,9 +206,10 @@ def _room(width: int, widths: Sequence[int]) -> int:
 
 
 def _heading(names: Sequence[str]) -> list[str]:
-    heading = ["", names[0]]
+    # A word a line, so that a column is as narrow as its figures.
+    heading = ["", names[0].replace(" ", "\n")]
     for name in names[1:]:
-        heading += [name, "change"]
+        heading += [name.replace(" ", "\n"), "change"]
     return heading
 
 

@@ -241,7 +241,7 @@ def test_what_a_reader_sees() -> None:
         "Cycles and where they went",
     ):
         assert title in text
-    assert "Program output is equal under all policies (2 lines)." in text
+    assert "Program output is equal in all runs (2 lines)." in text
     (line,) = [line for line in text.splitlines() if line.startswith("pt.region.pte_tables")]
     assert line.split() == ["pt.region.pte_tables", "4", "2", "-50.0", "%"]
 
@@ -531,3 +531,60 @@ def test_a_full_disk_is_one_line() -> None:
 def test_debug_shows_where() -> None:
     done = ptshare("run", "./none", PTSHARE_DEBUG="1")
     assert done.returncode != 0 and "Traceback" in done.stderr
+
+
+def test_compare_varies_keys_of_the_machine(tmp_path: Path) -> None:
+    args = ("protect", "--procs", "4", "--region", "2MiB", "--policy", "private,rfc-v2")
+    vary = ("--vary", "shootdown.strategy=policy,lazy", "--vary", "mmu.pcids=0,6")
+    done = ptshare("compare", *args, *vary, "--json", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert list(found) == [
+        f"{policy},shootdown.strategy={strategy},mmu.pcids={pcids}"
+        for policy in ("private", "rfc-v2")
+        for strategy in ("policy", "lazy")
+        for pcids in (0, 6)
+    ]
+    assert sorted(found) == sorted(path.name for path in (tmp_path / "out").iterdir())
+    stale = {name: row["tlb.stale_hits"] for name, row in found.items()}
+    assert {name for name, hits in stale.items() if hits} == {
+        "rfc-v2,shootdown.strategy=policy,mmu.pcids=0",
+        "rfc-v2,shootdown.strategy=policy,mmu.pcids=6",
+    }
+    kept = json.loads((tmp_path / "out" / sorted(found)[-1] / "run.json").read_text())
+    assert kept["overrides"] == ["shootdown.strategy=policy", "mmu.pcids=6"]
+    assert kept["config"]["mmu.pcids"] == 6
+
+
+def test_a_comparison_of_many_columns_fits_the_terminal() -> None:
+    done = subprocess.run(
+        [COMMAND, "compare", "protect", "--procs", "2", "--region", "2MiB", "--policy", "ptshare"]
+        + ["--vary", "shootdown.strategy=caller-only,all-cpus,sharers,lazy"],
+        text=True,
+        capture_output=True,
+        env={**os.environ, "COLUMNS": "90"},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 90
+    # Each strategy has a column, the first one in each block.
+    words = done.stdout.split()
+    assert {"all-cpus", "sharers", "lazy"} <= set(words)
+    assert done.stdout.count("pt.tables.pgd ") == done.stdout.count("Page faults (whole run)") > 1
+
+
+@pytest.mark.parametrize(
+    ("vary", "message"),
+    [
+        ("mmu.pcids", "--vary mmu.pcids: must be KEY=A,B,... with different values"),
+        ("mmu.pcids=1,,2", "--vary mmu.pcids=1,,2: must be KEY=A,B,... with different values"),
+        ("mmu.pcids=1,1", "--vary mmu.pcids=1,1: must be KEY=A,B,... with different values"),
+        ("mmu.pcid=1,2", "unknown key mmu.pcid (did you mean mmu.pcids?)"),
+        ("shootdown.strategy=none", "shootdown.strategy is none, but must be policy or caller-"),
+    ],
+)
+def test_wrong_variations_are_one_line(vary: str, message: str) -> None:
+    done = ptshare("compare", "protect", "--vary", vary)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
