@@ -232,7 +232,8 @@ class ShootdownCost:
     first_cpu: int = _cycles("Added for the first other CPU: send, wait, acknowledge")
     next_cpu: int = _cycles("Added for each further CPU")
     receive: int = _cycles("Taken from each interrupted CPU")
-    broadcast_first_cpu: int = _cycles("Broadcast: issue and wait, with one other CPU")
+    broadcast_issue: int = _cycles("Broadcast: an instruction, for the range of one sharer")
+    broadcast_first_cpu: int = _cycles("Broadcast: waiting for one other CPU")
     broadcast_next_cpu: int = _cycles("Broadcast: added for each further CPU of the machine")
 
 

@@ -28,6 +28,7 @@ Costs::Costs(const Params& params)
       shootdown_first(params.count("cost.shootdown.first_cpu")),
       shootdown_next(params.count("cost.shootdown.next_cpu")),
       shootdown_receive(params.count("cost.shootdown.receive")),
+      broadcast_issue(params.count("cost.shootdown.broadcast_issue")),
       broadcast_first(params.count("cost.shootdown.broadcast_first_cpu")),
       broadcast_next(params.count("cost.shootdown.broadcast_next_cpu")),
       message(params.count("cost.message")),

@@ -16,7 +16,7 @@ struct Costs {
     std::uint64_t fault_entry, fault_file, fault_around, fault_anon, fault_cow;
     std::uint64_t fault_write_protect, fault_link, fault_host;
     std::uint64_t shootdown_local, shootdown_first, shootdown_next, shootdown_receive;
-    std::uint64_t broadcast_first, broadcast_next;
+    std::uint64_t broadcast_issue, broadcast_first, broadcast_next;
     std::uint64_t message, signal;
 
     // A fault without the tables it allocated: those are effects.

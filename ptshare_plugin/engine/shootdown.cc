@@ -110,15 +110,14 @@ void Shootdowns::flush_tags(const FlushRequest& request, const Targets& targets,
     }
 }
 
-// One instruction for everything, or some for each mm, as each has a tag of its own; one wait.
+// One instruction for everything, or one for each mm, as each has a tag of its own; one wait.
 std::uint64_t Shootdowns::broadcast_cycles(bool everything, const Targets& targets,
                                            std::uint64_t others) const {
-    std::uint64_t cycles = costs_.shootdown_local + costs_.broadcast(others);
-    if (everything) return cycles;
-    for (const FlushTarget* target : targets) {
-        if (target->generation != 0) cycles += costs_.flush_pages(*target, flush_ceiling_);
-    }
-    return cycles;
+    const auto told = std::count_if(targets.begin(), targets.end(), [](const FlushTarget* target) {
+        return target->generation != 0;
+    });
+    const auto issued = everything ? 1 : static_cast<std::uint64_t>(told);
+    return costs_.shootdown_local + issued * costs_.broadcast_issue + costs_.broadcast(others);
 }
 
 std::uint64_t Shootdowns::round(const FlushRequest& request, const Targets& targets,

@@ -558,8 +558,11 @@ def test_compare_varies_keys_of_the_machine(tmp_path: Path) -> None:
 
 def test_a_comparison_of_many_columns_fits_the_terminal() -> None:
     done = subprocess.run(
-        [COMMAND, "compare", "protect", "--procs", "2", "--region", "2MiB", "--policy", "ptshare"]
-        + ["--vary", "shootdown.strategy=caller-only,all-cpus,sharers,lazy"],
+        [
+            *(COMMAND, "compare", "protect", "--procs", "2", "--region", "2MiB"),
+            *("--policy", "ptshare"),
+            *("--vary", "shootdown.strategy=caller-only,all-cpus,sharers,lazy"),
+        ],
         text=True,
         capture_output=True,
         env={**os.environ, "COLUMNS": "90"},

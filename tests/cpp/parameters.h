@@ -89,6 +89,7 @@ inline ptshare::engine::Params small_machine(const Values& changes = {}) {
                              "shootdown.first_cpu",
                              "shootdown.next_cpu",
                              "shootdown.receive",
+                             "shootdown.broadcast_issue",
                              "shootdown.broadcast_first_cpu",
                              "shootdown.broadcast_next_cpu",
                              "message",
