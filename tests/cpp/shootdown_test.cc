@@ -110,7 +110,7 @@ TEST(a_broadcast_interrupts_nobody_and_reaches_all) {
     Cores w(strategy("lazy", true, true));
     w.protect(0, 0, 1, kProtRead);
     CHECK_EQ(w.counters(0).shootdown_ipis, 0U);
-    // A instruction for each of the four guests, and one wait for four CPUs.
+    // An instruction for each of the four guests, and one wait for four CPUs.
     CHECK_EQ(w.waited(w.cost("shootdown.local") + 4 * w.cost("shootdown.broadcast_issue")),
              w.cost("shootdown.broadcast_first_cpu") + 3 * w.cost("shootdown.broadcast_next_cpu"));
     CHECK_EQ(w.counters(1).cycles_shootdown, 0U);
