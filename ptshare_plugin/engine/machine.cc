@@ -76,12 +76,14 @@ bool Machine::handle_fault(Core& core, VirtAddr address, Access access) {
     return !result.is_fatal();
 }
 
+inline void Machine::find_shared(Core& core, VirtAddr address) {
+    if (!shootdowns_.tags().on()) return;
+    core.context.shared = shootdowns_.tags().use(core.asids, *core.mmu, *core.running->mm, address);
+}
+
 inline Translation Machine::translate(Core& core, VirtAddr address, Access access) {
     (access == Access::Fetch ? core.last_code_page : core.last_data_page) = kNoPage;
-    if (shootdowns_.tags().on()) {
-        core.context.shared =
-            shootdowns_.tags().use(core.asids, *core.mmu, *core.running->mm, address);
-    }
+    find_shared(core, address);
     const Translation result =
         core.mmu->translate(address, access, core.context, core.running->counters);
     if (result.tlb_cycles != 0) charge(core, &Counters::cycles_tlb, result.tlb_cycles);
@@ -97,7 +99,8 @@ bool Machine::make_accessible(Core& core, VirtAddr address, Access access, PhysA
         return true;
     };
     for (int tries = 0; tries < kMaxTries; ++tries) {
-        if (core.context.suspect) {
+        find_shared(core, address);
+        if (core.context.suspect || core.context.shared.tag != 0) {
             if (const auto held = core.mmu->held(address, access, core.context)) {
                 return goes_to(*held);
             }

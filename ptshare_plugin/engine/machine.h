@@ -78,7 +78,8 @@ class Machine {
     bool block(Core& core, VirtAddr address, unsigned bytes, unsigned instructions);
     // Brings the tables of the loaded mm to permit an access, as the faulting first attempt of an
     // instruction does. Returns false when fatal. `physical` (optional) receives where the access
-    // goes; while the core may hold stale translations these decide, as they do for access().
+    // goes; what the core's TLBs hold of a shared range, or may hold though it is stale, decides
+    // as it does for access().
     bool make_accessible(Core& core, VirtAddr address, Access access, PhysAddr* physical = nullptr);
     // A translation from outside the model was used, to which its TLB would not have led any more.
     // Returns false, and counts nothing, unless the core may hold stale translations.
@@ -106,6 +107,7 @@ class Machine {
     void apply_effects(Core& core, std::uint64_t Counters::*category);
     void shoot_down(Core& core, const FlushRequest& request);
     void load_mm(Core& core, Mm& mm);
+    void find_shared(Core& core, VirtAddr address);
     Translation translate(Core& core, VirtAddr address, Access access);
     bool translate_code(Core& core, VirtAddr address, PhysAddr& physical);
     void use_data(Core& core, PhysAddr physical, unsigned size, bool write);

@@ -174,12 +174,12 @@ bool Simulation::map(VirtAddr page, Access access, Mapping& mapping) {
     // A fault changes no translation but this page's, which Unicorn replaces: nothing to forget.
     PhysAddr physical;
     if (!machine_.make_accessible(core, page, access, &physical)) return false;
-    if (core.context.suspect) {  // a TLB entry may serve this access and no other
+    const auto leaf = core.running->mm->table.leaf(page);
+    if (core.context.suspect || !leaf) {  // a TLB entry may serve this access and no other
         mapping = {pfn_of(physical), access != Access::Fetch, access == Access::Write,
                    access == Access::Fetch};
         return true;
     }
-    const auto leaf = core.running->mm->table.leaf(page);
     mapping.frame = leaf->frame_of(page);
     mapping.read = leaf->pte.permits(Access::Read);
     mapping.write = leaf->pte.permits(Access::Write);
