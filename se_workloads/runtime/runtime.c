@@ -187,6 +187,8 @@ __attribute__((noreturn, used)) void start(u64* stack) {
     put_number("rank", options.rank);
     put_number("of", options.count);
     run();
+    // Where the end of a region's owner ends the region, others must not be at work on it still.
+    barrier();
     finish();
     sys_exit(0);
 }

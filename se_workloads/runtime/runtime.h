@@ -156,5 +156,6 @@ void expect(const char* what, u64 place, u64 got, u64 want);
 void start_bad_argument(const char* name);
 __attribute__((noreturn)) void end_bad_argument(void);
 
-// The work itself; each workload defines it. Returns when the result line is complete.
+// The work itself; each workload defines it. Returns when the result line is complete; the ranks
+// end together.
 void run(void);
