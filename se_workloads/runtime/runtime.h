@@ -24,6 +24,7 @@
 #define O_RDWR 2
 #define O_CREAT 0100
 #define EFAULT 14
+#define EINVAL 22
 #define O_CLOEXEC 02000000
 #define SIGKILL 9
 
