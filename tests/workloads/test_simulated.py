@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 import pytest
-from embedded import execute
+from embedded import execute, totals
 from native import Native, run_natively
 
 from ptshare_plugin import workloads
@@ -57,6 +57,31 @@ def test_protect_says_what_piece_2_mib_pages_need(policy: str) -> None:
         "protect: FAIL rank=0: mprotect of a piece: EINVAL; "
         "with 2 MiB pages, --piece must be a multiple of 2097152\n"
     )
+
+
+# S3. A link translates 2 MiB under ptshare, 512 GiB under mshare: addresses are apart by as much.
+@pytest.mark.parametrize(
+    ("policy", "sets", "apart", "links", "refused"),
+    [
+        ("ptshare", (), 2 * MIB, 2, {"address": 2}),
+        ("ptshare", ("share.any_address=true",), 2 * MIB, 6, {}),
+        ("ptshare", ("share.any_address=true",), 1 * MIB, 4, {"misaligned": 1}),
+        ("mshare", (), 1 << 39, 3, {}),
+        ("mshare", (), 1 << 30, 1, {"misaligned": 2}),
+        ("private", (), 2 * MIB, 0, {}),
+    ],
+)
+@pytest.mark.parametrize("name", ["scan", "preshare"])
+def test_addresses_apart(
+    name: str, policy: str, sets: tuple[str, ...], apart: int, links: int, refused: dict[str, int]
+) -> None:
+    done = execute(name, policy=policy, procs=3, args=("--apart", str(apart)), sets=sets)
+    assert done.output_lines() == native(name, 3).lines
+    values = totals(done)
+    assert values["share.links"] == links
+    reasons = {name: values[f"share.refused.{name}"] for name in ("address", "misaligned")}
+    assert reasons == {"address": 0, "misaligned": 0, **refused}
+    assert values["share.refused"] == sum(refused.values())
 
 
 def test_more_processes_than_cores() -> None:
