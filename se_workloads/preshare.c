@@ -6,7 +6,7 @@
 #include "runtime/runtime.h"
 
 WORKLOAD("preshare", "touches the region privately, then shares it", 2, "rounds");
-const struct Extra extras[] = {{0}};
+const struct Extra extras[] = {APART, {0}};
 
 void run(void) {
     setup();

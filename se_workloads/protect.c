@@ -14,6 +14,11 @@ static void set_protection(int prot) {
     for (u64 at = 0; at < options.size; at += 2 * piece) {
         const u64 length = options.size - at < piece ? options.size - at : piece;
         const long error = sys_mprotect(options.addr + at, length, prot);
+        if (error == -EINVAL && piece % PMD_SIZE) {
+            fail(
+                "mprotect of a piece: EINVAL; with 2 MiB pages, --piece must be a multiple of "
+                "2097152");
+        }
         if (error < 0) fail_call("mprotect of a piece of the region", error);
     }
 }

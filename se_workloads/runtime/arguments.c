@@ -123,7 +123,16 @@ static void check_together(const char* addr) {
     if (options.size > ADDRESS_END - options.addr) {
         bad_value("--addr", addr, "must leave room for --size below 0x7ffffffff000");
     }
-    if (options.addr < (u64)_end && options.addr + options.size > (u64)__executable_start) {
+    if (options.apart % PAGE_SIZE)
+        bad_argument("--apart", options.apart, "must be a multiple of 4096");
+    // Of all ranks, so that they refuse it together.
+    const u64 room = ADDRESS_END - options.addr - options.size;
+    if (options.apart && options.count - 1 > room / options.apart) {
+        bad_argument("--apart", options.apart,
+                     "must leave room for --count regions below 0x7ffffffff000");
+    }
+    const u64 end = options.addr + (options.count - 1) * options.apart + options.size;
+    if (options.addr < (u64)_end && end > (u64)__executable_start) {
         bad_value("--addr", addr, "must keep the region off the program's own memory");
     }
     if (options.rank >= options.count) {
@@ -132,7 +141,7 @@ static void check_together(const char* addr) {
 }
 
 void parse_arguments(int argc, char** argv) {
-    options = (struct Options){0, 0, 0x100000000000UL, 0, 0, 1, 1, default_work, 1};
+    options = (struct Options){0, 0, 0x100000000000UL, 0, 0, 1, 1, default_work, 1, 0};
     const char* addr = "0x100000000000";
     for (int i = 1; i < argc; i += 2) {
         const char* const name = argv[i];
@@ -148,4 +157,5 @@ void parse_arguments(int argc, char** argv) {
         if (known && !known->text) parse_decimal(known, value);
     }
     check_together(addr);
+    options.addr += options.rank * options.apart;
 }

@@ -160,9 +160,12 @@ void setup(void) {
 }
 
 void map_region(void) {
-    const int flags = MAP_SHARED | MAP_FIXED | (options.share ? MAP_SHARED_PT : 0);
-    const long at =
-        sys_mmap(options.addr, options.size, PROT_READ | PROT_WRITE, flags, region_fd, 0);
+    const int flags = MAP_SHARED | MAP_FIXED, asked = options.share ? MAP_SHARED_PT : 0;
+    const int prot = PROT_READ | PROT_WRITE;
+    long at = sys_mmap(options.addr, options.size, prot, flags | asked, region_fd, 0);
+    if (at == -EINVAL && asked && options.apart) {
+        at = sys_mmap(options.addr, options.size, prot, flags, region_fd, 0);
+    }
     if (at < 0) {
         fail_call(options.share ? "mmap of the region with MAP_SHARED_PT" : "mmap of the region",
                   at);
@@ -187,6 +190,8 @@ __attribute__((noreturn, used)) void start(u64* stack) {
     put_number("rank", options.rank);
     put_number("of", options.count);
     run();
+    // Where the end of a region's owner ends the region, others must not be at work on it still.
+    barrier();
     finish();
     sys_exit(0);
 }

@@ -24,6 +24,7 @@
 #define O_RDWR 2
 #define O_CREAT 0100
 #define EFAULT 14
+#define EINVAL 22
 #define O_CLOEXEC 02000000
 #define SIGKILL 9
 
@@ -51,6 +52,7 @@ struct Options {
     u64 seed;
     u64 work;
     u64 around;  // 0: the region is without fault-around
+    u64 apart;   // bytes from the region of a rank to that of the next
 };
 extern struct Options options;
 
@@ -65,6 +67,11 @@ struct Extra {
 };
 // Each workload defines its own arguments, up to a null name.
 extern const struct Extra extras[];
+
+// For `extras`: each rank maps the region so many bytes above the rank before it; options.addr is
+// this rank's own. One that may not share it there has tables of its own.
+#define APART \
+    { "--apart", &options.apart, 0, 1UL << 46, 0 }
 
 // Fills in the options, or ends the program as bad_argument does.
 void parse_arguments(int argc, char** argv);
@@ -156,5 +163,6 @@ void expect(const char* what, u64 place, u64 got, u64 want);
 void start_bad_argument(const char* name);
 __attribute__((noreturn)) void end_bad_argument(void);
 
-// The work itself; each workload defines it. Returns when the result line is complete.
+// The work itself; each workload defines it. Returns when the result line is complete; the ranks
+// end together.
 void run(void);

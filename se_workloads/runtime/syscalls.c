@@ -104,12 +104,14 @@ const char* errno_name(long result) {
         long number;
         const char* name;
     } names[] = {
-        {1, "EPERM"},   {2, "ENOENT"},  {3, "ESRCH"},      {4, "EINTR"},       {5, "EIO"},
-        {9, "EBADF"},   {11, "EAGAIN"}, {12, "ENOMEM"},    {13, "EACCES"},     {EFAULT, "EFAULT"},
-        {16, "EBUSY"},  {17, "EEXIST"}, {19, "ENODEV"},    {20, "ENOTDIR"},    {21, "EISDIR"},
-        {22, "EINVAL"}, {23, "ENFILE"}, {24, "EMFILE"},    {26, "ETXTBSY"},    {27, "EFBIG"},
-        {28, "ENOSPC"}, {29, "ESPIPE"}, {30, "EROFS"},     {32, "EPIPE"},      {36, "ENAMETOOLONG"},
-        {38, "ENOSYS"}, {40, "ELOOP"},  {75, "EOVERFLOW"}, {95, "EOPNOTSUPP"}, {122, "EDQUOT"},
+        {1, "EPERM"},         {2, "ENOENT"},      {3, "ESRCH"},    {4, "EINTR"},
+        {5, "EIO"},           {9, "EBADF"},       {11, "EAGAIN"},  {12, "ENOMEM"},
+        {13, "EACCES"},       {EFAULT, "EFAULT"}, {16, "EBUSY"},   {17, "EEXIST"},
+        {19, "ENODEV"},       {20, "ENOTDIR"},    {21, "EISDIR"},  {EINVAL, "EINVAL"},
+        {23, "ENFILE"},       {24, "EMFILE"},     {26, "ETXTBSY"}, {27, "EFBIG"},
+        {28, "ENOSPC"},       {29, "ESPIPE"},     {30, "EROFS"},   {32, "EPIPE"},
+        {36, "ENAMETOOLONG"}, {38, "ENOSYS"},     {40, "ELOOP"},   {75, "EOVERFLOW"},
+        {95, "EOPNOTSUPP"},   {122, "EDQUOT"},
     };
     if (result >= 0) return "ok";
     for (u64 i = 0; i < sizeof(names) / sizeof(names[0]); ++i) {

@@ -79,6 +79,18 @@ def test_arguments_of_all(name: str, arguments: list[str], said: str, tmp_path: 
         ("misuse", ["--size", str(2 * MIB)], f"--size: {2 * MIB}: must be a multiple of 2097152"),
         ("misuse", ["--size", str(5 * MIB)], f"--size: {5 * MIB}: must be a multiple of 2097152"),
         ("scan", ["--writes", "1"], "--writes: unknown argument"),
+        ("scan", ["--apart", "100"], "--apart: 100: must be a multiple of 4096\n"),
+        (
+            "preshare",
+            ["--apart", str(1 << 45), "--count", "8"],
+            f"--apart: {1 << 45}: must leave room for --count regions below 0x7ffffffff000\n",
+        ),
+        (
+            "scan",  # rank 0 is below the program, and rank 2 would be in it
+            ["--size", "4096", "--addr", "0x10000", "--apart", "2097152", "--count", "3"],
+            "--addr: 0x10000: must keep the region off the program",
+        ),
+        ("zipf", ["--apart", "4096"], "--apart: unknown argument"),
     ],
 )
 def test_arguments_of_one(name: str, arguments: list[str], said: str, tmp_path: Path) -> None:

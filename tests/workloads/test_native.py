@@ -106,6 +106,14 @@ def test_lines_depend_on_the_seed_alone(name: str) -> None:
         assert one != run_natively(name, 3, 4 * MIB, True, seed=6).lines
 
 
+@pytest.mark.parametrize("apart", [PAGE, 2 * MIB, 1 << 39])
+@pytest.mark.parametrize("name", ["scan", "preshare"])
+def test_lines_do_not_depend_on_addresses_apart(name: str, apart: int) -> None:
+    done = run_natively(name, 3, 4 * MIB, True, extra=("--apart", str(apart)))
+    assert_passed(name, 3, done)
+    assert done.lines == run_natively(name, 3, 4 * MIB, True).lines
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_many_ranks_on_one_cpu(name: str) -> None:
     cpu = min(os.sched_getaffinity(0))
