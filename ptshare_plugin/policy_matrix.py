@@ -178,6 +178,13 @@ def _mmap_half(w: World) -> str:
     return w.outcome(w.two, w.map(w.two, length=LENGTH // 2))
 
 
+@_case("mmap", "a process that has the range, once more", "own tables", "is a guest",
+       "is a guest", "is a guest", HUGE, HUGE)  # fmt: skip
+def _mmap_again(w: World) -> str:
+    w.share(w.one, w.two)
+    return w.outcome(w.two, w.map(w.two))
+
+
 @_case("mmap", "second process, fewer rights than the first", "own tables", "EINVAL",
        "own tables", "is a guest", HUGE, HUGE)  # fmt: skip
 def _mmap_less(w: World) -> str:

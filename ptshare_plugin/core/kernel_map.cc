@@ -194,8 +194,12 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
 bool Kernel::has_room(const Mm& mm, VirtAddr start, VirtAddr end, std::uint64_t unit) const {
     const VirtAddr from = align_down(start, unit);
     const VirtAddr to = align_up(end, unit);
-    const bool taken =
-        (from < start && mm.overlaps(from, start)) || (end < to && mm.overlaps(end, to));
+    // What lies within [start, end) makes way for the range, and its room goes with it.
+    const bool taken = std::any_of(mm.vmas.begin(), mm.vmas.end(), [&](const auto& item) {
+        const Vma& vma = item.second;
+        return (from < start && vma.start < start && vma.room_end() > from) ||
+               (end < to && vma.end > end && vma.room_start() < to);
+    });
     return to <= task_size() && !taken;
 }
 

@@ -54,6 +54,16 @@ def test_the_level_of_sharing_changes_alignment_and_links_alone(policy: str, lev
     assert world.kernel.frames_in_use()["table"] == 0
 
 
+@pytest.mark.parametrize("level", ["pte", "pmd", "pud"])
+@pytest.mark.parametrize("policy", ["ptshare", "mshare"])
+def test_a_range_is_mapped_over_itself_at_every_level(policy: str, level: str) -> None:
+    world = World(_core.Kernel(policy, MEMORY, share_level=level))
+    world.share(world.one, world.two)
+    assert world.outcome(world.one, world.map(world.one)) == "is a guest"
+    assert world.kernel.read(world.one, policy_matrix.BASE)[0] == 0
+    assert world.kernel.audit() == []
+
+
 @pytest.mark.parametrize("level", ["pmd", "pud"])
 def test_what_a_link_translates_belongs_to_its_vma_alone(level: str) -> None:
     world = World(_core.Kernel("ptshare", MEMORY, share_level=level))

@@ -97,8 +97,7 @@ def test_misuse_with_private_tables_answers_as_linux() -> None:
 
 NO_POLICY_ALLOWS = {"no_length", "odd_offset", "unmap_odd", "protect_odd"}
 NO_PART = {"unmap_part", "remap", "map_over_part", "other_length"}  # S10
-# What each policy answers EINVAL to, where private tables do not. Whether mshare lets a process map
-# its own range once more is left open.
+# What each policy answers EINVAL to, where private tables do not.
 REFUSES = {
     "ptshare": NO_PART
     | {"unaligned", "odd_size", "private", "anonymous", "other_address", "less_protection"},
@@ -114,8 +113,6 @@ def test_misuse_with_shared_tables_or_huge_pages(policy: str) -> None:
     done = execute("misuse", policy=policy, procs=2, region=8 * MIB)
     assert [rank.status for rank in done.ranks] == [0, 0]
     answers = dict(word.split("=") for word in done.output_lines()[0].split()[4:])
-    if policy == "mshare":
-        del answers["less_protection"]
     refused = {name for name, answer in answers.items() if answer == "EINVAL"}
     assert refused == REFUSES[policy] | NO_POLICY_ALLOWS
     assert answers["bad_fd"] == "EBADF"
