@@ -30,6 +30,7 @@ SECTIONS: list[tuple[str, str, tuple[str, ...], tuple[str, ...]]] = [
             "pt.region.bytes",
             "pt.host_mms",
             "pt.end.bytes",
+            "share.room_bytes",
             "share.refused",
             "share.fell_back",
             "share.dangling_links",

@@ -206,6 +206,13 @@ MACHINE: list[Row] = [
         "kernel",
         "Links to tables that were freed while a guest used them (rfc-v2)",
     ),
+    (
+        "share.room_bytes",
+        "bytes",
+        "kernel",
+        "Address space around shared ranges where nothing else can be mapped, as a link translates"
+        " that much; peak, summed over processes",
+    ),
     ("shootdown.invalidated_ranges", "count", "kernel", "Ranges that had to leave the TLBs"),
     ("cycles.idle", "cycles", "core", "Cores without a process to run, added over cores"),
     ("cycles.makespan", "cycles", "core", "Clock of the core that finished last"),

@@ -213,6 +213,12 @@ class Auditor {
     }
 
     void check_machine() {
+        std::uint64_t room = 0;
+        for (const auto& [id, mm] : kernel_.mms()) {
+            for (const auto& [start, vma] : mm->vmas) room += vma.host ? vma.room_bytes() : 0;
+        }
+        expect(room == kernel_.stats().room, kernel_.stats().room,
+               " bytes around shared ranges counted, ", room, " found");
         for (const auto& [host, guests] : attached_) {
             expect(guests.empty(), "a VMA is attached to a host mm that is gone");
         }

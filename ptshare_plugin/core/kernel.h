@@ -4,6 +4,7 @@
 // and, for flushes, carries out on its TLBs.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <map>
@@ -72,6 +73,10 @@ struct KernelStats {
     std::uint64_t carried_pages = 0;   // PTEs copied into a host when it was made (S5)
     std::uint64_t fell_back = 0;       // requests that were mapped privately without a word
     std::uint64_t dangling_links = 0;  // links to tables that were freed under a guest (rfc-v2)
+    // Bytes of address space around guests' ranges where nothing else can be mapped, summed over
+    // mms. Invariant: equals a recount over VMAs with a host.
+    std::uint64_t room = 0;
+    std::uint64_t peak_room = 0;
     std::uint64_t peak_hosts = 0;
     std::uint64_t peak_rss_file = 0;  // pages, summed over mms
     std::uint64_t peak_rss_anon = 0;
@@ -170,6 +175,12 @@ class Kernel {
     // Maps a page that another table mapped (S5).
     void adopt_page(Mm& mm, const Vma& vma, VirtAddr address, Pte pte);
     void count_link() { ++stats_.links; }
+    // A guest's range has come, or goes.
+    void count_room(const Vma& vma) {
+        stats_.room += vma.room_bytes();
+        stats_.peak_room = std::max(stats_.peak_room, stats_.room);
+    }
+    void uncount_room(const Vma& vma) { stats_.room -= vma.room_bytes(); }
     void count_dangling_links(std::uint64_t links) { stats_.dangling_links += links; }
 
     // ---- For engines and audits

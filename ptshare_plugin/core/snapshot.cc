@@ -419,10 +419,10 @@ class Snapshot {
                 io_(kind, linked, region, around, item.times);
             });
         }
-        auto& [refusals, links, carried, fell_back, dangling, peak_hosts, peak_rss_file,
-               peak_rss_anon, peak_rss_huge] = k.stats_;
-        io_(refusals, links, carried, fell_back, dangling, peak_hosts, peak_rss_file, peak_rss_anon,
-            peak_rss_huge);
+        auto& [refusals, links, carried, fell_back, dangling, room, peak_room, peak_hosts,
+               peak_rss_file, peak_rss_anon, peak_rss_huge] = k.stats_;
+        io_(refusals, links, carried, fell_back, dangling, room, peak_room, peak_hosts,
+            peak_rss_file, peak_rss_anon, peak_rss_huge);
     }
 
     // ---- Reading only

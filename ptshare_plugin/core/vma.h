@@ -75,6 +75,7 @@ struct Vma {
     std::uint64_t bytes() const { return end - start; }
     VirtAddr room_start() const { return align_down(start, unit); }
     VirtAddr room_end() const { return align_up(end, unit); }
+    std::uint64_t room_bytes() const { return room_end() - room_start() - bytes(); }
     bool has(std::uint64_t flag) const { return (flags & flag) != 0; }
     std::uint64_t file_page_of(VirtAddr address) const {
         return file_page + ((address - start) >> kPageShift);

@@ -49,6 +49,7 @@ const std::vector<KernelMetric>& kernel_metrics() {
         {"share.refused.room", refused<Refusal::Room>},
         {"share.fell_back", [](const Kernel& k) { return k.stats().fell_back; }},
         {"share.dangling_links", [](const Kernel& k) { return k.stats().dangling_links; }},
+        {"share.room_bytes", [](const Kernel& k) { return k.stats().peak_room; }},
         {"rss.file_pages.peak", [](const Kernel& k) { return k.stats().peak_rss_file; }},
         {"rss.anon_pages.peak", [](const Kernel& k) { return k.stats().peak_rss_anon; }},
         {"frames.page_cache",

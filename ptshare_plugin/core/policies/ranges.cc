@@ -37,12 +37,14 @@ void SharedRanges::attach(Kernel& kernel, Mm& mm, Vma& vma,
     }
     if (found) {
         vma.host->guests.push_back({mm.id, vma.start});
+        kernel.count_room(vma);
         return;
     }
     vma.host = kernel.create_host(vma);
     vma.host->level = level(kernel);
     vma.host->guests.push_back({mm.id, vma.start});
     created(kernel, mm, vma);
+    kernel.count_room(vma);
     for (const CarriedPage& page : carried) {
         kernel.adopt_page(vma.host->mm, *vma.host->mm.find(page.address), page.address, page.pte);
     }
@@ -77,6 +79,7 @@ std::uint64_t SharedRanges::unlink_all(Mm& mm, const Vma& vma, Level level) {
 }
 
 void SharedRanges::leave(Kernel& kernel, Mm& mm, Vma& vma) {
+    kernel.uncount_room(vma);
     const std::shared_ptr<HostMm> host = std::move(vma.host);
     host->remove_guest(mm.id, vma.start);
     if (host->guests.empty() && !host->is_kept()) kernel.destroy_host(*host);
@@ -88,8 +91,9 @@ bool SharedRanges::detach(Kernel& kernel, Mm& mm, Vma& vma, Leaving) {
     return unlinked;
 }
 
-void SharedRanges::fork(Kernel&, Mm& child, Vma& vma) {
+void SharedRanges::fork(Kernel& kernel, Mm& child, Vma& vma) {
     vma.host->guests.push_back({child.id, vma.start});
+    kernel.count_room(vma);
 }
 
 FaultResult SharedRanges::fault(Kernel& kernel, Mm& mm, Vma& vma, VirtAddr address, Access access) {
