@@ -16,11 +16,9 @@ constexpr std::uint32_t kFirstPid = 1000;
 Stream::Stream(const Params& params, const std::string& policy, unsigned cores,
                StreamRequest request)
     : slice_(params.count("sched.slice_instructions")),
-      quantum_(params.count("sched.quantum_cycles")),
       request_(std::move(request)),
       machine_(params, policy, cores, contents_),
-      queues_(cores),
-      alive_(request_.processes) {
+      turns_(machine_, params.count("sched.quantum_cycles")) {
     params.count("cpu.frequency_mhz");  // nothing here reads a clock
     params.refuse_unread();
     request_.places.stack = kStackWord;
@@ -38,10 +36,9 @@ Stream::Stream(const Params& params, const std::string& policy, unsigned cores,
     for (std::uint64_t rank = 0; rank < request_.processes; ++rank) {
         auto process = std::make_unique<Process>();
         process->rank = static_cast<unsigned>(rank);
-        process->core = static_cast<unsigned>(rank % cores);
         process->mm = &kernel.create_mm();
         ranks_[rank].pid = kFirstPid + process->rank;
-        queues_[process->core].push_back(process.get());
+        turns_.add(*process, static_cast<unsigned>(rank % cores));
         processes_.push_back(std::move(process));
     }
 }
@@ -49,31 +46,18 @@ Stream::Stream(const Params& params, const std::string& policy, unsigned cores,
 bool Stream::step(std::uint64_t instructions) {
     const std::uint64_t target = executed_ + instructions;
     try {
-        while (alive_ != 0 && executed_ < target) {
-            Core* next = nullptr;
-            for (unsigned i = 0; i < machine_.cores(); ++i) {
-                Core& core = machine_.core(i);
-                if (!queues_[i].empty() && (!next || core.clock < next->clock)) next = &core;
-            }
-            if (!next) throw std::logic_error("every process waits at a barrier");
-            run_slice(*next);
-        }
+        while (!turns_.over() && executed_ < target) run_slice(turns_.next());
     } catch (const OutOfMemory& error) {
         throw std::runtime_error(error.what());
     }
-    return alive_ == 0;
+    return turns_.over();
 }
 
 void Stream::run_slice(Core& core) {
-    auto& queue = queues_[core.id];
-    Process& process = *queue.front();
-    if (core.running != &process) {
-        machine_.switch_to(core, &process);
-        process.quantum_start = core.clock;
-    }
+    Process& process = turns_.load(core);
     if (!process.started) {
         start(core, process);
-        arrive(process);
+        turns_.wait(core);
         return;
     }
     if (!process.in_roi) {
@@ -105,15 +89,11 @@ void Stream::run_slice(Core& core) {
         }
         if (then == Pattern::Then::Barrier) {
             use_barrier(core, process);
-            arrive(process);
+            turns_.wait(core);
             return;
         }
     }
-    if (core.clock - process.quantum_start >= quantum_) {
-        process.quantum_start = core.clock;
-        queue.pop_front();
-        queue.push_back(&process);
-    }
+    turns_.end_slice(core);
 }
 
 // ---- Start and end
@@ -182,10 +162,8 @@ void Stream::end(Core& core, Process& process) {
     mark(process, kMarkEnd);
     machine_.kernel().exit(*process.mm);
     machine_.charge_syscall(core, machine_.costs().exit);
-    core.running = nullptr;
     add(ranks_[process.rank].counters, process.counters);
-    queues_[core.id].pop_front();
-    --alive_;
+    turns_.leave(core);
     processes_[process.rank].reset();
 }
 
@@ -240,23 +218,6 @@ void Stream::use_barrier(Core& core, const Process& process) {
     touch(core, request_.places.barrier_page, false);
     touch(core, process.barrier, true);
     touch(core, kStackWord, false);
-}
-
-void Stream::arrive(Process& process) {
-    ++arrived_;
-    queues_[process.core].pop_front();
-    if (arrived_ != request_.processes) return;
-    arrived_ = 0;
-    const std::uint64_t now = machine_.core(process.core).clock;
-    for (const auto& other : processes_) {
-        // Who waited alone on a core has idled there.
-        Core& core = machine_.core(other->core);
-        if (queues_[core.id].empty() && core.clock < now) {
-            core.idle += now - core.clock;
-            core.clock = now;
-        }
-        queues_[core.id].push_back(other.get());
-    }
 }
 
 }  // namespace ptshare::engine
