@@ -139,14 +139,13 @@ inline Hierarchy::Found Hierarchy::look_up(std::uint64_t line, Counters& counter
         return {{listed(place), place.state() == LineState::Exclusive}, place, true};
     }
     ++counters.llc_misses;
-    const auto [place, evicted] = llc_.insert(line, LineState::Shared);
-    if (evicted) {
-        const std::uint64_t holders = cores_.size() == 1 ? 1 : evicted->payload;
-        for (std::uint64_t left = holders; left != 0; left &= left - 1) {
-            invalidate(static_cast<unsigned>(__builtin_ctzll(left)), evicted->line);
+    const auto evict = [this](std::uint64_t evicted, LineState, std::uint64_t present) {
+        if (cores_.size() == 1) present = 1;
+        for (std::uint64_t left = present; left != 0; left &= left - 1) {
+            invalidate(static_cast<unsigned>(__builtin_ctzll(left)), evicted);
         }
-    }
-    return {{}, place, false};
+    };
+    return {{}, llc_.insert(line, LineState::Shared, evict), false};
 }
 
 // The cores listed for a line of the LLC. A lone core is not written down.
@@ -216,19 +215,20 @@ bool Hierarchy::downgrade(unsigned core, std::uint64_t line) {
 }
 
 inline void Hierarchy::fill_l1(Private& caches, TagArray& l1, std::uint64_t line, LineState state) {
-    const auto evicted = l1.insert(line, state).evicted;
-    if (!evicted || evicted->state != LineState::Modified) return;
-    if (const TagArray::Place below = caches.l2.peek(evicted->line)) {
-        below.set_state(LineState::Modified);
-    }
+    l1.insert(line, state, [&](std::uint64_t evicted, LineState was, std::uint64_t) {
+        if (was != LineState::Modified) return;
+        if (const TagArray::Place below = caches.l2.peek(evicted)) {
+            below.set_state(LineState::Modified);
+        }
+    });
 }
 
 inline void Hierarchy::fill_l2(unsigned core, std::uint64_t line, LineState state) {
     Private& caches = cores_[core];
-    const auto evicted = caches.l2.insert(line, state).evicted;
-    if (!evicted) return;
-    caches.l1i.erase(evicted->line);
-    caches.l1d.erase(evicted->line);
+    caches.l2.insert(line, state, [&](std::uint64_t evicted, LineState, std::uint64_t) {
+        caches.l1i.erase(evicted);
+        caches.l1d.erase(evicted);
+    });
 }
 
 }  // namespace ptshare::engine

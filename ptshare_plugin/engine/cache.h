@@ -42,11 +42,13 @@ class Hierarchy {
         TagArray& l1 = fetch ? cores_[core].l1i : cores_[core].l1d;
         ++(fetch ? counters.l1i_accesses : counters.l1d_accesses);
         if (const TagArray::Place place = l1.find(line)) {
-            const std::uint64_t latency = fetch ? l1i_latency_ : l1d_latency_;
-            if (kind != AccessKind::Write || place.state() == LineState::Modified) {
-                return {Served::L1, latency};
+            CacheResult result{Served::L1, fetch ? l1i_latency_ : l1d_latency_};
+            // One branch that is rarely taken.
+            const bool clean = place.state() != LineState::Modified;
+            if (clean & (kind == AccessKind::Write)) {
+                result.latency += write_clean(core, line, place, counters);
             }
-            return {Served::L1, latency + write_clean(core, line, place, counters)};
+            return result;
         }
         ++(fetch ? counters.l1i_misses : counters.l1d_misses);
         return beyond_l1(core, line, kind, &l1, counters);

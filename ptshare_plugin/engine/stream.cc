@@ -1,6 +1,6 @@
 #include "engine/stream.h"
 
-#include <algorithm>
+#include <array>
 #include <stdexcept>
 
 namespace ptshare::engine {
@@ -188,28 +188,32 @@ void Stream::touch(Core& core, VirtAddr at, bool write) {
     throw std::runtime_error("the program has no memory at a place that it uses");
 }
 
-// The accesses of a batch do not depend on each other, so the host overlaps these reads of the
-// tables where the model's own wait for one another.
+// The accesses of a batch do not depend on each other, so the host overlaps what the model's own
+// reads would wait for one after the other: first the leaves' entries, then what they lead to.
 void Stream::bring_near(const Core& core, const Process& process, const Batch& batch) {
     const TableStore& tables = machine_.kernel().tables();
     const PageTable& table = process.mm->table;
     const Hierarchy& caches = machine_.hierarchy();
+    std::array<PhysAddr, Batch::kRoom> leaves;
     for (std::size_t i = 0; i < batch.count; ++i) {
         const VirtAddr address = batch.accesses[i].address;
         Pfn at = table.root();
         for (Level level = table.top();; level = static_cast<Level>(index_of(level) - 1)) {
-            const PhysAddr place = entry_address(at, address, level);
-            const Pte entry = tables.read_entry(place);
-            if (level == Level::Pte) caches.prefetch(core.id, place);
-            if (!entry.present()) break;
-            if (level == Level::Pte) {
-                caches.prefetch(core.id,
-                                PhysAddr(address_of(entry.pfn()).value + page_offset(address)));
-                break;
-            }
-            if (entry.large()) break;
+            leaves[i] = entry_address(at, address, level);
+            if (level == Level::Pte) break;
+            const Pte entry = tables.entry(leaves[i]);
+            if (!entry.present() || entry.large()) break;
             at = entry.pfn();
         }
+        tables.prefetch(leaves[i]);
+        caches.prefetch(core.id, leaves[i]);
+    }
+    for (std::size_t i = 0; i < batch.count; ++i) {
+        const Pte leaf = tables.entry(leaves[i]);
+        if (!leaf.present()) continue;
+        // Of a large page it is another line: a hint in vain.
+        const std::uint64_t offset = page_offset(batch.accesses[i].address);
+        caches.prefetch(core.id, PhysAddr(address_of(leaf.pfn()).value + offset));
     }
 }
 

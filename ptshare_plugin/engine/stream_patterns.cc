@@ -2,6 +2,7 @@
 // data and stack one stands for each change of page: more of them would hit the same entry.
 #include "engine/stream_patterns.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "se_workloads/patterns/random.h"
@@ -29,13 +30,21 @@ class Random final : public Pattern {
           left_(request.work) {}
 
     Then fill(Batch& batch) override {
-        while (left_ != 0 && batch.count < Batch::kEnough) {
-            state_ = random_next(state_);
-            const VirtAddr word = region_ + 8 * random_place(state_, words_);
-            batch.accesses[batch.count++] = {word, 8, random_writes(state_, limit_) != 0};
-            --left_;
+        // A copy: the compiler cannot know that the batch is no part of this object.
+        u64 state = state_;
+        const u64 count = std::min<u64>(left_, Batch::kEnough);
+        for (u64 i = 0; i < count; ++i) {
+            state = random_next(state);
+            const VirtAddr word = region_ + 8 * random_place(state, words_);
+            StreamAccess& access = batch.accesses[i];
+            access.address = word;
+            access.size = 8;
+            access.write = random_writes(state, limit_) != 0;
         }
-        batch.instructions = batch.count * kRandomAccess;
+        state_ = state;
+        left_ -= count;
+        batch.count = count;
+        batch.instructions = count * kRandomAccess;
         return left_ != 0 ? Then::More : Then::End;
     }
 

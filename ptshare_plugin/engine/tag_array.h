@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -114,31 +113,23 @@ class TagArray {
     // The word beside a line.
     std::uint64_t& payload(const Place& place) { return payload_[place.beside]; }
 
-    struct Evicted {
-        std::uint64_t line;
-        LineState state;
-        std::uint64_t payload;
-    };
-    struct Inserted {
-        Place place;
-        std::optional<Evicted> evicted;  // what had to go
-    };
-    // Puts in a line that is not held, as the most recently used one, its word 0.
-    Inserted insert(std::uint64_t line, LineState state) {
+    // Puts in a line that is not held, as the most recently used one, its word 0. Before, calls
+    // evict(line, state, word) for what has to go, if anything.
+    template <class Evict>
+    Place insert(std::uint64_t line, LineState state, Evict&& evict) {
         const std::uint64_t set = set_of(line);
         Entry* entries = &words_[set * stride_];
         const std::uint64_t way = oldest_of(ages_of(entries));
-        Inserted done{{entries + way, set * groups_ * kGroup + way}, std::nullopt};
+        const Place place{entries + way, set * groups_ * kGroup + way};
         const Entry old = entries[way];
         if (old != 0) {
-            done.evicted =
-                Evicted{(std::uint64_t{(old >> kStateBits) - 1} << set_bits_) | set,
-                        TagArray::state(old), payload_.empty() ? 0 : payload_[done.place.beside]};
+            evict((std::uint64_t{(old >> kStateBits) - 1} << set_bits_) | set, TagArray::state(old),
+                  payload_.empty() ? 0 : payload_[place.beside]);
         }
         entries[way] = tag_of(line) | static_cast<Entry>(state);
         use(ages_of(entries), static_cast<std::uint8_t>(ways_ - 1));
-        if (!payload_.empty()) payload_[done.place.beside] = 0;
-        return done;
+        if (!payload_.empty()) payload_[place.beside] = 0;
+        return place;
     }
 
     // Drops the line; whether it was held.

@@ -43,6 +43,18 @@ class TranslationCaches {
     // 4.10.4.2). Counts accesses and misses.
     Lookup find(VirtAddr address, Access access, Pcid pcid, Counters& counters);
 
+    // Whether the first level alone serves a data access to a 4 KiB page. If it does, counts as
+    // find() would; if not, nothing is counted, and find() comes next.
+    bool hit(VirtAddr address, Access access, Pcid pcid, Counters& counters, PhysAddr& at) {
+        if ((address.value >> (kPageShift + kIndexBits * levels_ - 1)) != 0) return false;
+        const Pte* leaf = dtlb_.small.find(pcid, address, PageSize::Small);
+        if (!leaf || !leaf->permits(access)) return false;
+        if (access == Access::Write && !leaf->dirty()) return false;
+        ++counters.dtlb_accesses;
+        at = PhysAddr(address_of(leaf->pfn()).value + page_offset(address));
+        return true;
+    }
+
     // Where a walk of `context` starts: the table to read, and its position.
     struct Start {
         Level level;

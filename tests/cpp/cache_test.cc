@@ -425,11 +425,24 @@ TEST(what_makes_no_hierarchy_is_refused) {
                  "cache.l2.bytes");
 }
 
+struct Evicted {
+    std::uint64_t line;
+    LineState state;
+    std::uint64_t payload;
+};
+
+auto noting(std::optional<Evicted>& evicted) {
+    return [&](std::uint64_t line, LineState state, std::uint64_t payload) {
+        evicted = Evicted{line, state, payload};
+    };
+}
+
 TEST(an_evicted_line_comes_back_with_state_and_word) {
     // given 2 sets x 2 ways; lines 1, 3 and 5 belong to set 1
     TagArray tags("tags", 4, 2, true);
     const auto put = [&](std::uint64_t line, LineState state) {
-        const auto [place, evicted] = tags.insert(line, state);
+        std::optional<Evicted> evicted;
+        const TagArray::Place place = tags.insert(line, state, noting(evicted));
         CHECK_EQ(tags.payload(place), 0U);
         tags.payload(place) = 11 * line;
         return evicted;
@@ -487,8 +500,8 @@ TEST(tags_behave_as_lists_in_order_of_use) {
                 CHECK_EQ(tags.payload(place), line * 7);
                 set.remove(line);
             } else {
-                const auto [fresh, evicted] = tags.insert(line, LineState::Shared);
-                tags.payload(fresh) = line * 7;
+                std::optional<Evicted> evicted;
+                tags.payload(tags.insert(line, LineState::Shared, noting(evicted))) = line * 7;
                 CHECK_EQ(evicted.has_value(), set.size() == ways);
                 if (set.size() == ways) {
                     CHECK_EQ(evicted->line, set.back());
