@@ -51,6 +51,11 @@ Hierarchy::Hierarchy(const Params& params, unsigned cores)
     }
 }
 
+// What goes is in the L2 too, if there is one, in the same state.
+inline void fill_l1(TagArray& l1, std::uint64_t line, LineState state) {
+    l1.insert(line, state, [](std::uint64_t, LineState, std::uint64_t) {});
+}
+
 // The first level does not have the line, or was not asked.
 CacheResult Hierarchy::beyond_l1(unsigned core, std::uint64_t line, AccessKind kind, TagArray* l1,
                                  Counters& counters) {
@@ -66,7 +71,7 @@ CacheResult Hierarchy::beyond_l1(unsigned core, std::uint64_t line, AccessKind k
                 if (state == LineState::Shared) latency += upgrade(core, line, counters);
                 state = LineState::Modified;
             }
-            if (l1) fill_l1(caches, *l1, line, state);
+            if (l1) fill_l1(*l1, line, state);
             return {Served::L2, latency};
         }
         ++counters.l2_misses;
@@ -74,7 +79,7 @@ CacheResult Hierarchy::beyond_l1(unsigned core, std::uint64_t line, AccessKind k
     LineState granted = LineState::Shared;
     const CacheResult result = miss(core, line, write, counters, granted);
     if (caches.l2.present()) fill_l2(core, line, granted);
-    if (l1) fill_l1(caches, *l1, line, granted);
+    if (l1) fill_l1(*l1, line, granted);
     return result;
 }
 
@@ -109,7 +114,11 @@ std::uint64_t Hierarchy::write_clean(unsigned core, std::uint64_t line,
                                      const TagArray::Place& place, Counters& counters) {
     const bool shared = place.state() == LineState::Shared;
     place.set_state(LineState::Modified);
-    return shared ? upgrade(core, line, counters) : 0;
+    if (shared) return upgrade(core, line, counters);
+    if (const TagArray::Place below = cores_[core].l2.peek(line)) {
+        below.set_state(LineState::Modified);
+    }
+    return 0;
 }
 
 // A write to a line that this core may only read: the other copies go. Returns what it takes.
@@ -212,15 +221,6 @@ bool Hierarchy::downgrade(unsigned core, std::uint64_t line) {
         }
     }
     return modified;
-}
-
-inline void Hierarchy::fill_l1(Private& caches, TagArray& l1, std::uint64_t line, LineState state) {
-    l1.insert(line, state, [&](std::uint64_t evicted, LineState was, std::uint64_t) {
-        if (was != LineState::Modified) return;
-        if (const TagArray::Place below = caches.l2.peek(evicted)) {
-            below.set_state(LineState::Modified);
-        }
-    });
 }
 
 inline void Hierarchy::fill_l2(unsigned core, std::uint64_t line, LineState state) {

@@ -76,8 +76,7 @@ class Hierarchy {
   private:
     static constexpr std::uint64_t kNobody = ~0ULL;
 
-    // L1D and L2 copies of one line: the L1D's state counts, the L2's may lag behind (Exclusive
-    // where the L1D has Modified).
+    // L1D and L2 copies of one line have the same state.
     struct Private {
         TagArray l1i;
         TagArray l1d;
@@ -114,7 +113,6 @@ class Hierarchy {
     void invalidate(unsigned core, std::uint64_t line);
     void invalidate_others(unsigned core, std::uint64_t line, std::uint64_t present,
                            Counters& counters);
-    void fill_l1(Private& caches, TagArray& l1, std::uint64_t line, LineState state);
     void fill_l2(unsigned core, std::uint64_t line, LineState state);
     bool downgrade(unsigned core, std::uint64_t line);
 
