@@ -1,6 +1,7 @@
 #include "engine/stream.h"
 
 #include <array>
+#include <csignal>
 #include <stdexcept>
 
 namespace ptshare::engine {
@@ -60,6 +61,11 @@ void Stream::run_slice(Core& core) {
         turns_.wait(core);
         return;
     }
+    // One that owns memory of the others goes when none needs it.
+    if (process.done) {
+        exit(core, process);
+        return;
+    }
     if (!process.in_roi) {
         touch(core, kStackWord, true);
         mark(process, kMarkBegin);
@@ -83,14 +89,25 @@ void Stream::run_slice(Core& core) {
         process.walks = 2 * (process.counters.dtlb_misses - missed) > batch.count;
         executed_ += batch.instructions;
         machine_.block(core, VirtAddr(0), 0, static_cast<unsigned>(batch.instructions));
-        if (then == Pattern::Then::End) {
-            end(core, process);
-            return;
-        }
-        if (then == Pattern::Then::Barrier) {
-            use_barrier(core, process);
-            turns_.wait(core);
-            return;
+        switch (then) {
+            case Pattern::Then::More:
+                break;
+            case Pattern::Then::Call:
+                make_call(core, process, batch.call);
+                break;
+            case Pattern::Then::Barrier:
+                use_barrier(core, process);
+                turns_.wait(core);
+                return;
+            case Pattern::Then::End:
+                end_roi(core, process);
+                turns_.wait(core);
+                return;
+            case Pattern::Then::Killed:
+                end_roi(core, process);
+                ranks_[process.rank].signal = SIGKILL;
+                exit(core, process);
+                return;
         }
     }
     turns_.end_slice(core);
@@ -118,14 +135,15 @@ void Stream::start(Core& core, Process& process) {
     }
     touch(core, request_.places.options, true);
     process.barrier = map_shared(core, process, barrier_file_, VirtAddr(0), kPageSize, kMapShared);
-    map_region(core, process);
+    // churn maps it in its rounds.
+    if (request_.pattern != "churn") map_region(core, process);
     if (request_.places.powers != VirtAddr(0)) {
         touch(core, request_.places.powers, true);
         touch(core, request_.places.powers + (kPageSize - 8), true);
     }
     const PatternRequest pattern{request_.pattern, request_.region,    request_.region_bytes,
                                  process.rank,     request_.processes, request_.seed,
-                                 request_.work,    request_.writes};
+                                 request_.work,    request_.own};
     process.pattern = make_pattern(pattern, request_.places);
     use_barrier(core, process);
 }
@@ -148,18 +166,51 @@ VirtAddr Stream::map_shared(Core& core, Process& process, const std::shared_ptr<
     request.prot = kProtRead | kProtWrite;
     request.flags = flags;
     request.file = file;
+    enter_kernel(core, process);
     const MapResult result = machine_.kernel().mmap(*process.mm, request);
     machine_.charge_syscall(core, machine_.costs().mmap);
-    ++process.counters.syscalls;
     if (result.error != Errno::Ok) {
         throw std::runtime_error("the policy does not map " + file->name());
     }
     return result.address;
 }
 
-void Stream::end(Core& core, Process& process) {
+// As Syscalls makes them.
+void Stream::enter_kernel(Core& core, Process& process) {
+    ++process.counters.syscalls;
+    machine_.charge_syscall(core, machine_.costs().syscall);
+}
+
+void Stream::make_call(Core& core, Process& process, const StreamCall& call) {
+    if (call.kind == StreamCall::Kind::Map) {
+        map_region(core, process);
+        return;
+    }
+    enter_kernel(core, process);
+    Kernel& kernel = machine_.kernel();
+    Errno error = Errno::Ok;
+    if (call.kind == StreamCall::Kind::Unmap) {
+        error = kernel.munmap(*process.mm, request_.region, request_.region_bytes);
+        machine_.charge_syscall(core, machine_.costs().munmap);
+    } else if (call.kind == StreamCall::Kind::Protect) {
+        const std::uint64_t prot = kProtRead | (call.writable ? kProtWrite : 0);
+        error = kernel.mprotect(*process.mm, call.address, call.length, prot);
+        machine_.charge_syscall(core, machine_.costs().mprotect);
+    } else if (machine_.make_accessible(core, call.address, Access::Write)) {
+        throw std::runtime_error("a read-only page of the region can be written");
+    }
+    if (error != Errno::Ok) {
+        throw std::runtime_error("the policy refuses a call of " + request_.pattern);
+    }
+}
+
+void Stream::end_roi(Core& core, Process& process) {
     touch(core, kStackWord, true);  // the call that makes the mark
     mark(process, kMarkEnd);
+    process.done = true;
+}
+
+void Stream::exit(Core& core, Process& process) {
     machine_.kernel().exit(*process.mm);
     machine_.charge_syscall(core, machine_.costs().exit);
     add(ranks_[process.rank].counters, process.counters);

@@ -32,7 +32,7 @@ struct StreamRequest {
     std::uint64_t processes = 1;
     std::uint64_t seed = 0;
     std::uint64_t work = 0;
-    std::uint64_t writes = 0;
+    std::uint64_t own = 0;  // as PatternRequest
 };
 
 // One simulation. Cores and processes take turns as Simulation's do, see Turns.
@@ -60,12 +60,15 @@ class Stream {
         std::uint64_t faults_before = 0;  // when its program was mapped
         Counters roi_begin;
         bool in_roi = false;
+        bool done = false;   // with its region of interest
         bool walks = false;  // most accesses of its last batch missed the first TLB
     };
 
     void run_slice(Core& core);
     void start(Core& core, Process& process);
     void map_region(Core& core, Process& process);
+    void enter_kernel(Core& core, Process& process);
+    void make_call(Core& core, Process& process, const StreamCall& call);
     VirtAddr map_shared(Core& core, Process& process, const std::shared_ptr<File>& file,
                         VirtAddr at, std::uint64_t bytes, std::uint64_t flags);
     void touch(Core& core, VirtAddr at, bool write);
@@ -73,7 +76,8 @@ class Stream {
     void bring_near(const Core& core, const Process& process, const Batch& batch);
     void use_barrier(Core& core, const Process& process);
     void mark(Process& process, std::uint64_t kind);
-    void end(Core& core, Process& process);
+    void end_roi(Core& core, Process& process);
+    void exit(Core& core, Process& process);
 
     std::uint64_t slice_;  // instructions
     StreamRequest request_;
