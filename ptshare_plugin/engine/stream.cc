@@ -1,5 +1,6 @@
 #include "engine/stream.h"
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <stdexcept>
@@ -11,6 +12,9 @@ namespace {
 // Inside the uppermost page of the stack, where the arguments and main's frame are.
 constexpr VirtAddr kStackWord(kStackTop.value - 0x800);
 constexpr std::uint32_t kFirstPid = 1000;
+// Accesses for which memory is brought near at a time: more would push it out of the host's first
+// cache before it is used.
+constexpr std::size_t kNear = 16;
 
 }  // namespace
 
@@ -78,8 +82,8 @@ void Stream::run_slice(Core& core) {
         batch.instructions = 0;
         const Pattern::Then then = process.pattern->fill(batch);
         const std::uint64_t missed = process.counters.dtlb_misses;
-        if (process.walks) bring_near(core, process, batch);
         for (std::size_t i = 0; i < batch.count; ++i) {
+            if (process.walks && i % kNear == 0) bring_near(core, process, batch, i);
             const StreamAccess& access = batch.accesses[i];
             const Access kind = access.write ? Access::Write : Access::Read;
             if (!machine_.access(core, access.address, access.size, kind)) {
@@ -241,13 +245,16 @@ void Stream::touch(Core& core, VirtAddr at, bool write) {
 
 // The accesses of a batch do not depend on each other, so the host overlaps what the model's own
 // reads would wait for one after the other: first the leaves' entries, then what they lead to.
-void Stream::bring_near(const Core& core, const Process& process, const Batch& batch) {
+void Stream::bring_near(const Core& core, const Process& process, const Batch& batch,
+                        std::size_t from) {
     const TableStore& tables = machine_.kernel().tables();
     const PageTable& table = process.mm->table;
     const Hierarchy& caches = machine_.hierarchy();
-    std::array<PhysAddr, Batch::kRoom> leaves;
-    for (std::size_t i = 0; i < batch.count; ++i) {
-        const VirtAddr address = batch.accesses[i].address;
+    const std::size_t count = std::min(kNear, batch.count - from);
+    const StreamAccess* accesses = &batch.accesses[from];
+    std::array<PhysAddr, kNear> leaves;
+    for (std::size_t i = 0; i < count; ++i) {
+        const VirtAddr address = accesses[i].address;
         Pfn at = table.root();
         for (Level level = table.top();; level = static_cast<Level>(index_of(level) - 1)) {
             leaves[i] = entry_address(at, address, level);
@@ -259,11 +266,11 @@ void Stream::bring_near(const Core& core, const Process& process, const Batch& b
         tables.prefetch(leaves[i]);
         caches.prefetch(core.id, leaves[i]);
     }
-    for (std::size_t i = 0; i < batch.count; ++i) {
+    for (std::size_t i = 0; i < count; ++i) {
         const Pte leaf = tables.entry(leaves[i]);
         if (!leaf.present()) continue;
         // Of a large page it is another line: a hint in vain.
-        const std::uint64_t offset = page_offset(batch.accesses[i].address);
+        const std::uint64_t offset = page_offset(accesses[i].address);
         caches.prefetch(core.id, PhysAddr(address_of(leaf.pfn()).value + offset));
     }
 }

@@ -72,8 +72,9 @@ class Stream {
     VirtAddr map_shared(Core& core, Process& process, const std::shared_ptr<File>& file,
                         VirtAddr at, std::uint64_t bytes, std::uint64_t flags);
     void touch(Core& core, VirtAddr at, bool write);
-    // Asks this host to bring near what the model will look at for a batch. Changes no figure.
-    void bring_near(const Core& core, const Process& process, const Batch& batch);
+    // Asks this host to bring near what the model will look at for the next accesses of a batch.
+    // Changes no figure.
+    void bring_near(const Core& core, const Process& process, const Batch& batch, std::size_t from);
     void use_barrier(Core& core, const Process& process);
     void mark(Process& process, std::uint64_t kind);
     void end_roi(Core& core, Process& process);

@@ -77,7 +77,8 @@ class SetAssociative {
         }
         const std::uint64_t victim = set * ways_ + oldest(set);
         std::optional<std::pair<std::uint64_t, Value>> evicted;
-        if (keys_[victim] != kNoKey) {
+        // The mark is near already, the key may not be.
+        if (mark_at(set, victim) != 0) {
             evicted.emplace(keys_[victim], values_[victim]);
         } else {
             ++held_;
@@ -134,6 +135,10 @@ class SetAssociative {
     static std::uint64_t mark_of(std::uint64_t key) {
         const std::uint64_t mark = (key * 0x9e3779b97f4a7c15ULL) >> 56;
         return mark == 0 ? 1 : mark;
+    }
+    std::uint64_t mark_at(std::uint64_t set, std::uint64_t place) const {
+        const std::uint64_t way = place - set * ways_;
+        return marks_[set * words_ + way / kBytes] >> (8 * (way % kBytes)) & 0xff;
     }
     void set_mark(std::uint64_t set, std::uint64_t place, std::uint64_t mark) {
         const std::uint64_t way = place - set * ways_;
