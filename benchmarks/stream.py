@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from ptshare_plugin import _core, config, program, spec, stream_engine, workloads
 
@@ -27,7 +28,8 @@ class Case:
 
 
 CASES = (
-    Case("hits", MIB // 8, 40_000_000),
+    Case("L1 hits", MIB // 64, 60_000_000),
+    Case("TLB hits", MIB // 8, 40_000_000),
     Case("walks", 512 * MIB, 10_000_000),
 )
 
@@ -76,18 +78,26 @@ def native(case: Case) -> float:
     return accesses / seconds
 
 
+def cpu() -> str:
+    """Name of the CPU, as the kernel has it."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "unknown"
+
+
 def main() -> None:
     """Print a row a case."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3, help="medians of this many runs")
     repeats = max(1, parser.parse_args().repeats)
-    print(f"{'case':8}{'region':>10}{'walks/access':>14}{'M/s':>10}{'native M/s':>12}{'ratio':>8}")
+    print(f"CPU: {cpu()}")
+    print(f"{'case':9}{'region':>10}{'walks/access':>14}{'M/s':>10}{'native M/s':>12}{'ratio':>8}")
     for case in CASES:
         pairs = [(modelled(case), native(case)) for _ in range(repeats)]
         rate = statistics.median(found[0] for found, _ in pairs)
         loop = statistics.median(found for _, found in pairs)
         print(
-            f"{case.name:8}{case.region // 1024:>7} KiB{pairs[0][0][1]:>14.3f}"
+            f"{case.name:9}{case.region // 1024:>7} KiB{pairs[0][0][1]:>14.3f}"
             f"{rate / 1e6:>10.1f}{loop / 1e6:>12.1f}{loop / rate:>8.1f}"
         )
 

@@ -66,7 +66,7 @@ class CacheLevel:
     """One cache: private to a core (l1i, l1d, l2) or shared by all (llc)."""
 
     bytes: int = _key("bytes", "Capacity", 64, 1 << 40)
-    ways: int = _key("ways", "Associativity", 1, 1 << 16)
+    ways: int = _key("ways", "Associativity", 1, 128)
     latency: int = _cycles("Whole time of an access served here; an L1 hit is part of base_cpi")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ptshare_plugin import trace, workloads
@@ -19,11 +20,43 @@ if TYPE_CHECKING:
     from ptshare_plugin._core import Stream
     from ptshare_plugin.spec import RunSpec
 
-# The workloads' own defaults of --writes, in per cent (se_workloads/*.c).
-_WRITES = {"random": 20, "zipf": 10}
 
-# Arguments of the workloads that mean something here, and the most that each may be.
-_ARGUMENTS = {"--writes": 100, "--around": 1}
+@dataclass(frozen=True, slots=True)
+class _Argument:
+    """An argument of a workload that means something here.
+
+    :param default: the workload's own (se_workloads/*.c).
+    """
+
+    name: str
+    default: int
+    least: int
+    most: int
+    unit: int = 1
+
+    def value(self, text: str) -> int:
+        """What was written; a UserError when it is no value for it."""
+        ok = text.isascii() and text.isdigit() and len(text) < 20
+        if ok and self.least <= int(text) <= self.most and int(text) % self.unit == 0:
+            return int(text)
+        of = f", a multiple of {self.unit}" if self.unit != 1 else ""
+        raise UserError(
+            f"engine stream: {self.name} {text}: must be a number from {self.least} to "
+            f"{self.most}{of}",
+            EXIT_USAGE,
+        )
+
+
+_AROUND = _Argument("--around", 1, 0, 1)
+
+# What each workload has alone.
+_OWN = {
+    "churn": _Argument("--pages", 256, 1, 1 << 34),
+    "pingpong": _Argument("--pages", 64, 1, 1 << 34),
+    "protect": _Argument("--piece", 65536, 4096, 1 << 40, unit=4096),
+    "random": _Argument("--writes", 20, 0, 100),
+    "zipf": _Argument("--writes", 10, 0, 100),
+}
 
 
 class StreamEngine:
@@ -85,6 +118,7 @@ def simulation(spec: RunSpec) -> Stream:
 def values(spec: RunSpec, workload: workloads.Workload) -> dict[str, int]:
     """What the extension module is to know of a run of ``workload``, by name."""
     given = _arguments(spec, workload.name)
+    own = _OWN.get(workload.name)
     place = workloads.symbols(workload.name)
     return {
         "options": place["options"],
@@ -94,31 +128,25 @@ def values(spec: RunSpec, workload: workloads.Workload) -> dict[str, int]:
         "region": workloads.REGION_ADDRESS,
         "region_bytes": spec.region,
         "share": int(spec.share),
-        "around": given.get("--around", 1),
+        "around": given.get(_AROUND.name, _AROUND.default),
         "processes": spec.procs,
         "seed": spec.seed,
         "work": int(workload.work.split()[0]) if spec.work is None else spec.work,
-        "writes": given.get("--writes", _WRITES.get(workload.name, 0)),
+        "own": given.get(own.name, own.default) if own else 0,
     }
 
 
 def _arguments(spec: RunSpec, name: str) -> dict[str, int]:
     """What was written after ``--``: pairs of an argument and its number."""
-    usable = [arg for arg in _ARGUMENTS if arg != "--writes" or name in _WRITES]
+    usable = {arg.name: arg for arg in (_OWN.get(name), _AROUND) if arg is not None}
     found: dict[str, int] = {}
     words = list(spec.args)
     for i in range(0, len(words), 2):
-        arg = words[i]
-        if arg not in usable:
+        arg = usable.get(words[i])
+        if arg is None:
             raise UserError(
-                f"engine stream: {arg}: of {name}'s arguments it takes {', '.join(usable)}",
+                f"engine stream: {words[i]}: of {name}'s arguments it takes {', '.join(usable)}",
                 EXIT_USAGE,
             )
-        value = words[i + 1] if i + 1 < len(words) else ""
-        if not (value.isascii() and value.isdigit()) or int(value) > _ARGUMENTS[arg]:
-            raise UserError(
-                f"engine stream: {arg} {value}: must be a number from 0 to {_ARGUMENTS[arg]}",
-                EXIT_USAGE,
-            )
-        found[arg] = int(value)
+        found[arg.name] = arg.value(words[i + 1] if i + 1 < len(words) else "")
     return found

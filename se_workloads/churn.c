@@ -5,6 +5,8 @@
 // left in them. All keep the region mapped between the two halves of a round and verify what
 // the others wrote; those who stay verify again after each that leaves. At the end the last rank
 // leaves the barrier and kills itself with the region mapped; alone it lives.
+#include "patterns/churn.h"
+
 #include "runtime/runtime.h"
 
 WORKLOAD("churn", "ranks attach, touch and leave in varied order, the last one is killed", 3,
@@ -12,17 +14,12 @@ WORKLOAD("churn", "ranks attach, touch and leave in varied order, the last one i
 static u64 touched = 256;
 const struct Extra extras[] = {{"--pages", &touched, 1, 1UL << 34, 0}, {0}};
 
-// The turn of this rank: a permutation of the ranks, another one for each round and half.
 static u64 my_turn(u64 round, u64 half) {
-    const u64 shift = datum(round, half) % options.count;
-    const u64 turn = (options.rank + shift) % options.count;
-    return half ? options.count - 1 - turn : turn;
+    return churn_turn(options.seed, options.rank, options.count, round, half);
 }
 
-// Rounds write the first two words of a page by turns: the first access to a page stays a write,
-// and what the round before left is still there to be verified.
 static volatile u64* word_of(u64 i, u64 stride, u64 round) {
-    return word_at(i * stride * PAGE_SIZE + 8 * (round % 2));
+    return word_at(i * stride * PAGE_SIZE + churn_slot(round));
 }
 
 void run(void) {
@@ -53,7 +50,7 @@ void run(void) {
         const int last = round + 1 == options.work;
         // The death of the last rank may end the region: all have verified before.
         if (last) barrier();
-        if (last && options.count > 1 && options.rank == options.count - 1) break;
+        if (last && churn_dies(options.rank, options.count)) break;
         const u64 leave = my_turn(round, 1);
         for (u64 turn = 0; turn < options.count; ++turn) {
             if (turn == leave) unmap_region();
@@ -71,7 +68,7 @@ void run(void) {
     put_number("pages", pages);
     put_number("rounds", options.work);
     put_hex("checksum", checksum);
-    if (options.count > 1 && options.rank == options.count - 1) {
+    if (churn_dies(options.rank, options.count)) {
         finish();
         leave_barrier();
         fail_call("SIGKILL to itself had no effect: kill", sys_kill(sys_getpid(), SIGKILL));

@@ -2,6 +2,8 @@
 //
 // In turn t, rank t % count writes a word of each page of its window; all meet; everyone checks all
 // of them; all meet again.
+#include "patterns/pingpong.h"
+
 #include "runtime/runtime.h"
 
 WORKLOAD("pingpong", "ranks write in turn, the others read and verify", 8, "turns");
@@ -16,8 +18,8 @@ void run(void) {
     mark_begin();
     u64 checksum = 0;
     for (u64 turn = 0; turn < options.work; ++turn) {
-        const u64 offset = 8 * (turn % (PAGE_SIZE / 8));
-        if (turn % options.count == options.rank) {
+        const u64 offset = pingpong_slot(turn);
+        if (pingpong_writer(turn, options.count) == options.rank) {
             for (u64 page = 0; page < pages; ++page) {
                 *word_at(page * PAGE_SIZE + offset) = datum(page, turn);
             }
@@ -36,7 +38,7 @@ void run(void) {
     const u64 first = options.work > words ? options.work - words : 0;
     for (u64 turn = first; turn < options.work; ++turn) {
         for (u64 page = 0; page < pages; ++page) {
-            expect("page", page, *word_at(page * PAGE_SIZE + 8 * (turn % words)),
+            expect("page", page, *word_at(page * PAGE_SIZE + pingpong_slot(turn)),
                    datum(page, turn));
         }
     }

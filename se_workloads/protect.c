@@ -4,6 +4,8 @@
 // rounds it gives the right to write back, and every rank writes its pages. With private tables the
 // call acts on rank 0 alone, with shared tables on all: the data is the same. What the read-only
 // pieces refuse is tested by a system call that stores there: EFAULT, where a store would be fatal.
+#include "patterns/protect.h"
+
 #include "runtime/runtime.h"
 
 WORKLOAD("protect", "one rank flips the protection of the region between rounds", 4, "rounds");
@@ -11,8 +13,8 @@ static u64 piece = 65536;
 const struct Extra extras[] = {{"--piece", &piece, PAGE_SIZE, 1UL << 40, 0}, {0}};
 
 static void set_protection(int prot) {
-    for (u64 at = 0; at < options.size; at += 2 * piece) {
-        const u64 length = options.size - at < piece ? options.size - at : piece;
+    for (u64 at = 0; at < options.size; at = protect_next(at, piece)) {
+        const u64 length = protect_length(at, piece, options.size);
         const long error = sys_mprotect(options.addr + at, length, prot);
         if (error == -EINVAL && piece % PMD_SIZE) {
             fail(
@@ -45,7 +47,7 @@ void run(void) {
     mark_begin();
     u64 checksum = 0;
     for (u64 round = 0; round < options.work; ++round) {
-        const int writing = round % 2 == 0;
+        const int writing = protect_writes(round);
         if (writing) {
             for (u64 page = options.rank; page < pages; page += options.count) {
                 *word_at(page * PAGE_SIZE) = datum(page, round);

@@ -59,7 +59,7 @@ void bind_stream(nb::module_& module) {
                 request.processes = at(values, "processes");
                 request.seed = at(values, "seed");
                 request.work = at(values, "work");
-                request.writes = at(values, "writes");
+                request.own = at(values, "own");
                 new (self) Stream(Params(params), policy, cores, std::move(request));
             },
             nb::arg("params"), nb::arg("policy"), nb::arg("cores"), nb::arg("pattern"),
@@ -77,7 +77,7 @@ void bind_stream(nb::module_& module) {
         [](const std::string& pattern, const std::map<std::string, std::uint64_t>& values) {
             const engine::NativeLoop loop = engine::native_loop(
                 {pattern, VirtAddr(at(values, "region")), at(values, "region_bytes"), 0, 1,
-                 at(values, "seed"), at(values, "work"), at(values, "writes")});
+                 at(values, "seed"), at(values, "work"), at(values, "own")});
             return std::make_tuple(loop.accesses, loop.seconds, loop.sum);
         },
         nb::arg("pattern"), nb::arg("values"));

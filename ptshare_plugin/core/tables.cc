@@ -8,11 +8,11 @@ namespace ptshare {
 // ---- TableStore
 
 Pte TableStore::read_entry(PhysAddr address) const {
-    return entry(pfn_of(address), (address.value & (kPageSize - 1)) / sizeof(Pte));
+    return entry(address);
 }
 
 void TableStore::set_entry_bits(PhysAddr address, std::uint64_t bits) {
-    Pte& entry = at(pfn_of(address)).entries[(address.value & (kPageSize - 1)) / sizeof(Pte)];
+    Pte& entry = at(pfn_of(address)).entries[index_in_page(address)];
     entry = entry.with(bits);
     contents_.write_entry(address, entry.bits());
 }

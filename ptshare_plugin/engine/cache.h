@@ -33,7 +33,26 @@ class Hierarchy {
 
     // One access to the line of `address`. The latency is that of the place that served it. A page
     // walker's read enters at mmu.walker.port.
-    CacheResult access(unsigned core, PhysAddr address, AccessKind kind, Counters& counters);
+    CacheResult access(unsigned core, PhysAddr address, AccessKind kind, Counters& counters) {
+        const std::uint64_t line = address.value >> line_shift_;
+        if (kind == AccessKind::WalkRead && walker_at_l2_) {
+            return beyond_l1(core, line, kind, nullptr, counters);
+        }
+        const bool fetch = kind == AccessKind::Fetch;
+        TagArray& l1 = fetch ? cores_[core].l1i : cores_[core].l1d;
+        ++(fetch ? counters.l1i_accesses : counters.l1d_accesses);
+        if (const TagArray::Place place = l1.find(line)) {
+            CacheResult result{Served::L1, fetch ? l1i_latency_ : l1d_latency_};
+            // One branch that is rarely taken.
+            const bool clean = place.state() != LineState::Modified;
+            if (clean & (kind == AccessKind::Write)) {
+                result.latency += write_clean(core, line, place, counters);
+            }
+            return result;
+        }
+        ++(fetch ? counters.l1i_misses : counters.l1d_misses);
+        return beyond_l1(core, line, kind, &l1, counters);
+    }
 
     // What `core` brings in from memory from now on is brought in by `bringer`, an mm's number.
     void set_bringer(unsigned core, std::uint64_t bringer) {
@@ -41,7 +60,10 @@ class Hierarchy {
     }
     // Whether the line of `address`, held by a cache, was last brought in from memory on behalf of
     // another mm than the one that `core` runs.
-    bool brought_by_another(unsigned core, PhysAddr address);
+    bool brought_by_another(unsigned core, PhysAddr address) {
+        if (llc_bringers_.empty() && llc_.present()) return only_bringer_ != cores_[core].bringer;
+        return bringer(address.value >> line_shift_) != cores_[core].bringer;
+    }
 
     // A hint that an access to `address` is about to come. Changes nothing but the host's caches.
     [[gnu::always_inline]] void prefetch(unsigned core, PhysAddr address) const {
@@ -52,8 +74,9 @@ class Hierarchy {
     }
 
   private:
-    // L1D and L2 copies of one line: the L1D's state counts, the L2's may lag behind (Exclusive
-    // where the L1D has Modified).
+    static constexpr std::uint64_t kNobody = ~0ULL;
+
+    // L1D and L2 copies of one line have the same state.
     struct Private {
         TagArray l1i;
         TagArray l1d;
@@ -67,17 +90,29 @@ class Hierarchy {
         bool exclusive = false;
     };
 
+    // What the directory has of a line, and where the line is in the LLC, if there is one.
+    struct Found {
+        Directory directory;
+        TagArray::Place place;
+        bool in_llc = false;
+    };
+
+    // `l1`: to be filled; null: none.
+    CacheResult beyond_l1(unsigned core, std::uint64_t line, AccessKind kind, TagArray* l1,
+                          Counters& counters);
     CacheResult miss(unsigned core, std::uint64_t line, bool write, Counters& counters,
                      LineState& granted);
+    std::uint64_t write_clean(unsigned core, std::uint64_t line, const TagArray::Place& place,
+                              Counters& counters);
     std::uint64_t upgrade(unsigned core, std::uint64_t line, Counters& counters);
-    Directory look_up(std::uint64_t line, Counters& counters, bool& in_llc);
-    std::uint64_t listed(std::uint64_t line);
-    void record(std::uint64_t line, const Directory& directory);
-    std::uint32_t& bringer_of_front(std::uint64_t line);
+    Found look_up(std::uint64_t line, Counters& counters);
+    std::uint64_t listed(const TagArray::Place& place);
+    void record(std::uint64_t line, const TagArray::Place& place, const Directory& directory);
+    void note_bringer(std::uint64_t line, const TagArray::Place& place, std::uint32_t bringer);
+    std::uint32_t bringer(std::uint64_t line);
     void invalidate(unsigned core, std::uint64_t line);
     void invalidate_others(unsigned core, std::uint64_t line, std::uint64_t present,
                            Counters& counters);
-    void fill_l1(Private& caches, bool fetch, std::uint64_t line, LineState state);
     void fill_l2(unsigned core, std::uint64_t line, LineState state);
     bool downgrade(unsigned core, std::uint64_t line);
 
@@ -91,6 +126,10 @@ class Hierarchy {
     std::uint64_t dram_latency_;
     std::vector<Private> cores_;
     TagArray llc_;  // the payload is Directory::present; LineState::Exclusive is its flag
+    // Who brought each line of the LLC in, by TagArray::Place::beside; empty while all were brought
+    // in by one.
+    std::vector<std::uint32_t, HugeAllocator<std::uint32_t>> llc_bringers_;
+    std::uint64_t only_bringer_ = kNobody;
     // Where there is no LLC: the directory, and who brought each line in.
     std::unordered_map<std::uint64_t, Directory> lines_;
     std::unordered_map<std::uint64_t, std::uint32_t> bringers_;

@@ -138,25 +138,31 @@ bool Machine::access(Core& core, VirtAddr address, unsigned size, Access access,
                      PhysAddr* physical) {
     const bool write = access == Access::Write;
     const std::uint64_t page = vpn_of(address).value;
+    PhysAddr where;
     if (page == core.last_data_page && (!write || core.last_data_written)) {
         ++core.running->counters.dtlb_accesses;
-        const PhysAddr where(address_of(core.last_data_frame).value + page_offset(address));
-        use_data(core, where, size, write);
-        if (physical) *physical = where;
-        return true;
-    }
-    for (int tries = 0; tries < kMaxTries; ++tries) {
-        const Translation result = translate(core, address, access);
-        if (!result.ok) {
-            if (!handle_fault(core, address, access)) return false;
-            continue;
+        where = PhysAddr(address_of(core.last_data_frame).value + page_offset(address));
+    } else {
+        Counters& counters = core.running->counters;
+        if (!core.mmu->hit(address, access, core.context, counters, where) &&
+            !translate_data(core, address, access, where)) {
+            return false;
         }
         core.last_data_written = write;
         core.last_data_page = core.context.suspect ? kNoPage : page;
-        core.last_data_frame = pfn_of(result.address);
-        use_data(core, result.address, size, write);
-        if (physical) *physical = result.address;
-        return true;
+        core.last_data_frame = pfn_of(where);
+    }
+    use_data(core, where, size, write);
+    if (physical) *physical = where;
+    return true;
+}
+
+bool Machine::translate_data(Core& core, VirtAddr address, Access access, PhysAddr& physical) {
+    for (int tries = 0; tries < kMaxTries; ++tries) {
+        const Translation result = translate(core, address, access);
+        physical = result.address;
+        if (result.ok) return true;
+        if (!handle_fault(core, address, access)) return false;
     }
     throw std::logic_error("a page fault repeats without end");
 }

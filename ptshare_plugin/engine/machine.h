@@ -109,6 +109,7 @@ class Machine {
     void load_mm(Core& core, Mm& mm);
     void find_shared(Core& core, VirtAddr address);
     Translation translate(Core& core, VirtAddr address, Access access);
+    bool translate_data(Core& core, VirtAddr address, Access access, PhysAddr& physical);
     bool translate_code(Core& core, VirtAddr address, PhysAddr& physical);
     void use_data(Core& core, PhysAddr physical, unsigned size, bool write);
     void charge(Core& core, std::uint64_t Counters::*category, std::uint64_t cycles);

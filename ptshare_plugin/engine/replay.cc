@@ -15,14 +15,12 @@ constexpr std::uint32_t kFirstPid = 1000;
 Replay::Replay(const Params& params, const std::string& policy, unsigned cores,
                ReplayRequest request)
     : slice_(params.count("sched.slice_instructions")),
-      quantum_(params.count("sched.quantum_cycles")),
       line_bytes_(params.count("cache.line_bytes")),
       request_(std::move(request)),
       trace_(std::make_shared<const TraceFile>(request_.trace)),
       machine_(params, policy, cores, contents_),
       ranks_(request_.processes),
-      queues_(cores),
-      alive_(request_.processes) {
+      turns_(machine_, params.count("sched.quantum_cycles")) {
     params.count("cpu.frequency_mhz");  // nothing here reads a clock
     params.refuse_unread();
 
@@ -36,37 +34,25 @@ Replay::Replay(const Params& params, const std::string& policy, unsigned cores,
         process.rank = static_cast<unsigned>(rank);
         process.mm = &kernel.create_mm();
         ranks_[rank].pid = kFirstPid + process.rank;
-        queues_[rank % cores].push_back(&process);
+        turns_.add(process, static_cast<unsigned>(rank % cores));
     }
 }
 
 bool Replay::step(std::uint64_t records) {
     const std::uint64_t target = records_ + records;
     try {
-        while (alive_ != 0 && records_ < target) {
-            Core* next = nullptr;
-            for (unsigned i = 0; i < machine_.cores(); ++i) {
-                Core& core = machine_.core(i);
-                if (!queues_[i].empty() && (!next || core.clock < next->clock)) next = &core;
-            }
-            run_slice(*next);
-        }
+        while (!turns_.over() && records_ < target) run_slice(turns_.next());
     } catch (const OutOfMemory& error) {
         throw std::runtime_error(error.what());
     }
-    return alive_ == 0;
+    return turns_.over();
 }
 
 void Replay::run_slice(Core& core) {
-    auto& queue = queues_[core.id];
-    Process& process = *queue.front();
-    if (core.running != &process) {
-        machine_.switch_to(core, &process);
-        process.quantum_start = core.clock;
-    }
+    Process& process = turns_.load(core);
     if (!process.reader) {
         start(core, process);
-        wait_for_others(core);
+        turns_.wait(core);
         return;
     }
     if (!ranks_[process.rank].marked) begin(process);
@@ -82,11 +68,7 @@ void Replay::run_slice(Core& core) {
         replay(core, process.batch[process.at++]);
         ++records_;
     }
-    if (core.clock - process.quantum_start >= quantum_) {
-        process.quantum_start = core.clock;
-        queue.pop_front();
-        queue.push_back(&process);
-    }
+    turns_.end_slice(core);
 }
 
 // ---- Start and end
@@ -100,23 +82,6 @@ void Replay::start(Core& core, Process& process) {
     if (shared_file_) {
         map(core, process, request_.shared_range, kProtRead | kProtWrite,
             kMapShared | (request_.share ? kMapSharedPt : 0), shared_file_);
-    }
-}
-
-void Replay::wait_for_others(Core& core) {
-    ++started_;
-    queues_[core.id].pop_front();
-    if (started_ != processes_.size()) return;
-    const std::uint64_t now = core.clock;
-    for (unsigned i = 0; i < machine_.cores(); ++i) {
-        // Who waits idles; one without a process never does anything.
-        Core& other = machine_.core(i);
-        if (i >= processes_.size() || other.clock >= now) continue;
-        other.idle += now - other.clock;
-        other.clock = now;
-    }
-    for (Process& process : processes_) {
-        queues_[process.rank % machine_.cores()].push_back(&process);
     }
 }
 
@@ -151,11 +116,9 @@ void Replay::end(Core& core, Process& process) {
     machine_.kernel().exit(*process.mm);
     machine_.charge_syscall(core, machine_.costs().exit);
     add(rank.counters, process.counters);
-    core.running = nullptr;
+    turns_.leave(core);
     process.mm = nullptr;
     process.reader.reset();
-    queues_[core.id].pop_front();
-    --alive_;
 }
 
 // ---- Accesses

@@ -14,6 +14,7 @@
 #include "engine/params.h"
 #include "engine/task.h"
 #include "engine/trace.h"
+#include "engine/turns.h"
 
 namespace ptshare::engine {
 
@@ -46,20 +47,17 @@ class Replay {
     const Machine& machine() const { return machine_; }
 
   private:
-    struct Process : Charged {
+    struct Process : Turn {
         unsigned rank = 0;
         std::unique_ptr<TraceReader> reader;  // null: not started
         std::array<TraceRecord, 64> batch;
         std::size_t at = 0;  // in the batch: the next one
         std::size_t count = 0;
-        std::uint64_t quantum_start = 0;  // core clock when it was last loaded
         Counters roi_begin;
     };
 
     void run_slice(Core& core);
     void start(Core& core, Process& process);
-    // Leaves its core's queue; when the last one has started, all are put back.
-    void wait_for_others(Core& core);
     void begin(Process& process);
     void map(Core& core, Process& process, AddressRange range, std::uint64_t prot,
              std::uint64_t flags, const std::shared_ptr<File>& file);
@@ -68,8 +66,7 @@ class Replay {
     void end(Core& core, Process& process);
     [[noreturn]] void refused(const TraceRecord& record) const;
 
-    std::uint64_t slice_;    // records
-    std::uint64_t quantum_;  // cycles
+    std::uint64_t slice_;  // records
     std::uint64_t line_bytes_;
     ReplayRequest request_;
     std::shared_ptr<const TraceFile> trace_;
@@ -77,13 +74,11 @@ class Replay {
     Machine machine_;
     std::shared_ptr<File> shared_file_;  // null: nothing is shared
     std::vector<Rank> ranks_;
-    std::vector<Sample> samples_;               // in the order in which the marks were made
-    std::deque<Process> processes_;             // index: rank
-    std::vector<std::deque<Process*>> queues_;  // index: core; the front runs
-    std::uint64_t records_ = 0;                 // replayed
+    std::vector<Sample> samples_;    // in the order in which the marks were made
+    std::deque<Process> processes_;  // index: rank
+    Turns<Process> turns_;
+    std::uint64_t records_ = 0;  // replayed
     std::uint64_t instructions_ = 0;
-    std::uint64_t started_ = 0;
-    std::uint64_t alive_ = 0;
 };
 
 }  // namespace ptshare::engine

@@ -37,7 +37,7 @@ MmuContext Shootdowns::load(Asids& asids, TranslationCaches& caches, Mm& mm) con
         caches.flush_all();
         asids.shared().clear();
     }
-    return {mm.table.root(), chosen.pcid, {}, asids.suspect() ? &mm.table : nullptr};
+    return {mm.table.root(), chosen.pcid, tags_.on(), {}, asids.suspect() ? &mm.table : nullptr};
 }
 
 void Shootdowns::flush(Cpu& cpu, Pcid tag, const FlushTarget& target, Reach& reach) const {

@@ -1,6 +1,8 @@
 #include "engine/stream.h"
 
 #include <algorithm>
+#include <array>
+#include <csignal>
 #include <stdexcept>
 
 namespace ptshare::engine {
@@ -10,17 +12,18 @@ namespace {
 // Inside the uppermost page of the stack, where the arguments and main's frame are.
 constexpr VirtAddr kStackWord(kStackTop.value - 0x800);
 constexpr std::uint32_t kFirstPid = 1000;
+// Accesses for which memory is brought near at a time: more would push it out of the host's first
+// cache before it is used.
+constexpr std::size_t kNear = 16;
 
 }  // namespace
 
 Stream::Stream(const Params& params, const std::string& policy, unsigned cores,
                StreamRequest request)
     : slice_(params.count("sched.slice_instructions")),
-      quantum_(params.count("sched.quantum_cycles")),
       request_(std::move(request)),
       machine_(params, policy, cores, contents_),
-      queues_(cores),
-      alive_(request_.processes) {
+      turns_(machine_, params.count("sched.quantum_cycles")) {
     params.count("cpu.frequency_mhz");  // nothing here reads a clock
     params.refuse_unread();
     request_.places.stack = kStackWord;
@@ -38,10 +41,9 @@ Stream::Stream(const Params& params, const std::string& policy, unsigned cores,
     for (std::uint64_t rank = 0; rank < request_.processes; ++rank) {
         auto process = std::make_unique<Process>();
         process->rank = static_cast<unsigned>(rank);
-        process->core = static_cast<unsigned>(rank % cores);
         process->mm = &kernel.create_mm();
         ranks_[rank].pid = kFirstPid + process->rank;
-        queues_[process->core].push_back(process.get());
+        turns_.add(*process, static_cast<unsigned>(rank % cores));
         processes_.push_back(std::move(process));
     }
 }
@@ -49,31 +51,23 @@ Stream::Stream(const Params& params, const std::string& policy, unsigned cores,
 bool Stream::step(std::uint64_t instructions) {
     const std::uint64_t target = executed_ + instructions;
     try {
-        while (alive_ != 0 && executed_ < target) {
-            Core* next = nullptr;
-            for (unsigned i = 0; i < machine_.cores(); ++i) {
-                Core& core = machine_.core(i);
-                if (!queues_[i].empty() && (!next || core.clock < next->clock)) next = &core;
-            }
-            if (!next) throw std::logic_error("every process waits at a barrier");
-            run_slice(*next);
-        }
+        while (!turns_.over() && executed_ < target) run_slice(turns_.next());
     } catch (const OutOfMemory& error) {
         throw std::runtime_error(error.what());
     }
-    return alive_ == 0;
+    return turns_.over();
 }
 
 void Stream::run_slice(Core& core) {
-    auto& queue = queues_[core.id];
-    Process& process = *queue.front();
-    if (core.running != &process) {
-        machine_.switch_to(core, &process);
-        process.quantum_start = core.clock;
-    }
+    Process& process = turns_.load(core);
     if (!process.started) {
         start(core, process);
-        arrive(process);
+        turns_.wait(core);
+        return;
+    }
+    // One that owns memory of the others goes when none needs it.
+    if (process.done) {
+        exit(core, process);
         return;
     }
     if (!process.in_roi) {
@@ -88,8 +82,8 @@ void Stream::run_slice(Core& core) {
         batch.instructions = 0;
         const Pattern::Then then = process.pattern->fill(batch);
         const std::uint64_t missed = process.counters.dtlb_misses;
-        if (process.walks) bring_near(core, process, batch);
         for (std::size_t i = 0; i < batch.count; ++i) {
+            if (process.walks && i % kNear == 0) bring_near(core, process, batch, i);
             const StreamAccess& access = batch.accesses[i];
             const Access kind = access.write ? Access::Write : Access::Read;
             if (!machine_.access(core, access.address, access.size, kind)) {
@@ -99,21 +93,28 @@ void Stream::run_slice(Core& core) {
         process.walks = 2 * (process.counters.dtlb_misses - missed) > batch.count;
         executed_ += batch.instructions;
         machine_.block(core, VirtAddr(0), 0, static_cast<unsigned>(batch.instructions));
-        if (then == Pattern::Then::End) {
-            end(core, process);
-            return;
-        }
-        if (then == Pattern::Then::Barrier) {
-            use_barrier(core, process);
-            arrive(process);
-            return;
+        switch (then) {
+            case Pattern::Then::More:
+                break;
+            case Pattern::Then::Call:
+                make_call(core, process, batch.call);
+                break;
+            case Pattern::Then::Barrier:
+                use_barrier(core, process);
+                turns_.wait(core);
+                return;
+            case Pattern::Then::End:
+                end_roi(core, process);
+                turns_.wait(core);
+                return;
+            case Pattern::Then::Killed:
+                end_roi(core, process);
+                ranks_[process.rank].signal = SIGKILL;
+                exit(core, process);
+                return;
         }
     }
-    if (core.clock - process.quantum_start >= quantum_) {
-        process.quantum_start = core.clock;
-        queue.pop_front();
-        queue.push_back(&process);
-    }
+    turns_.end_slice(core);
 }
 
 // ---- Start and end
@@ -138,14 +139,15 @@ void Stream::start(Core& core, Process& process) {
     }
     touch(core, request_.places.options, true);
     process.barrier = map_shared(core, process, barrier_file_, VirtAddr(0), kPageSize, kMapShared);
-    map_region(core, process);
+    // churn maps it in its rounds.
+    if (request_.pattern != "churn") map_region(core, process);
     if (request_.places.powers != VirtAddr(0)) {
         touch(core, request_.places.powers, true);
         touch(core, request_.places.powers + (kPageSize - 8), true);
     }
     const PatternRequest pattern{request_.pattern, request_.region,    request_.region_bytes,
                                  process.rank,     request_.processes, request_.seed,
-                                 request_.work,    request_.writes};
+                                 request_.work,    request_.own};
     process.pattern = make_pattern(pattern, request_.places);
     use_barrier(core, process);
 }
@@ -168,24 +170,55 @@ VirtAddr Stream::map_shared(Core& core, Process& process, const std::shared_ptr<
     request.prot = kProtRead | kProtWrite;
     request.flags = flags;
     request.file = file;
+    enter_kernel(core, process);
     const MapResult result = machine_.kernel().mmap(*process.mm, request);
     machine_.charge_syscall(core, machine_.costs().mmap);
-    ++process.counters.syscalls;
     if (result.error != Errno::Ok) {
         throw std::runtime_error("the policy does not map " + file->name());
     }
     return result.address;
 }
 
-void Stream::end(Core& core, Process& process) {
+// As Syscalls makes them.
+void Stream::enter_kernel(Core& core, Process& process) {
+    ++process.counters.syscalls;
+    machine_.charge_syscall(core, machine_.costs().syscall);
+}
+
+void Stream::make_call(Core& core, Process& process, const StreamCall& call) {
+    if (call.kind == StreamCall::Kind::Map) {
+        map_region(core, process);
+        return;
+    }
+    enter_kernel(core, process);
+    Kernel& kernel = machine_.kernel();
+    Errno error = Errno::Ok;
+    if (call.kind == StreamCall::Kind::Unmap) {
+        error = kernel.munmap(*process.mm, request_.region, request_.region_bytes);
+        machine_.charge_syscall(core, machine_.costs().munmap);
+    } else if (call.kind == StreamCall::Kind::Protect) {
+        const std::uint64_t prot = kProtRead | (call.writable ? kProtWrite : 0);
+        error = kernel.mprotect(*process.mm, call.address, call.length, prot);
+        machine_.charge_syscall(core, machine_.costs().mprotect);
+    } else if (machine_.make_accessible(core, call.address, Access::Write)) {
+        throw std::runtime_error("a read-only page of the region can be written");
+    }
+    if (error != Errno::Ok) {
+        throw std::runtime_error("the policy refuses a call of " + request_.pattern);
+    }
+}
+
+void Stream::end_roi(Core& core, Process& process) {
     touch(core, kStackWord, true);  // the call that makes the mark
     mark(process, kMarkEnd);
+    process.done = true;
+}
+
+void Stream::exit(Core& core, Process& process) {
     machine_.kernel().exit(*process.mm);
     machine_.charge_syscall(core, machine_.costs().exit);
-    core.running = nullptr;
     add(ranks_[process.rank].counters, process.counters);
-    queues_[core.id].pop_front();
-    --alive_;
+    turns_.leave(core);
     processes_[process.rank].reset();
 }
 
@@ -210,28 +243,35 @@ void Stream::touch(Core& core, VirtAddr at, bool write) {
     throw std::runtime_error("the program has no memory at a place that it uses");
 }
 
-// The accesses of a batch do not depend on each other, so the host overlaps these reads of the
-// tables where the model's own wait for one another.
-void Stream::bring_near(const Core& core, const Process& process, const Batch& batch) {
+// The accesses of a batch do not depend on each other, so the host overlaps what the model's own
+// reads would wait for one after the other: first the leaves' entries, then what they lead to.
+void Stream::bring_near(const Core& core, const Process& process, const Batch& batch,
+                        std::size_t from) {
     const TableStore& tables = machine_.kernel().tables();
     const PageTable& table = process.mm->table;
     const Hierarchy& caches = machine_.hierarchy();
-    for (std::size_t i = 0; i < batch.count; ++i) {
-        const VirtAddr address = batch.accesses[i].address;
+    const std::size_t count = std::min(kNear, batch.count - from);
+    const StreamAccess* accesses = &batch.accesses[from];
+    std::array<PhysAddr, kNear> leaves;
+    for (std::size_t i = 0; i < count; ++i) {
+        const VirtAddr address = accesses[i].address;
         Pfn at = table.root();
         for (Level level = table.top();; level = static_cast<Level>(index_of(level) - 1)) {
-            const PhysAddr place = entry_address(at, address, level);
-            const Pte entry = tables.read_entry(place);
-            if (level == Level::Pte) caches.prefetch(core.id, place);
-            if (!entry.present()) break;
-            if (level == Level::Pte) {
-                caches.prefetch(core.id,
-                                PhysAddr(address_of(entry.pfn()).value + page_offset(address)));
-                break;
-            }
-            if (entry.large()) break;
+            leaves[i] = entry_address(at, address, level);
+            if (level == Level::Pte) break;
+            const Pte entry = tables.entry(leaves[i]);
+            if (!entry.present() || entry.large()) break;
             at = entry.pfn();
         }
+        tables.prefetch(leaves[i]);
+        caches.prefetch(core.id, leaves[i]);
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+        const Pte leaf = tables.entry(leaves[i]);
+        if (!leaf.present()) continue;
+        // Of a large page it is another line: a hint in vain.
+        const std::uint64_t offset = page_offset(accesses[i].address);
+        caches.prefetch(core.id, PhysAddr(address_of(leaf.pfn()).value + offset));
     }
 }
 
@@ -240,23 +280,6 @@ void Stream::use_barrier(Core& core, const Process& process) {
     touch(core, request_.places.barrier_page, false);
     touch(core, process.barrier, true);
     touch(core, kStackWord, false);
-}
-
-void Stream::arrive(Process& process) {
-    ++arrived_;
-    queues_[process.core].pop_front();
-    if (arrived_ != request_.processes) return;
-    arrived_ = 0;
-    const std::uint64_t now = machine_.core(process.core).clock;
-    for (const auto& other : processes_) {
-        // Who waited alone on a core has idled there.
-        Core& core = machine_.core(other->core);
-        if (queues_[core.id].empty() && core.clock < now) {
-            core.idle += now - core.clock;
-            core.clock = now;
-        }
-        queues_[core.id].push_back(other.get());
-    }
 }
 
 }  // namespace ptshare::engine

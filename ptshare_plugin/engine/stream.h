@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
 #include <utility>
@@ -15,6 +14,7 @@
 #include "engine/params.h"
 #include "engine/stream_patterns.h"
 #include "engine/task.h"
+#include "engine/turns.h"
 
 namespace ptshare::engine {
 
@@ -32,11 +32,10 @@ struct StreamRequest {
     std::uint64_t processes = 1;
     std::uint64_t seed = 0;
     std::uint64_t work = 0;
-    std::uint64_t writes = 0;
+    std::uint64_t own = 0;  // as PatternRequest
 };
 
-// One simulation. Cores and processes take turns as Simulation's do; a process at a barrier waits
-// without spinning.
+// One simulation. Cores and processes take turns as Simulation's do, see Turns.
 class Stream {
   public:
     // Throws std::invalid_argument (parameters, policy, pattern).
@@ -53,35 +52,35 @@ class Stream {
     const Machine& machine() const { return machine_; }
 
   private:
-    struct Process : Charged {
+    struct Process : Turn {
         unsigned rank = 0;
-        unsigned core = 0;
         bool started = false;
         std::unique_ptr<Pattern> pattern;
         VirtAddr barrier;
-        std::uint64_t quantum_start = 0;  // core clock when it was last loaded
         std::uint64_t faults_before = 0;  // when its program was mapped
         Counters roi_begin;
         bool in_roi = false;
+        bool done = false;   // with its region of interest
         bool walks = false;  // most accesses of its last batch missed the first TLB
     };
 
     void run_slice(Core& core);
     void start(Core& core, Process& process);
     void map_region(Core& core, Process& process);
+    void enter_kernel(Core& core, Process& process);
+    void make_call(Core& core, Process& process, const StreamCall& call);
     VirtAddr map_shared(Core& core, Process& process, const std::shared_ptr<File>& file,
                         VirtAddr at, std::uint64_t bytes, std::uint64_t flags);
     void touch(Core& core, VirtAddr at, bool write);
-    // Asks this host to bring near what the model will look at for a batch. Changes no figure.
-    void bring_near(const Core& core, const Process& process, const Batch& batch);
+    // Asks this host to bring near what the model will look at for the next accesses of a batch.
+    // Changes no figure.
+    void bring_near(const Core& core, const Process& process, const Batch& batch, std::size_t from);
     void use_barrier(Core& core, const Process& process);
-    // Leaves its queue; the last one to come puts all back.
-    void arrive(Process& process);
     void mark(Process& process, std::uint64_t kind);
-    void end(Core& core, Process& process);
+    void end_roi(Core& core, Process& process);
+    void exit(Core& core, Process& process);
 
-    std::uint64_t slice_;    // instructions
-    std::uint64_t quantum_;  // cycles
+    std::uint64_t slice_;  // instructions
     StreamRequest request_;
     FrameContents contents_;  // nobody reads the bytes
     Machine machine_;
@@ -91,9 +90,7 @@ class Stream {
     std::vector<Rank> ranks_;
     std::vector<Sample> samples_;                      // in the order in which the marks were made
     std::vector<std::unique_ptr<Process>> processes_;  // index: rank; null when it has ended
-    std::vector<std::deque<Process*>> queues_;         // index: core; the front runs
-    std::uint64_t arrived_ = 0;                        // at the barrier
-    std::uint64_t alive_ = 0;
+    Turns<Process> turns_;
     std::uint64_t executed_ = 0;  // instructions
 };
 

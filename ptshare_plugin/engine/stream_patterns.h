@@ -27,13 +27,22 @@ struct PatternRequest {
     std::uint64_t procs = 1;
     std::uint64_t seed = 0;
     std::uint64_t work = 0;
-    std::uint64_t writes = 0;  // per cent; scan has none
+    std::uint64_t own = 0;  // the value of the argument that the workload alone has
 };
 
 struct StreamAccess {
     VirtAddr address;
     unsigned size = 8;
     bool write = false;
+};
+
+// What the kernel is asked for. The region is mapped and unmapped as a whole.
+struct StreamCall {
+    enum class Kind { Map, Unmap, Protect, RefusedStore };  // the last: a read() into memory
+    Kind kind = Kind::Map;
+    VirtAddr address;          // Protect, RefusedStore
+    std::uint64_t length = 0;  // Protect
+    bool writable = false;     // Protect
 };
 
 // Some accesses in order, and the instructions that a program executes for them.
@@ -43,6 +52,7 @@ struct Batch {
     std::array<StreamAccess, kRoom> accesses;
     std::size_t count = 0;
     std::uint64_t instructions = 0;
+    StreamCall call;  // with Then::Call
 
     void read(VirtAddr at, unsigned size = 8) { accesses[count++] = {at, size, false}; }
     void write(VirtAddr at) { accesses[count++] = {at, 8, true}; }
@@ -50,11 +60,16 @@ struct Batch {
 
 class Pattern {
   public:
-    enum class Then { More, Barrier, End };
+    enum class Then {
+        More,
+        Call,     // of the batch
+        Barrier,  // go on when all ranks are there
+        End,      // of the region of interest
+        Killed,   // the same, and of the process, by SIGKILL
+    };
 
     virtual ~Pattern() = default;
-    // Puts what comes next into an empty batch; what follows it. Barrier: go on when all ranks are
-    // there. Not called again after End.
+    // Puts what comes next into an empty batch; what follows it. Not called again after an end.
     virtual Then fill(Batch& batch) = 0;
 };
 

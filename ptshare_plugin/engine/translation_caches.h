@@ -27,7 +27,8 @@ struct SharedRange {
 struct MmuContext {
     Pfn root;
     Pcid pcid = 0;
-    SharedRange shared{};  // that is accessed; set by SharedTags::use for each access
+    bool shares_tags = false;  // mmu.shared_tags
+    SharedRange shared{};      // that is accessed; set by SharedTags::use for each access
     // Set while the caches may hold what was to be flushed: what they serve is compared with these
     // tables, and counted when it differs. Not owned.
     PageTable* suspect = nullptr;
@@ -60,6 +61,20 @@ class TranslationCaches {
     Lookup find(VirtAddr address, Access access, const MmuContext& context, Counters& counters);
     // Where find() would send the access without a walk, if it would; counts and changes nothing.
     std::optional<PhysAddr> held(VirtAddr address, Access access, const MmuContext& context);
+
+    // Whether the first level alone serves a data access to a 4 KiB page. If it does, counts as
+    // find() would; if not, nothing is counted, and find() comes next.
+    bool hit(VirtAddr address, Access access, const MmuContext& context, Counters& counters,
+             PhysAddr& at) {
+        if (context.suspect || context.shares_tags) return false;
+        if ((address.value >> (kPageShift + kIndexBits * levels_ - 1)) != 0) return false;
+        const Pte* leaf = dtlb_.small.find(context.pcid, address, PageSize::Small);
+        if (!leaf || !leaf->permits(access)) return false;
+        if (access == Access::Write && !leaf->dirty()) return false;
+        ++counters.dtlb_accesses;
+        at = PhysAddr(address_of(leaf->pfn()).value + page_offset(address));
+        return true;
+    }
 
     // Where a walk of `context` starts: the table to read, and its position. An entry of the walk
     // caches that the tables hold no more is a stale hit; what such a walk would read cannot be

@@ -14,3 +14,8 @@ static inline u64 mix(u64 x) {
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebUL;
     return x ^ (x >> 31);
 }
+
+// What a place of the region holds: a function of the seed, the place and the round.
+static inline u64 datum_of(u64 seed, u64 place, u64 round) {
+    return mix(seed ^ mix(place ^ mix(round)));
+}

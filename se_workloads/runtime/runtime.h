@@ -136,9 +136,8 @@ void mark_point(void);
 
 // ---- Data
 
-// What a place of the region holds: a function of the seed, the place and the round.
 static inline u64 datum(u64 place, u64 round) {
-    return mix(options.seed ^ mix(place ^ mix(round)));
+    return datum_of(options.seed, place, round);
 }
 
 // ---- The result line, built up and written in one system call

@@ -425,31 +425,47 @@ TEST(what_makes_no_hierarchy_is_refused) {
                  "cache.l2.bytes");
 }
 
+struct Evicted {
+    std::uint64_t line;
+    LineState state;
+    std::uint64_t payload;
+};
+
+auto noting(std::optional<Evicted>& evicted) {
+    return [&](std::uint64_t line, LineState state, std::uint64_t payload) {
+        evicted = Evicted{line, state, payload};
+    };
+}
+
 TEST(an_evicted_line_comes_back_with_state_and_word) {
     // given 2 sets x 2 ways; lines 1, 3 and 5 belong to set 1
     TagArray tags("tags", 4, 2, true);
-    CHECK(!tags.insert(1, LineState::Shared));
-    tags.front_payload(1) = 11;
-    CHECK(!tags.insert(3, LineState::Exclusive));
-    tags.front_payload(3) = 33;
-    CHECK(!tags.insert(2, LineState::Shared));
-    TagArray::set_state(*tags.find(1), LineState::Modified);
-    CHECK(TagArray::state(*tags.peek(3)) == LineState::Exclusive);
+    const auto put = [&](std::uint64_t line, LineState state) {
+        std::optional<Evicted> evicted;
+        const TagArray::Place place = tags.insert(line, state, noting(evicted));
+        CHECK_EQ(tags.payload(place), 0U);
+        tags.payload(place) = 11 * line;
+        return evicted;
+    };
+    CHECK(!put(1, LineState::Shared));
+    CHECK(!put(3, LineState::Exclusive));
+    CHECK(!put(2, LineState::Shared));
+    tags.find(1).set_state(LineState::Modified);
+    CHECK(tags.peek(3).state() == LineState::Exclusive);
     // when a third comes, then line 3 goes, which was used least recently
-    const auto first = tags.insert(5, LineState::Shared);
+    const auto first = put(5, LineState::Shared);
     CHECK_EQ(first->line, 3U);
     CHECK(first->state == LineState::Exclusive);
     CHECK_EQ(first->payload, 33U);
-    CHECK_EQ(tags.front_payload(5), 0U);
     // A look does not change the order: line 1 is the next.
-    CHECK(TagArray::state(*tags.peek(1)) == LineState::Modified);
-    const auto second = tags.insert(3, LineState::Shared);
+    CHECK(tags.peek(1).state() == LineState::Modified);
+    const auto second = put(3, LineState::Shared);
     CHECK_EQ(second->line, 1U);
     CHECK(second->state == LineState::Modified);
     CHECK_EQ(second->payload, 11U);
     // An erased place is filled before another line goes.
     tags.erase(5);
-    CHECK(!tags.insert(7, LineState::Shared));
+    CHECK(!put(7, LineState::Shared));
     CHECK(tags.peek(3) && tags.peek(2) && !tags.peek(5));
 }
 
@@ -457,40 +473,43 @@ TEST(tags_that_make_no_sets_are_refused) {
     CHECK_THROWS(TagArray("tags", 60, 5), std::invalid_argument, "tags: 60 lines in 5 ways");
     CHECK_THROWS(TagArray("tags", 4, 0), std::invalid_argument, "tags");
     CHECK_THROWS(TagArray("tags", 4, 8), std::invalid_argument, "tags");
+    CHECK_THROWS(TagArray("tags", 129, 129), std::invalid_argument, "tags: more than 128 ways");
     TagArray none("tags", 0, 4);
     none.erase(1);
     CHECK(!none.present() && !none.peek(1));
 }
 
 TEST(tags_behave_as_lists_in_order_of_use) {
-    // given 15 ways x 4 sets with a word beside each line, and 4 lists
-    TagArray tags("tags", 60, 15, true);
-    std::map<std::uint64_t, std::list<std::uint64_t>> sets;
-    std::mt19937_64 random(11);
-    for (int step = 0; step < 50000; ++step) {
-        const std::uint64_t line = random() % 90;
-        auto& set = sets[line % 4];
-        const bool held = std::find(set.begin(), set.end(), line) != set.end();
-        if (random() % 20 == 0) {
-            tags.erase(line);
-            set.remove(line);
-            CHECK(tags.peek(line) == nullptr);
-            continue;
-        }
-        CHECK_EQ(tags.peek(line) != nullptr, held);
-        if (tags.find(line)) {
-            CHECK_EQ(tags.front_payload(line), line * 7);
-            set.remove(line);
-        } else {
-            const auto evicted = tags.insert(line, LineState::Shared);
-            tags.front_payload(line) = line * 7;
-            CHECK_EQ(evicted.has_value(), set.size() == 15);
-            if (set.size() == 15) {
-                CHECK_EQ(evicted->line, set.back());
-                CHECK_EQ(evicted->payload, set.back() * 7);
-                set.pop_back();
+    // given 4 sets with a word beside each line, and 4 lists
+    for (const std::uint64_t ways : {1, 2, 4, 8, 12, 15, 16, 17, 40, 128}) {
+        TagArray tags("tags", 4 * ways, ways, true);
+        std::map<std::uint64_t, std::list<std::uint64_t>> sets;
+        std::mt19937_64 random(11);
+        for (int step = 0; step < 20000; ++step) {
+            const std::uint64_t line = random() % (6 * ways);
+            auto& set = sets[line % 4];
+            const bool held = std::find(set.begin(), set.end(), line) != set.end();
+            if (random() % 20 == 0) {
+                CHECK_EQ(tags.erase(line), held);
+                set.remove(line);
+                CHECK(!tags.peek(line));
+                continue;
             }
+            CHECK_EQ(static_cast<bool>(tags.peek(line)), held);
+            if (const TagArray::Place place = tags.find(line)) {
+                CHECK_EQ(tags.payload(place), line * 7);
+                set.remove(line);
+            } else {
+                std::optional<Evicted> evicted;
+                tags.payload(tags.insert(line, LineState::Shared, noting(evicted))) = line * 7;
+                CHECK_EQ(evicted.has_value(), set.size() == ways);
+                if (set.size() == ways) {
+                    CHECK_EQ(evicted->line, set.back());
+                    CHECK_EQ(evicted->payload, set.back() * 7);
+                    set.pop_back();
+                }
+            }
+            set.push_front(line);
         }
-        set.push_front(line);
     }
 }

@@ -37,8 +37,12 @@ class SetAssociative {
         marks_.assign(sets * words_, 0);
         keys_.assign(entries, kNoKey);
         values_.resize(entries);
-        ages_.resize(entries);
-        for (std::uint64_t i = 0; i < entries; ++i) ages_[i] = static_cast<Age>(i % ways_);
+        vectors_ = (ways_ + kAges - 1) / kAges;
+        ages_.resize(sets * vectors_);
+        for (std::uint64_t i = 0; i < ages_.size() * kAges; ++i) {
+            const std::uint64_t way = i % (vectors_ * kAges);
+            ages_[i / kAges][i % kAges] = way < ways_ ? static_cast<Age>(way) : kNoAge;
+        }
     }
 
     bool present() const { return !keys_.empty(); }
@@ -71,17 +75,18 @@ class SetAssociative {
             *touch(set, place) = value;
             return std::nullopt;
         }
-        const std::uint64_t victim = grow_older(set);
+        const std::uint64_t victim = set * ways_ + oldest(set);
         std::optional<std::pair<std::uint64_t, Value>> evicted;
-        if (keys_[victim] != kNoKey) {
+        // The mark is near already, the key may not be.
+        if (mark_at(set, victim) != 0) {
             evicted.emplace(keys_[victim], values_[victim]);
         } else {
             ++held_;
         }
-        ages_[victim] = 0;
         keys_[victim] = key;
         values_[victim] = value;
         set_mark(set, victim, mark_of(key));
+        use(set, static_cast<Age>(ways_ - 1));
         last_ = victim;
         return evicted;
     }
@@ -117,7 +122,10 @@ class SetAssociative {
     }
 
   private:
-    using Age = std::uint32_t;
+    using Age = std::int32_t;
+    static constexpr std::uint64_t kAges = 4;  // in GCC's vector type, which every target has
+    using Ages [[gnu::vector_size(kAges * sizeof(Age))]] = Age;
+    static constexpr Age kNoAge = 0x7fffffff;  // beyond the last way
     static constexpr std::uint64_t kNoPlace = ~0ULL;
     static constexpr std::uint64_t kBytes = sizeof(std::uint64_t);
     static constexpr std::uint64_t kOnes = 0x0101010101010101ULL;
@@ -127,6 +135,10 @@ class SetAssociative {
     static std::uint64_t mark_of(std::uint64_t key) {
         const std::uint64_t mark = (key * 0x9e3779b97f4a7c15ULL) >> 56;
         return mark == 0 ? 1 : mark;
+    }
+    std::uint64_t mark_at(std::uint64_t set, std::uint64_t place) const {
+        const std::uint64_t way = place - set * ways_;
+        return marks_[set * words_ + way / kBytes] >> (8 * (way % kBytes)) & 0xff;
     }
     void set_mark(std::uint64_t set, std::uint64_t place, std::uint64_t mark) {
         const std::uint64_t way = place - set * ways_;
@@ -151,30 +163,43 @@ class SetAssociative {
     }
     Value* touch(std::uint64_t set, std::uint64_t place) {
         last_ = place;
-        const Age age = ages_[place];
-        if (age != 0) {
-            Age* ages = &ages_[set * ways_];
-            for (std::uint64_t i = 0; i < ways_; ++i) ages[i] += ages[i] < age ? 1U : 0U;
-            ages_[place] = 0;
-        }
+        use(set, age_of(set, place));
         return &values_[place];
     }
-    // The place of the oldest; all ages of the set are one more than they were.
-    std::uint64_t grow_older(std::uint64_t set) {
-        const Age oldest = static_cast<Age>(ways_ - 1);
-        Age* ages = &ages_[set * ways_];
-        Age way = 0;
-        for (Age i = 0; i <= oldest; ++i) {
-            way |= ages[i] == oldest ? i : 0U;
-            ++ages[i];
+    Age age_of(std::uint64_t set, std::uint64_t place) const {
+        const std::uint64_t way = place - set * ways_;
+        return ages_[set * vectors_ + way / kAges][way % kAges];
+    }
+    // The place of this age is used: those that were used later are one older.
+    void use(std::uint64_t set, Age age) {
+        const Ages own = {age, age, age, age};
+        Ages* ages = &ages_[set * vectors_];
+        for (std::uint64_t i = 0; i < vectors_; ++i) {
+            // True is -1.
+            ages[i] = (ages[i] - (ages[i] < own)) & (ages[i] != own);
         }
-        return set * ways_ + way;
+    }
+    // The way that is the oldest of a set.
+    std::uint64_t oldest(std::uint64_t set) const {
+        const auto age = static_cast<Age>(ways_ - 1);
+        const Ages own = {age, age, age, age};
+        const Ages* ages = &ages_[set * vectors_];
+        Ages found{};
+        Ages ways = {0, 1, 2, 3};
+        for (std::uint64_t i = 0; i < vectors_; ++i) {
+            found |= (ages[i] == own) & ways;
+            ways += static_cast<Age>(kAges);
+        }
+        return static_cast<std::uint64_t>(found[0] | found[1] | found[2] | found[3]);
     }
     void clear(std::uint64_t set, std::uint64_t place) {
-        const Age age = ages_[place];
-        Age* ages = &ages_[set * ways_];
-        for (std::uint64_t i = 0; i < ways_; ++i) ages[i] -= ages[i] > age ? 1U : 0U;
-        ages_[place] = static_cast<Age>(ways_ - 1);
+        const Age age = age_of(set, place);
+        for (std::uint64_t way = 0; way < ways_; ++way) {
+            Ages& ages = ages_[set * vectors_ + way / kAges];
+            const Age other = ages[way % kAges];
+            if (other > age) ages[way % kAges] = other - 1;
+            if (other == age) ages[way % kAges] = static_cast<Age>(ways_ - 1);
+        }
         keys_[place] = kNoKey;
         set_mark(set, place, 0);
         --held_;
@@ -187,7 +212,8 @@ class SetAssociative {
     std::uint64_t last_ = 0;            // place used last: its age is 0 unless it is empty
     std::vector<std::uint64_t> marks_;  // sets x words_; a byte a way, 0: empty or no way
     std::vector<std::uint64_t> keys_;   // sets x ways; kNoKey: empty
-    std::vector<Age> ages_;             // sets x ways; in each set 0 to ways - 1, each once
+    std::uint64_t vectors_ = 0;         // of ages_, a set
+    std::vector<Ages> ages_;            // sets x vectors_; in each set 0 to ways - 1, each once
     std::vector<Value> values_;
 };
 

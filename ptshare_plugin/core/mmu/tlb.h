@@ -28,6 +28,7 @@ class Tlb {
 
     // The leaf that translates `address`, or null. The caller may update its D bit.
     Pte* find(Pcid pcid, VirtAddr address, PageSize size) {
+        if (size == PageSize::Large && !had_large_) return nullptr;
         return array_.find(page(address, size), key(pcid, address, size));
     }
     // The same without a change of the order of use.
@@ -35,6 +36,7 @@ class Tlb {
         return array_.peek(page(address, size), key(pcid, address, size));
     }
     void insert(Pcid pcid, VirtAddr address, PageSize size, Pte leaf) {
+        had_large_ |= size == PageSize::Large;
         array_.insert(page(address, size), key(pcid, address, size), leaf);
     }
 
@@ -76,6 +78,7 @@ class Tlb {
     static constexpr Pcid pcid_of(std::uint64_t held) { return static_cast<Pcid>(held >> 1); }
 
     SetAssociative<Pte> array_;
+    bool had_large_ = false;  // a large page was put in once
 };
 
 }  // namespace ptshare
