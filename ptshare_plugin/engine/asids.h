@@ -20,7 +20,7 @@ class Asids {
     };
     // The same of one shared range (mmu.shared_tags), for whoever maps it.
     struct SharedSlot {
-        Pcid tag = 0;
+        std::uint64_t serial = 0;      // of the range that the tag was for; 0: of none
         std::uint64_t generation = 0;  // of the host
         bool suspect = false;
     };
@@ -52,7 +52,11 @@ class Asids {
 
     // Those in use; none before the first load.
     std::vector<Slot>& slots() { return slots_; }
-    std::vector<SharedSlot>& shared() { return shared_; }
+    std::vector<SharedSlot>& shared() { return shared_; }  // by the tag's index, as far as used
+    SharedSlot* find_shared(std::size_t index, std::uint64_t serial) {
+        const bool held = index < shared_.size() && shared_[index].serial == serial;
+        return held ? &shared_[index] : nullptr;
+    }
     Pcid pcid_of(const Slot& slot) const {
         return static_cast<Pcid>(tagged_ ? &slot - slots_.data() + 1 : 0);
     }

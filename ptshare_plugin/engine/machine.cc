@@ -240,7 +240,8 @@ void Machine::shoot_down(Core& core, const FlushRequest& request) {
         if (!cpu.changed) continue;
         each.last_data_page = kNoPage;
         each.last_code_page = kNoPage;
-        each.context.suspect = each.asids.suspect() ? &each.running->mm->table : nullptr;
+        Mm* mm = each.running->mm;  // null when its task is leaving
+        each.context.suspect = mm && each.asids.suspect() ? &mm->table : nullptr;
         translations_changed_ = true;
     }
     if (waited != 0) charge(core, &Counters::cycles_shootdown, waited);

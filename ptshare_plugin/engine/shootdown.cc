@@ -40,14 +40,16 @@ MmuContext Shootdowns::load(Asids& asids, TranslationCaches& caches, Mm& mm) con
     return {mm.table.root(), chosen.pcid, tags_.on(), {}, asids.suspect() ? &mm.table : nullptr};
 }
 
-void Shootdowns::flush(Cpu& cpu, Pcid tag, const FlushTarget& target, Reach& reach) const {
+bool Shootdowns::flush(Cpu& cpu, Pcid tag, const FlushTarget& target, bool behind,
+                       Reach& reach) const {
     reach.reached = true;
-    if (pages_of(target) > flush_ceiling_) {
+    // As Linux: who has missed a flush before this one drops everything.
+    if (behind || pages_of(target) > flush_ceiling_) {
         reach.dropped += cpu.caches->flush_pcid(tag);
-    } else {
-        reach.dropped += cpu.caches->flush_range(tag, target.start, target.end);
+        return true;
     }
-    reach.cycles += costs_.flush_pages(target, flush_ceiling_);
+    reach.dropped += cpu.caches->flush_range(tag, target.start, target.end);
+    return false;
 }
 
 Shootdowns::Reach Shootdowns::flush_everything(const Targets& targets, Cpu& cpu) const {
@@ -59,54 +61,82 @@ Shootdowns::Reach Shootdowns::flush_everything(const Targets& targets, Cpu& cpu)
         }
     }
     cpu.asids->shared().clear();
-    cpu.changed = true;
     return reach;
 }
 
 Shootdowns::Reach Shootdowns::flush_mms(const FlushRequest& request, const Targets& targets,
                                         bool broadcast, Cpu& cpu) const {
-    const bool all_holders = broadcast || request.strategy == FlushStrategy::Sharers;
     Reach reach;
     for (Asids::Slot& slot : cpu.asids->slots()) {
-        const bool runs = cpu.running && cpu.asids->is_loaded(slot);
         for (auto it = first_of(targets, slot.mm); is_of(targets, it, slot.mm); ++it) {
             const FlushTarget& target = **it;
-            if (target.generation != 0 && (runs || all_holders)) {
-                flush(cpu, cpu.asids->pcid_of(slot), target, reach);
-                slot.generation = std::max(slot.generation, target.generation);
-            } else {
-                slot.suspect = true;
-            }
-            cpu.changed |= runs;
+            if (!is_told(request, target, broadcast, cpu)) continue;
+            const bool behind = slot.generation + 1 < target.generation;
+            const bool whole = flush(cpu, cpu.asids->pcid_of(slot), target, behind, reach);
+            if (whole) slot.suspect = false;
+            slot.generation = std::max(slot.generation, target.generation);
+            reach.cycles += costs_.flush_pages(target, flush_ceiling_);
         }
     }
     return reach;
 }
 
-// Those of the range itself, which nobody owns.
+// Those of the range itself, which nobody owns; they are flushed along with the mms' own, at once.
 void Shootdowns::flush_tags(const FlushRequest& request, const Targets& targets, bool broadcast,
                             Cpu& cpu, Reach& reach) const {
-    const bool all_holders = broadcast || request.strategy == FlushStrategy::Sharers;
+    const bool grows = request.strategy != FlushStrategy::CallerOnly;
+    std::vector<std::uint64_t> done;
     for (const FlushTarget* target : targets) {
-        const Pcid tag = tags_.find(request.host, target->start - request.host_start);
-        bool runs = false;
-        for (const Asids::Slot& slot : cpu.asids->slots()) {
-            runs |= cpu.running && cpu.asids->is_loaded(slot) && slot.mm == target->mm;
+        const std::uint64_t shift = target->start - request.host_start;
+        if (std::find(done.begin(), done.end(), shift) != done.end()) continue;
+        if (!is_told(request, *target, broadcast, cpu)) continue;
+        done.push_back(shift);
+        const SharedTags::Tag* tag = tags_.find(request.host, shift);
+        Asids::SharedSlot* slot = tag ? cpu.asids->find_shared(tag->index, tag->serial) : nullptr;
+        if (!slot) continue;
+        const bool behind = slot->generation + (grows ? 1 : 0) < request.host_generation;
+        const bool whole = flush(cpu, tag->pcid(), *target, behind, reach);
+        if (whole) slot->suspect = false;
+        slot->generation = request.host_generation;
+    }
+    if (!reach.reached) return;
+    const std::uint64_t ranges = std::max<std::uint64_t>(done.size(), 1);
+    reach.cycles = ranges * costs_.flush_pages(*targets.front(), flush_ceiling_);
+}
+
+bool Shootdowns::runs(const Cpu& cpu, MmId mm) {
+    if (!cpu.running) return false;
+    const auto& slots = cpu.asids->slots();
+    return std::any_of(slots.begin(), slots.end(), [&](const Asids::Slot& slot) {
+        return slot.mm == mm && cpu.asids->is_loaded(slot);
+    });
+}
+
+bool Shootdowns::is_told(const FlushRequest& request, const FlushTarget& target, bool broadcast,
+                         const Cpu& cpu) {
+    if (target.generation == 0) return false;
+    return broadcast || request.strategy == FlushStrategy::Sharers || runs(cpu, target.mm);
+}
+
+// What was not flushed by now is due still.
+void Shootdowns::mark_suspects(const FlushRequest& request, const Targets& targets,
+                               Cpu& cpu) const {
+    for (Asids::Slot& slot : cpu.asids->slots()) {
+        for (auto it = first_of(targets, slot.mm); is_of(targets, it, slot.mm); ++it) {
+            const std::uint64_t generation = (*it)->generation;
+            slot.suspect |= generation == 0 || slot.generation < generation;
+            cpu.changed |= cpu.running && cpu.asids->is_loaded(slot);
         }
-        for (Asids::SharedSlot& slot : cpu.asids->shared()) {
-            if (slot.tag != tag) continue;
-            if (target->generation != 0 && (runs || all_holders)) {
-                // Loading a guest did not look: an earlier flush may be due still.
-                if (slot.generation + 1 < request.host_generation) {
-                    reach.dropped += cpu.caches->flush_pcid(tag);
-                }
-                flush(cpu, tag, *target, reach);
-                slot.generation = request.host_generation;
-            } else if (slot.generation != request.host_generation || target->generation == 0) {
-                slot.suspect = true;
-            }
-            cpu.changed = true;
-        }
+    }
+    if (request.host == MmId(0) || !tags_.on()) return;
+    cpu.changed = true;
+    for (const FlushTarget* target : targets) {
+        const SharedTags::Tag* tag = tags_.find(request.host, target->start - request.host_start);
+        Asids::SharedSlot* slot = tag ? cpu.asids->find_shared(tag->index, tag->serial) : nullptr;
+        if (!slot) continue;
+        const bool left_out =
+            request.strategy == FlushStrategy::CallerOnly && !runs(cpu, request.caller);
+        slot->suspect |= left_out || slot->generation < request.host_generation;
     }
 }
 
@@ -120,15 +150,10 @@ std::uint64_t Shootdowns::broadcast_cycles(bool everything, const Targets& targe
     return costs_.shootdown_local + issued * costs_.broadcast_issue + costs_.broadcast(others);
 }
 
-std::uint64_t Shootdowns::round(const FlushRequest& request, const Targets& targets,
+std::uint64_t Shootdowns::round(const FlushRequest& request, const Targets& targets, bool broadcast,
                                 Counters& asking, std::vector<Cpu>& cpus) {
     const bool host = request.host != MmId(0);
     const bool everything = host && request.strategy == FlushStrategy::AllCpus;
-    // Others than the caller are told.
-    const bool others = std::any_of(targets.begin(), targets.end(), [&](const FlushTarget* target) {
-        return target->generation != 0 && target->mm != request.caller;
-    });
-    const bool broadcast = host && broadcast_ && (everything || others);
     std::uint64_t interrupted = 0;
     for (Cpu& cpu : cpus) {
         Reach reach = everything ? flush_everything(targets, cpu)
@@ -136,6 +161,7 @@ std::uint64_t Shootdowns::round(const FlushRequest& request, const Targets& targ
         if (host && !everything && tags_.on()) {
             flush_tags(request, targets, broadcast, cpu, reach);
         }
+        cpu.changed |= everything;
         (cpu.running ? *cpu.running : asking).tlb_flushed_entries += reach.dropped;
         if (!reach.reached || broadcast) continue;
         cpu.cycles += costs_.shootdown_local + reach.cycles;
@@ -155,12 +181,22 @@ std::uint64_t Shootdowns::carry_out(const FlushRequest& request, Counters& askin
     ++asking.shootdowns;
     Targets targets;
     for (const FlushTarget& target : request.targets) targets.push_back(&target);
-    if (batch_ || request.host == MmId(0)) {
-        std::stable_sort(targets.begin(), targets.end(), before);
-        return round(request, targets, asking, cpus);
-    }
+    std::stable_sort(targets.begin(), targets.end(), before);
+    const bool host = request.host != MmId(0);
+    const bool everything = request.strategy == FlushStrategy::AllCpus;
+    const bool broadcast =
+        host && broadcast_ && std::any_of(targets.begin(), targets.end(), [&](const auto* target) {
+            return everything || (target->generation != 0 && target->mm != request.caller);
+        });
     std::uint64_t waited = 0;
-    for (const FlushTarget* target : targets) waited += round(request, {target}, asking, cpus);
+    if (batch_ || !host) {
+        waited = round(request, targets, broadcast, asking, cpus);
+    } else {
+        for (const FlushTarget* target : targets) {
+            waited += round(request, {target}, broadcast, asking, cpus);
+        }
+    }
+    for (Cpu& cpu : cpus) mark_suspects(request, targets, cpu);
     return waited;
 }
 

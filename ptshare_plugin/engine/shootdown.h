@@ -60,15 +60,20 @@ class Shootdowns {
         std::uint64_t cycles = 0;
         std::uint64_t dropped = 0;
     };
-    std::uint64_t round(const FlushRequest& request, const Targets& targets, Counters& asking,
-                        std::vector<Cpu>& cpus);
+    std::uint64_t round(const FlushRequest& request, const Targets& targets, bool broadcast,
+                        Counters& asking, std::vector<Cpu>& cpus);
     Reach flush_everything(const Targets& targets, Cpu& cpu) const;
     Reach flush_mms(const FlushRequest& request, const Targets& targets, bool broadcast,
                     Cpu& cpu) const;
     void flush_tags(const FlushRequest& request, const Targets& targets, bool broadcast, Cpu& cpu,
                     Reach& reach) const;
-    // Entries of one tag.
-    void flush(Cpu& cpu, Pcid tag, const FlushTarget& target, Reach& reach) const;
+    // Entries of one tag; whether all of it, as when the CPU is `behind`.
+    bool flush(Cpu& cpu, Pcid tag, const FlushTarget& target, bool behind, Reach& reach) const;
+    void mark_suspects(const FlushRequest& request, const Targets& targets, Cpu& cpu) const;
+    static bool runs(const Cpu& cpu, MmId mm);
+    // Whether the CPU flushes a target at once, unless all flush everything.
+    static bool is_told(const FlushRequest& request, const FlushTarget& target, bool broadcast,
+                        const Cpu& cpu);
     std::uint64_t broadcast_cycles(bool everything, const Targets& targets,
                                    std::uint64_t others) const;
 

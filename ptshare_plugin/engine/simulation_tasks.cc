@@ -139,6 +139,8 @@ SyscallResult Simulation::exec(Task& task, const std::string& path, std::vector<
     Core& core = core_of(task);
     leave_mm(task);
     task.mm = &machine_.kernel().create_mm();
+    // What the old mm's end asks others to flush, before they run on.
+    machine_.charge_syscall(core, 0);
     machine_.reload(core);
     task.program = static_cast<std::size_t>(program - programs_.begin());
     task.argv = std::move(argv);

@@ -177,6 +177,7 @@ void Kernel::end_task(Task& task) {
     end_marks(task);
     core().exit(*task.mm);
     task.mm = nullptr;
+    task.mmu.suspect = nullptr;
     task.die = nullptr;
     if (task.wake.scheduled()) deschedule(task.wake);
     if (task.doom.scheduled()) task.context->descheduleInstCountEvent(&task.doom);
@@ -293,6 +294,8 @@ void Kernel::page_fault(gem5::ThreadContext* tc, VirtAddr address, Access access
 Pfn Kernel::user_frame(Task& task, VirtAddr address, Access access) {
     if (!task.mm || address >= core().task_size()) return Pfn(0);
     for (int tries = 0; tries < kMaxTries; ++tries) {
+        // As for the program itself: what the TLBs hold decides, also when it is stale.
+        if (const auto held = task.walker->held(task, address, access)) return pfn_of(*held);
         const auto leaf = task.mm->table.leaf(address);
         if (leaf && leaf->pte.permits(access)) return leaf->frame_of(address);
         FaultResult result;
@@ -359,8 +362,9 @@ void Kernel::work_off(Task& task) {
 
 // A CPU that is interrupted spends its time for it at its own next fault or system call.
 void Kernel::shoot_down(Task& from, const FlushRequest& request) {
-    const auto running = [](const PhysicalCore& core) {
-        return core.loaded && core.loaded->mm ? core.loaded : nullptr;
+    // The asking task may be leaving, its mm gone; its core runs it still.
+    const auto running = [&from](const PhysicalCore& core) {
+        return core.loaded && (core.loaded->mm || core.loaded == &from) ? core.loaded : nullptr;
     };
     std::vector<engine::Shootdowns::Cpu> cpus;
     for (PhysicalCore& core : scheduler_.cores()) {
@@ -377,7 +381,7 @@ void Kernel::shoot_down(Task& from, const FlushRequest& request) {
         Task* task = running(core);
         if (!task) continue;
         charge(*task, cpus[i].cycles);
-        if (cpus[i].changed) {
+        if (cpus[i].changed && task->mm) {
             task->mmu.suspect = core.asids.suspect() ? &task->mm->table : nullptr;
         }
     }

@@ -68,6 +68,12 @@ engine::MmuContext Walker::context(const Task& task, VirtAddr address) {
     return context;
 }
 
+std::optional<PhysAddr> Walker::held(const Task& task, VirtAddr address, Access access) {
+    const engine::MmuContext at = context(task, address);
+    if (!at.suspect && at.shared.tag == 0) return std::nullopt;
+    return caches_.held(address, access, at);
+}
+
 TranslationCaches::Lookup Walker::look_up(Task& task, VirtAddr address, Access access) {
     return caches_.find(address, access, context(task, address), task.counters);
 }

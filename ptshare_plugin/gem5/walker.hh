@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <list>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,8 @@ class Walker : public gem5::X86ISA::Walker {
         gem5::BaseMMU::Mode mode;
     };
 
+    // Where a TLB entry leads that may be stale, or is shared; none: the tables decide.
+    std::optional<PhysAddr> held(const Task& task, VirtAddr address, Access access);
     engine::TranslationCaches::Lookup look_up(Task& task, VirtAddr address, Access access);
     // Finishes a translation after the second level's time, and a walk if `lookup` asks for one.
     void delay(Waiter waiter, Task& task, const engine::TranslationCaches::Lookup& lookup);

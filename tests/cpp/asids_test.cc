@@ -84,7 +84,7 @@ TEST(what_was_not_flushed_stays_suspect_until_it_is) {
     CHECK(asids.suspect());
     CHECK(asids.load(MmId(1), 1).flush);
     CHECK(!asids.suspect());
-    asids.shared().push_back({4096, 1, true});
+    asids.shared().push_back({1, 1, true});
     CHECK(asids.suspect());
 }
 

@@ -196,3 +196,117 @@ TEST(shared_tags_are_of_one_address) {
     CHECK_EQ(pfn_of(where).value, elsewhere.mm->table.leaf(request.address)->pte.pfn().value);
     CHECK_EQ(elsewhere.counters.faults_link, 1U);
 }
+
+// ---- CPUs that hold entries of what they do not run
+
+// Linux's tlb_gen, one behind another: who has missed a flush must not take a later one for all.
+TEST(a_later_flush_does_not_hide_an_earlier_one) {
+    for (const char* name : {"all-cpus", "sharers", "lazy"}) {
+        for (const bool batch : {true, false}) {
+            for (const bool broadcast : {false, true}) {
+                Values changes = strategy(name, batch, broadcast);
+                changes["mmu.pcids"] = std::int64_t{6};
+                World w("ptshare", 4, 2, changes);
+                MapRequest own;
+                own.address = kRegion - kPmdSize;
+                own.length = kPageSize;
+                own.prot = kProtRead | kProtWrite;
+                own.flags = kMapPrivate | kMapAnonymous | kMapFixed;
+                CHECK(w.machine.kernel().mmap(*w.tasks[0].mm, own).ok());
+                for (unsigned i = 0; i < 2; ++i) w.touch(i, 0, Access::Write);
+                CHECK(w.machine.access(w.machine.core(0), own.address, 8, Access::Write));
+                // Process 0 goes to core 1, drops its own page there, then changes a shared one.
+                w.run(2, 0);
+                w.run(0, 1);
+                constexpr int kDontNeed = 4;
+                CHECK(w.machine.kernel().madvise(*w.tasks[0].mm, own.address, kPageSize,
+                                                 kDontNeed) == Errno::Ok);
+                w.machine.charge_syscall(w.machine.core(1), 0);
+                w.protect(0, 1, 1, kProtRead);
+                w.run(3, 1);
+                w.run(0, 0);
+                CHECK(w.machine.access(w.machine.core(0), own.address, 8, Access::Write));
+                CHECK_EQ(w.counters(0).faults_anon, 2U);
+                CHECK_EQ(w.counters(0).tlb_stale_hits, 0U);
+            }
+        }
+    }
+}
+
+TEST(what_nobody_asked_for_is_heard_by_shared_entries_too) {
+    for (const bool tags : {false, true}) {
+        Values changes = strategy("caller-only");
+        changes["mmu.shared_tags"] = tags;
+        changes["mmu.pcids"] = std::int64_t{6};
+        World w("ptshare", 4, 2, changes);
+        w.touch(0, 5, Access::Write);
+        w.touch(0, 0, Access::Write);
+        CHECK(w.machine.kernel().munmap(*w.tasks[3].mm, kRegion, kRegionBytes) == Errno::Ok);
+        w.machine.charge_syscall(w.machine.core(0), 0);
+        w.run(3, 0);
+        w.machine.kernel().truncate(*w.file, 5 * kPageSize);
+        w.machine.charge_syscall(w.machine.core(1), 0);
+        w.run(0, 0);
+        w.protect(0, 0, 1, kProtRead);  // flushes what it hears of, before it looks
+        CHECK(!w.machine.access(w.machine.core(0), kRegion + 5 * kPageSize, 8, Access::Read));
+        CHECK_EQ(w.counters(0).faults_bus, 1U);
+    }
+}
+
+TEST(shared_entries_are_flushed_and_paid_once_for_all_guests) {
+    for (const char* name : {"lazy", "sharers"}) {
+        for (const unsigned guests : {2U, 4U, 50U}) {
+            Values changes = strategy(name);
+            changes["mmu.shared_tags"] = true;
+            changes["mmu.pcids"] = std::int64_t{6};
+            World w("ptshare", guests, 2, changes);
+            for (unsigned i = 0; i < 2; ++i) w.touch(i, 0, Access::Write);
+            for (Charged& task : w.tasks) task.counters = {};
+            w.protect(0, 0, 1, kProtRead);
+            const std::uint64_t flush = w.cost("shootdown.local") + w.cost("flush_page");
+            CHECK_EQ(w.counters(1).cycles_shootdown, flush + w.cost("shootdown.receive"));
+            // Nothing is left to be suspected.
+            for (unsigned i = 0; i < 2; ++i) CHECK(!w.machine.core(i).context.suspect);
+        }
+    }
+}
+
+TEST(a_broadcast_without_batches_interrupts_nobody_either) {
+    for (const char* name : {"lazy", "sharers"}) {
+        Values changes = strategy(name, false, true);
+        changes["mmu.pcids"] = std::int64_t{6};
+        World w("ptshare", 4, 3, changes);
+        for (unsigned i = 0; i < 3; ++i) w.touch(i, 0, Access::Write);
+        w.run(3, 0);
+        w.run(0, 2);  // core 0 holds entries of process 0, which core 2 runs
+        for (Charged& task : w.tasks) task.counters = {};
+        w.protect(0, 2, 1, kProtRead);
+        CHECK_EQ(w.counters(0).shootdown_ipis, 0U);
+        CHECK_EQ(
+            w.counters(0).cycles_shootdown,
+            4 * (w.cost("shootdown.local") + w.cost("shootdown.broadcast_issue") +
+                 w.cost("shootdown.broadcast_first_cpu") + w.cost("shootdown.broadcast_next_cpu")));
+    }
+}
+
+// Tags are taken back, and what a CPU holds under one is not taken for the next range's.
+TEST(shared_tags_of_ranges_that_are_gone_are_used_again) {
+    World w("ptshare", 1, 1, {{"mmu.shared_tags", true}, {"mmu.pcids", std::int64_t{6}}});
+    MapRequest request;
+    request.address = kRegion;
+    request.length = kRegionBytes;
+    request.prot = kProtRead | kProtWrite;
+    request.flags = kMapShared | kMapFixed | kMapSharedPt;
+    for (int turn = 0; turn < 1000; ++turn) {
+        w.touch(0, static_cast<std::uint64_t>(turn % 7), Access::Write);
+        CHECK(w.machine.kernel().munmap(*w.tasks[0].mm, kRegion, kRegionBytes) == Errno::Ok);
+        request.file = w.machine.kernel().create_file("another");
+        request.file->resize(kRegionBytes);
+        CHECK(w.machine.kernel().mmap(*w.tasks[0].mm, request).ok());
+        w.machine.charge_syscall(w.machine.core(0), 0);
+        PhysAddr where;
+        CHECK(w.machine.access(w.machine.core(0), kRegion, 8, Access::Write, &where));
+        CHECK_EQ(pfn_of(where).value, w.tasks[0].mm->table.leaf(kRegion)->pte.pfn().value);
+    }
+    CHECK(w.machine.core(0).asids.shared().size() <= 64);
+}
