@@ -658,10 +658,16 @@ def _specs(
     from ptshare_plugin import workloads as installed
 
     known = [name for name, _ in engines.get(engine).policies()]
-    machines = [
-        (varied, _machine(preset, [*(overrides or []), *varied]))
-        for varied in compare.variants(vary or [])
-    ]
+    fixed = overrides or []
+    machines: dict[Machine, tuple[str, ...]] = {}
+    for varied in compare.variants(vary or [], fixed):
+        machine = _machine(preset, fixed, varied)
+        if machine in machines:
+            raise UserError(
+                f"--vary: {', '.join(varied)} is the same as {', '.join(machines[machine])}",
+                EXIT_USAGE,
+            )
+        machines[machine] = varied
     try:
         size = units.parse_size(region)
     except UserError as error:
@@ -696,7 +702,7 @@ def _specs(
             trace=trace,
         )
         for policy in policies
-        for varied, machine in machines
+        for machine, varied in machines.items()
     ]
     for one in made:
         specs.check(one, known)
@@ -732,11 +738,11 @@ def _end(problems: list[str]) -> None:
         raise UserError(problems[-1])
 
 
-def _machine(preset: str, overrides: list[str]) -> Machine:
+def _machine(preset: str, overrides: list[str], varied: tuple[str, ...] = ()) -> Machine:
     from ptshare_plugin import config
 
     try:
-        return config.load(preset, overrides)
+        return config.load(preset, overrides, varied)
     except UserError as error:
         raise UserError(str(error), EXIT_USAGE) from error
 

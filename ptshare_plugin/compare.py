@@ -26,23 +26,24 @@ def default_policies(engine: str) -> tuple[str, ...]:
     return BASELINE, usable.default_policy if usable.default_policy in others else others[0]
 
 
-def variants(vary: Sequence[str]) -> list[tuple[str, ...]]:
+def variants(vary: Sequence[str], fixed: Sequence[str]) -> list[tuple[str, ...]]:
     """All combinations of ``KEY=A,B,...``, each as overrides; one empty one for none.
 
+    :param fixed: overrides of all runs, whose keys cannot vary.
     :raises UserError: for what is no such list; whether keys and values exist is not looked at.
     """
-    axes = []
+    axes = {}
     for text in vary:
-        key, equals, values = text.partition("=")
-        each = values.split(",")
+        key, equals, values = (part.strip() for part in text.partition("="))
+        each = [value.strip() for value in values.split(",")]
         if not equals or not key or "" in each or len(set(each)) < len(each):
             raise UserError(f"--vary {text}: must be KEY=A,B,... with different values", EXIT_USAGE)
-        axes.append([f"{key}={value}" for value in each])
-    keys = [axis[0].partition("=")[0] for axis in axes]
-    for key in keys:
-        if keys.count(key) > 1:
+        if key in axes:
             raise UserError(f"--vary {key}: is there twice", EXIT_USAGE)
-    return list(itertools.product(*axes))
+        if any(override.partition("=")[0].strip() == key for override in fixed):
+            raise UserError(f"--vary {key}: is set by --set, too", EXIT_USAGE)
+        axes[key] = [f"{key}={value}" for value in each]
+    return list(itertools.product(*axes.values()))
 
 
 def compare(specs: Sequence[RunSpec], folder: Path | None) -> list[Run]:

@@ -31,10 +31,13 @@ def preset_description(name: str) -> str:
     return str(_read(_preset_path(name, None)).get("description", ""))
 
 
-def load(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = ()) -> Machine:
+def load(
+    preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), varied: Iterable[str] = ()
+) -> Machine:
     """Machine of ``preset`` (a name, or the path of a TOML file) changed by ``overrides``.
 
     :param overrides: ``key=value`` strings, later ones winning; sizes may be written as 2MiB.
+    :param varied: further ones, of ``--vary``.
     """
     path = _preset_path(preset, None)
     values = _resolve(path, ())
@@ -44,12 +47,13 @@ def load(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = ()) -> Machine
             f"preset {path}: {missing[0]} is missing ({len(missing)} keys are): "
             f'add it, or start from base = "{DEFAULT_PRESET}"'
         )
-    for text in overrides:
+    given = [("--set", text) for text in overrides] + [("--vary", text) for text in varied]
+    for option, text in given:
         name, equals, value = text.partition("=")
         name = name.strip()
         if not equals:
-            raise UserError(f"--set {text}: write it as key=value, like mmu.stlb.entries=2048")
-        values[name] = _from_text(_known(name, "--set"), value.strip())
+            raise UserError(f"{option} {text}: write it as key=value, like mmu.stlb.entries=2048")
+        values[name] = _from_text(_known(name, option), value.strip(), option)
     machine = build({name: values[name] for name in KEYS})
     check(machine)
     return machine

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_CORES = 64
 MAX_PROCS = 32768
 _DEFAULT_MAX_CORES = 16
+_LONGEST_NAME = 255  # bytes: NAME_MAX of Linux
 
 IDENTITY = (
     *("engine", "policy", "program", "args", "procs", "cores", "region_bytes", "share"),
@@ -146,6 +147,8 @@ def default_cores(procs: int, engine: str) -> int:
 
 def check(spec: RunSpec, policies: list[str]) -> None:
     """Refuse what no engine could run; a UserError names the option."""
+    if len(spec.name.encode()) > _LONGEST_NAME:
+        raise _usage(f"--vary: too many keys for a folder's name, {spec.name}")
     if not 1 <= spec.procs <= MAX_PROCS:
         raise _usage(f"--procs {spec.procs}: must be 1 to {MAX_PROCS}")
     if not 1 <= spec.cores <= MAX_CORES:

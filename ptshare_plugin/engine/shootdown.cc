@@ -119,7 +119,7 @@ bool Shootdowns::is_told(const FlushRequest& request, const FlushTarget& target,
 }
 
 // What was not flushed by now is due still.
-void Shootdowns::mark_suspects(const FlushRequest& request, const Targets& targets,
+void Shootdowns::mark_suspects(const FlushRequest& request, const Targets& targets, bool broadcast,
                                Cpu& cpu) const {
     for (Asids::Slot& slot : cpu.asids->slots()) {
         for (auto it = first_of(targets, slot.mm); is_of(targets, it, slot.mm); ++it) {
@@ -130,12 +130,19 @@ void Shootdowns::mark_suspects(const FlushRequest& request, const Targets& targe
     }
     if (request.host == MmId(0) || !tags_.on()) return;
     cpu.changed = true;
+    // Under CallerOnly the host's generation does not grow: who was not told was left out.
+    const bool grows = request.strategy != FlushStrategy::CallerOnly;
+    std::vector<std::uint64_t> told;
+    for (const FlushTarget* target : targets) {
+        if (!grows && is_told(request, *target, broadcast, cpu))
+            told.push_back(target->start.value);
+    }
     for (const FlushTarget* target : targets) {
         const SharedTags::Tag* tag = tags_.find(request.host, target->start - request.host_start);
         Asids::SharedSlot* slot = tag ? cpu.asids->find_shared(tag->index, tag->serial) : nullptr;
         if (!slot) continue;
         const bool left_out =
-            request.strategy == FlushStrategy::CallerOnly && !runs(cpu, request.caller);
+            !grows && std::find(told.begin(), told.end(), target->start.value) == told.end();
         slot->suspect |= left_out || slot->generation < request.host_generation;
     }
 }
@@ -196,7 +203,7 @@ std::uint64_t Shootdowns::carry_out(const FlushRequest& request, Counters& askin
             waited += round(request, {target}, broadcast, asking, cpus);
         }
     }
-    for (Cpu& cpu : cpus) mark_suspects(request, targets, cpu);
+    for (Cpu& cpu : cpus) mark_suspects(request, targets, broadcast, cpu);
     return waited;
 }
 

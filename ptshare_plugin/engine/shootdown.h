@@ -69,7 +69,8 @@ class Shootdowns {
                     Reach& reach) const;
     // Entries of one tag; whether all of it, as when the CPU is `behind`.
     bool flush(Cpu& cpu, Pcid tag, const FlushTarget& target, bool behind, Reach& reach) const;
-    void mark_suspects(const FlushRequest& request, const Targets& targets, Cpu& cpu) const;
+    void mark_suspects(const FlushRequest& request, const Targets& targets, bool broadcast,
+                       Cpu& cpu) const;
     static bool runs(const Cpu& cpu, MmId mm);
     // Whether the CPU flushes a target at once, unless all flush everything.
     static bool is_told(const FlushRequest& request, const FlushTarget& target, bool broadcast,

@@ -119,9 +119,11 @@ def _cpus(spec: RunSpec) -> list[int]:
 
 
 def _check(spec: RunSpec) -> None:
-    if spec.overrides:
+    if spec.overrides or spec.varied:
         raise UserError(
-            "engine linux: --set changes a simulated machine; this one is as it is", EXIT_USAGE
+            f"engine linux: {'--set' if spec.overrides else '--vary'} changes a simulated machine;"
+            " this one is as it is",
+            EXIT_USAGE,
         )
     if spec.preset != DEFAULT_PRESET:
         raise UserError(

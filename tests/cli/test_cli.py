@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -583,7 +584,9 @@ def test_a_comparison_of_many_columns_fits_the_terminal() -> None:
         ("mmu.pcids=1,,2", "--vary mmu.pcids=1,,2: must be KEY=A,B,... with different values"),
         ("mmu.pcids=1,1", "--vary mmu.pcids=1,1: must be KEY=A,B,... with different values"),
         ("mmu.pcid=1,2", "unknown key mmu.pcid (did you mean mmu.pcids?)"),
-        ("shootdown.strategy=none", "shootdown.strategy is none, but must be policy or caller-"),
+        ("shootdown.strategy=none", "--vary: shootdown.strategy is none, but must be policy or"),
+        ("mmu.pcids=0,00", "--vary: mmu.pcids=00 is the same as mmu.pcids=0"),
+        ("mmu.pcids=0, 0", "--vary mmu.pcids=0, 0: must be KEY=A,B,... with different values"),
     ],
 )
 def test_wrong_variations_are_one_line(vary: str, message: str) -> None:
@@ -591,3 +594,28 @@ def test_wrong_variations_are_one_line(vary: str, message: str) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--set", "mmu.pcids=3"), "--vary mmu.pcids: is set by --set, too"),
+        (("--vary", " mmu.pcids=1,2"), "--vary mmu.pcids: is there twice"),
+        (("--engine", "linux", "--policy", "private"), "engine linux: --vary changes a simulated"),
+    ],
+    ids=["set", "twice", "linux"],
+)
+def test_what_cannot_vary_is_told_in_one_line(args: Sequence[str], message: str) -> None:
+    done = ptshare("compare", "protect", "--vary", "mmu.pcids=0,6", *args)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_name_that_no_folder_can_have_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    keys = [key for key in KEYS if key.startswith("cost.")][:14]
+    varied = [word for key in keys for word in ("--vary", f"{key}=1")]
+    done = ptshare("compare", "protect", *varied, "-o", tmp_path / "out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--vary: too many keys for a folder's name" in done.stderr
+    assert not (tmp_path / "out").exists()
