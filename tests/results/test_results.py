@@ -23,7 +23,11 @@ _SPEC.loader.exec_module(make)
 NAMES = make.names()
 RUNS = [(name, run) for name in NAMES for run in make.commands(name)]
 # The runs that are made again without --rerun: seconds each.
-SHORT = {("gem5-policies", "random-1-ptshare")}
+SHORT = {
+    ("gem5-policies", "random-1-ptshare"),
+    ("shared-tags", "ptshare-shared-tags"),
+    ("shootdowns", "lazy-6"),
+}
 FAULT_KINDS = ("link", "host", "file", "anon", "cow", "write_protect", "spurious", "segv", "bus")
 PAGE = 4096
 
@@ -103,6 +107,20 @@ def test_policies_change_no_output(name: str) -> None:
             private = rows[run.replace("-ptshare", "-private")]
             assert row["program.output"] == private["program.output"]
             assert row["program.exit"] == private["program.exit"]
+
+
+def test_only_who_is_not_told_uses_stale_translations() -> None:
+    stale = {run: int(row["tlb.stale_hits"]) for run, row in make.read("shootdowns").items()}
+    assert {run for run, hits in stale.items() if hits} == {"caller-only-6", "rfc-v2"}
+
+
+def test_sharing_tables_changes_no_tlb_miss_but_shared_tags_do() -> None:
+    rows = make.read("shared-tags")
+    misses = {
+        run: int(row["roi.tlb.stlb.misses"]) - int(row["roi.walk.faulted"])
+        for run, row in rows.items()
+    }
+    assert misses["private"] == misses["ptshare"] > 5 * misses["ptshare-shared-tags"]
 
 
 def lack(name: str, run: str) -> str | None:
