@@ -220,76 +220,64 @@ TEST(without_a_second_level_and_with_pages_mapped_around) {
                             {"kernel.pt_reclaim", true}});
 }
 
-TEST(no_strategy_that_tells_all_leaves_a_stale_translation) {
+struct Setting {
+    const char* strategy;
+    bool batch = true;
+    bool broadcast = false;
+};
+
+// Calls check(world after so many steps) for each policy that shares ranges, with and without
+// shared tags, and with PCIDs of which there are none, few or enough.
+template <class Check>
+void in_each_world(const Setting& setting, Sharers sharers, int steps, Check&& check) {
     for (const char* policy : {"ptshare", "mshare", "rfc-v2"}) {
-        for (const char* strategy : {"all-cpus", "sharers", "lazy"}) {
-            for (const bool batch : {true, false}) {
-                for (const bool broadcast : {false, true}) {
-                    for (const bool tags : {false, true}) {
-                        for (const std::int64_t pcids : {0, 2, 16}) {
-                            World world(policy,
-                                        {{"shootdown.strategy", std::string(strategy)},
-                                         {"shootdown.batch", batch},
-                                         {"shootdown.broadcast", broadcast},
-                                         {"mmu.shared_tags", tags},
-                                         {"mmu.pcids", pcids},
-                                         {"mmu.stlb.entries", std::int64_t{1024}}},
-                                        static_cast<std::uint64_t>(pcids) + 5);
-                            for (int i = 0; i < 6000; ++i) world.step();
-                            const Counters c = world.total();
-                            CHECK_EQ(world.stale(), 0U);
-                            CHECK_EQ(c.tlb_stale_hits, 0U);
-                            CHECK_EQ(c.pwc_stale_hits, 0U);
-                            CHECK(world.good() > 1000);
-                            CHECK(c.shootdowns > 50);
-                            CHECK(c.tlb_flushed_entries > 100);
-                        }
-                    }
-                }
+        for (const bool tags : {false, true}) {
+            for (const std::int64_t pcids : {0, 2, 16}) {
+                World world(policy,
+                            {{"shootdown.strategy", std::string(setting.strategy)},
+                             {"shootdown.batch", setting.batch},
+                             {"shootdown.broadcast", setting.broadcast},
+                             {"mmu.shared_tags", tags},
+                             {"mmu.pcids", pcids},
+                             {"mmu.stlb.entries", std::int64_t{1024}}},
+                            static_cast<std::uint64_t>(pcids) + 5, sharers);
+                for (int i = 0; i < steps; ++i) world.step();
+                check(world);
+            }
+        }
+    }
+}
+
+void nothing_is_stale(const World& world) {
+    const Counters c = world.total();
+    CHECK_EQ(world.stale(), 0U);
+    CHECK_EQ(c.tlb_stale_hits, 0U);
+    CHECK_EQ(c.pwc_stale_hits, 0U);
+    CHECK(world.good() > 1000);
+    CHECK(c.shootdowns > 50);
+    CHECK(c.tlb_flushed_entries > 100);
+}
+
+TEST(no_strategy_that_tells_all_leaves_a_stale_translation) {
+    for (const char* strategy : {"all-cpus", "sharers", "lazy"}) {
+        for (const bool batch : {true, false}) {
+            for (const bool broadcast : {false, true}) {
+                in_each_world({strategy, batch, broadcast}, Sharers::Some, 6000, nothing_is_stale);
             }
         }
     }
 }
 
 TEST(telling_the_caller_alone_leaves_stale_translations_which_are_counted) {
-    for (const char* policy : {"ptshare", "mshare", "rfc-v2"}) {
-        for (const bool tags : {false, true}) {
-            for (const std::int64_t pcids : {0, 2, 16}) {
-                World world(policy,
-                            {{"shootdown.strategy", std::string("caller-only")},
-                             {"mmu.shared_tags", tags},
-                             {"mmu.pcids", pcids},
-                             {"mmu.stlb.entries", std::int64_t{1024}}},
-                            static_cast<std::uint64_t>(pcids) + 5);
-                for (int i = 0; i < 60000; ++i) world.step();
-                CHECK(world.stale() > 5);
-                // Also those count that had a right too many and did not need it.
-                CHECK(world.total().tlb_stale_hits >= world.stale());
-            }
-        }
-    }
+    in_each_world({"caller-only"}, Sharers::Some, 60000, [](const World& world) {
+        CHECK(world.stale() > 5);
+        // Also those count that had a right too many and did not need it.
+        CHECK(world.total().tlb_stale_hits >= world.stale());
+    });
 }
 
 TEST(telling_the_caller_alone_is_enough_when_nobody_else_shares) {
-    for (const char* policy : {"ptshare", "mshare", "rfc-v2"}) {
-        for (const bool tags : {false, true}) {
-            for (const std::int64_t pcids : {0, 2, 16}) {
-                World world(policy,
-                            {{"shootdown.strategy", std::string("caller-only")},
-                             {"mmu.shared_tags", tags},
-                             {"mmu.pcids", pcids},
-                             {"mmu.stlb.entries", std::int64_t{1024}}},
-                            static_cast<std::uint64_t>(pcids) + 5, Sharers::One);
-                for (int i = 0; i < 60000; ++i) world.step();
-                const Counters c = world.total();
-                CHECK_EQ(world.stale(), 0U);
-                CHECK_EQ(c.tlb_stale_hits, 0U);
-                CHECK_EQ(c.pwc_stale_hits, 0U);
-                CHECK(world.good() > 10000);
-                CHECK(c.shootdowns > 500);
-            }
-        }
-    }
+    in_each_world({"caller-only"}, Sharers::One, 60000, nothing_is_stale);
 }
 
 // Sharing tables does not share translations: each process misses as often as with its own tables.
