@@ -14,7 +14,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 RUNS, SUMMARY, MADE = "runs.toml", "summary.csv", "runs.json"
-_VOLATILE = ("command", "started", "seconds", "program_path", "processes")
+_LEFT_OUT = ("command", "started", "seconds", "program_path", "processes", "marks")
 
 
 def names() -> list[str]:
@@ -39,7 +39,7 @@ def execute(command: list[str], out: Path) -> tuple[dict[str, Any], dict[str, An
     row["program.output"] = "\n".join(row["program.output"])
     row["program.exit"] = " ".join(str(status) for status in row["program.exit"])
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    return row, {key: value for key, value in record.items() if key not in _VOLATILE}
+    return row, {key: value for key, value in record.items() if key not in _LEFT_OUT}
 
 
 def make(name: str) -> None:
