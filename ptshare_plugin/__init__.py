@@ -1,7 +1,8 @@
 """ptshare: what sharing page tables between processes saves and costs, by simulation.
 
-``load`` reads run folders into one tidy pandas frame; everything else is reached through the
-``ptshare`` command or the modules of this package. Importing the package imports nothing heavy.
+``load`` reads run folders or a dataset of them into a pandas frame; everything else is reached
+through the ``ptshare`` command or the modules of this package. Importing the package imports
+nothing heavy.
 """
 
 from __future__ import annotations
@@ -19,11 +20,26 @@ __version__ = "0.1.0"
 
 
 def load(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Tidy frame of the run folder, or of all run folders below, ``path``.
+    """Frame of run folders, or of a dataset that ``ptshare summary --format dataset`` made.
 
-    Columns: run, engine, policy, process (-1: all processes or the machine), component, metric,
-    value, unit. Raises ``errors.UserError`` that names the folder and file when one is unreadable.
+    Run folders, ``path`` itself or all below it, give a tidy frame, a row a value. Columns: run
+    (the folder below ``path``), engine, policy, process (-1: all processes or the machine),
+    component, metric, value, unit.
+
+    A dataset gives a wide frame, a row a run, ordered by run. Columns:
+
+    - run: its folder, from the folder that holds the dataset; no two rows have the same;
+    - engine, policy, program, args, procs, cores, region_bytes, share, seed, work (missing: the
+      workload's default), preset;
+    - run_id (hash of what decides the result: repeats have the same), program_sha256, started,
+      ptshare (its version), failed (processes that did not end as they should);
+    - every key of the machine, like ``mmu.pcids``;
+    - every metric that some run has, for all processes, in the order of docs/metrics.md: counts as
+      nullable integers, others as floats, missing where a run has none.
+
+    Raises ``errors.UserError`` that names the file when one is unreadable or there are no runs.
     """
+    from ptshare_plugin import dataset
     from ptshare_plugin.frames import load_tidy
 
-    return load_tidy(path)
+    return dataset.load(path) if dataset.is_dataset(path) else load_tidy(path)

@@ -355,7 +355,7 @@ def summary(
         list[str], typer.Argument(metavar="DIR...", help="Run folders, or folders that hold some.")
     ],
     form: Annotated[
-        str, typer.Option("--format", help="table, csv, json, parquet or markdown.")
+        str, typer.Option("--format", help="table, csv, json, parquet, markdown or dataset.")
     ] = "table",
     patterns: Annotated[
         list[str] | None,
@@ -364,7 +364,13 @@ def summary(
         ),
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file.")
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to this file; a dataset: add to this folder what is new.",
+        ),
     ] = None,
 ) -> None:
     """Put the figures of run folders into one table, a row a run."""

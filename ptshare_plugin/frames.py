@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from ptshare_plugin.run import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +97,56 @@ def _record(folder: Path) -> dict[str, Any]:
 
 
 def _tidy(folder: Path, record: dict[str, Any]) -> pd.DataFrame:
-    import pandas as pd
+    frame = _stats(folder, record, COLUMNS).to_pandas()
+    for column in ("run", "engine", "policy", "component", "metric", "unit"):
+        frame[column] = frame[column].astype("category")
+    return frame
+
+
+def _stats(folder: Path, record: Mapping[str, Any], columns: Sequence[str]) -> pa.Table:
+    """Those of ``COLUMNS`` that are asked for, ``run`` among them."""
+    import pyarrow.parquet as pq
 
     path = folder / STATS
     try:
-        frame = pd.read_parquet(path)
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            found = tuple(file.schema_arrow.names)
+            table = file.read(list(columns), use_threads=False) if found == COLUMNS else None
+            runs = [] if table is None else table["run"].unique().to_pylist()
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; the run folder is not whole") from error
     except Exception as error:  # pyarrow raises many kinds on damaged files
         raise UserError(f"{path}: damaged or not readable as Parquet") from error
-    if tuple(frame.columns) != COLUMNS or frame.empty:
+    if not runs:
         raise UserError(f"{path}: damaged: columns are not {', '.join(COLUMNS)}")
-    if set(frame["run"].unique()) != {record["run"]}:
+    if runs != [record["run"]]:
         raise UserError(f"{path}: belongs to another run than {RUN_JSON} beside it")
-    for column in ("run", "engine", "policy", "component", "metric", "unit"):
-        frame[column] = frame[column].astype("category")
-    return frame
+    return table
+
+
+def record_path(folder: Path) -> Path:
+    """The file of a run folder, or of gem5's m5out, that says what was run."""
+    return folder / (gem5_stats.RECORD if _is_m5out(folder) else RUN_JSON)
+
+
+def read_whole(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """What ``run.json`` says, and the metrics for all processes alone: what one row needs.
+
+    Quicker than ``read``, and refuses the same.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if _is_m5out(folder):
+        record = gem5_stats.read_record(folder)
+        values = collect_rows(gem5_stats.statistics(folder, record))[metrics.ALL]
+        return record, {name: float(value) for name, value in values.items()}
+    record = _record(folder)
+    table = _stats(folder, record, ("run", "process", "metric", "value"))
+    table = table.filter(pc.equal(table["process"], metrics.ALL))
+    # Strings of a dictionary, and floats one by one, would be most of the time of a run.
+    names = table["metric"].cast(pa.string()).to_pylist()
+    return record, dict(zip(names, table["value"].to_numpy().tolist(), strict=True))
 
 
 def load_tidy(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -157,11 +192,14 @@ def wide(runs: Sequence[Loaded], patterns: Sequence[str] = ()) -> pd.DataFrame:
         present = metrics.select(patterns, present)
     for name in present:
         if metrics.get(name).whole:
-            frame[name] = _whole_numbers(frame[name])
+            frame[name] = whole_numbers(frame[name])
     return frame[fixed + present]
 
 
-def _whole_numbers(column: pd.Series[float]) -> pd.Series[float]:
-    # Parquet holds floats; counts read better as integers, with a gap where a run has none.
+def whole_numbers(column: pd.Series[float]) -> pd.Series[float]:
+    """``column`` as integers, with a gap where a run has no value; as it is if not all are whole.
+
+    Parquet holds floats; counts read better as integers.
+    """
     exact = bool((column.dropna() % 1 == 0).all())
     return column.astype("Int64") if exact else column

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptshare_plugin import files, frames, metrics, tables, units
+from ptshare_plugin import dataset, files, frames, metrics, tables, units
 from ptshare_plugin.errors import EXIT_USAGE, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMATS = ("table", "csv", "json", "parquet", "markdown")
+FORMATS = ("table", "csv", "json", "parquet", "markdown", "dataset")
+_SHOWN = 10  # warnings of one kind, before they are only counted
 
 # What a reader sees first; the other formats hold every metric.
 KEY_METRICS = (
@@ -38,6 +39,8 @@ _KEY_COLUMNS = ("run", "engine", "program", "policy", "procs", "region_bytes")
 def summarise(paths: Sequence[str], form: str, patterns: Sequence[str], output: str | None) -> None:
     """Print, or write to ``output``, the wide frame of all runs at or below ``paths``.
 
+    As a dataset, append what is new to ``output``.
+
     :param form: one of ``FORMATS``.
     :param patterns: globs of metric names.
     """
@@ -45,6 +48,9 @@ def summarise(paths: Sequence[str], form: str, patterns: Sequence[str], output: 
         raise UserError(f"--format {form}: must be one of {', '.join(FORMATS)}", EXIT_USAGE)
     if form == "parquet" and output is None:
         raise UserError("--format parquet needs -o FILE", EXIT_USAGE)
+    if form == "dataset":
+        _gather(paths, patterns, output)
+        return
     for_people = form in ("table", "markdown")
     metrics.select(patterns)  # a wrong name is refused before thousands of folders are read
     runs = [frames.read(folder) for path in paths for folder in frames.find(path)]
@@ -55,16 +61,32 @@ def summarise(paths: Sequence[str], form: str, patterns: Sequence[str], output: 
             name for name in _KEY_COLUMNS if name != "engine" or frame["engine"].nunique() > 1
         ]
         frame = frame[[*columns, *(shown if patterns else sorted(shown, key=KEY_METRICS.index))]]
-    _warn_of_failures(runs)
+    _warn_of_failures([run.name for run in runs if run.record.get("failed")])
     if output is None:
         _print(frame, form)
     else:
         _write(frame, form, Path(output))
 
 
-def _warn_of_failures(runs: Sequence[frames.Loaded]) -> None:
+def _gather(paths: Sequence[str], patterns: Sequence[str], output: str | None) -> None:
+    if output is None:
+        raise UserError("--format dataset needs -o DIR", EXIT_USAGE)
+    if patterns:
+        raise UserError("--metrics: a dataset holds every metric; leave it out", EXIT_USAGE)
+    done = dataset.gather(paths, Path(output))
+    for reason in done.skipped[:_SHOWN]:
+        sys.stderr.write(f"ptshare: warning: {reason}; skipped\n")
+    if len(done.skipped) > _SHOWN:
+        sys.stderr.write(f"ptshare: warning: {len(done.skipped) - _SHOWN} more are skipped\n")
+    _warn_of_failures(done.failed)
+    sys.stdout.write(
+        f"{output}: {done.total:,} runs, {done.added - done.replaced:,} of them new, "
+        f"{done.replaced:,} read again, {len(done.skipped):,} skipped\n"
+    )
+
+
+def _warn_of_failures(failed: Sequence[str]) -> None:
     """Figures of a program that failed look like any others: say so beside them."""
-    failed = [run.name for run in runs if run.record.get("failed")]
     if failed:
         others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
         sys.stderr.write(f"ptshare: warning: {failed[0]}{others}: the program failed\n")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import ptshare_plugin
 from ptshare_plugin import metrics, spec, workloads
 from ptshare_plugin.gem5_engine import Gem5Engine
 from ptshare_plugin.linux.engine import LinuxEngine
@@ -436,6 +437,25 @@ def test_summary_says_which_runs_failed(tmp_path: Path) -> None:
     assert done.stderr == f"ptshare: warning: {tmp_path}/bad: the program failed\n"
 
 
+def test_summary_gathers_a_dataset_and_adds_to_it(tmp_path: Path) -> None:
+    runs, target = tmp_path / "runs", tmp_path / "summary"
+    good("compare", "scan", *SMALL, "-o", runs)
+    gather = ("summary", tmp_path, "-o", target, "--format", "dataset")
+    assert good(*gather) == f"{target}: 2 runs, 2 of them new, 0 read again, 0 skipped\n"
+    assert good(*gather) == f"{target}: 2 runs, 0 of them new, 0 read again, 0 skipped\n"
+    for seed in (2, 3):
+        good("run", "scan", *SMALL, "--seed", seed, "-o", runs / str(seed))
+    (runs / "2" / "run.json").write_text("{")
+    done = ptshare(*gather)
+    assert done.returncode == 0
+    assert done.stdout == f"{target}: 3 runs, 1 of them new, 0 read again, 1 skipped\n"
+    assert done.stderr == f"ptshare: warning: {runs}/2/run.json: damaged: not JSON; skipped\n"
+    frame = ptshare_plugin.load(target)
+    assert frame["run"].tolist() == ["runs/3", "runs/private", "runs/ptshare"]
+    direct = json.loads(good("compare", "scan", *SMALL, "--json"))
+    assert frame["pt.bytes"].tolist()[1:] == [row["pt.bytes"] for row in direct.values()]
+
+
 def test_closed_output_is_one_line() -> None:
     done = subprocess.run(
         ["sh", "-c", f"'{COMMAND}' --version >&-"], capture_output=True, text=True
@@ -493,6 +513,8 @@ def test_closed_output_is_one_line() -> None:
         (("summary",), "Missing argument"),
         (("summary", "/none"), "/none: no such folder"),
         (("summary", "/none", "--format", "xml"), "must be one of table, csv"),
+        (("summary", "/none", "--format", "dataset"), "--format dataset needs -o DIR"),
+        (("summary", "/none", "--format", "dataset", "-o", "/usr"), "/none: no such folder"),
         (("summary", "/none", "--metrics", "fault.totl"), "(did you mean fault.total?)"),
         (("presets", "nope"), "unknown preset nope"),
     ],
