@@ -32,7 +32,8 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
     - engine, policy, program, args, procs, cores, region_bytes, share, seed, work (missing: the
       workload's default), preset;
     - run_id (hash of what decides the result: repeats have the same), program_sha256, started,
-      ptshare (its version), failed (processes that did not end as they should);
+      ptshare (its version), failed (processes that did not end as they should); of gem5's m5out
+      the last three are missing;
     - every key of the machine, like ``mmu.pcids``;
     - every metric that some run has, for all processes, in the order of docs/metrics.md: counts as
       nullable integers, others as floats, missing where a run has none.

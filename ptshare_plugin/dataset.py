@@ -1,7 +1,7 @@
 """A Parquet dataset of many run folders: one row a run, appended to as runs come.
 
-A file is replaced whole, so whoever reads beside a writer sees each row once or not yet. Writers
-take turns: each holds a lock on the dataset's marker, the file that tells it from other folders.
+A file is replaced whole, so that others may read meanwhile. Writers take turns: each holds a lock
+on the dataset's marker, the file that tells it from other folders.
 """
 
 from __future__ import annotations
@@ -213,15 +213,16 @@ def _row(found: _Found) -> dict[str, Any]:
     path = frames.record_path(found.folder)
     try:
         row = {
-            **record["config"],
+            **{key: _known(key, value) for key, value in record["config"].items()},
             **values,
             **identity_columns(record),
             "run": found.name,
             "run_id": record["run"],
             "program_sha256": record["program"]["sha256"],
-            "started": record.get("started"),  # m5out has neither this nor the next
+            # m5out has none of these.
+            "started": record.get("started"),
             "ptshare": record.get("versions", {}).get("ptshare"),
-            "failed": int(record.get("failed") or 0),
+            "failed": record.get("failed"),
             _STAMP: found.stamp,
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -233,6 +234,11 @@ def _row(found: _Found) -> dict[str, Any]:
     if changed:
         raise UserError(f"{path}: changed while it was read")
     return row
+
+
+def _known(key: str, value: Any) -> Any:
+    """A machine key's value; as text if only another version knows which type it has."""
+    return value if key in KEYS else json.dumps(value)
 
 
 def _table(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> pa.Table:
@@ -405,6 +411,5 @@ def _frame(table: pa.Table) -> pd.DataFrame:
         for name in order
         if name in known and known[name].whole
     }
-    if frame["work"].isna().any() or "work" in empty:
-        whole["work"] = frame["work"].astype("Int64")
+    whole |= {name: frame[name].astype("Int64") for name in ("work", "failed")}
     return frame.assign(**whole)

@@ -48,6 +48,9 @@ def summarise(paths: Sequence[str], form: str, patterns: Sequence[str], output: 
         raise UserError(f"--format {form}: must be one of {', '.join(FORMATS)}", EXIT_USAGE)
     if form == "parquet" and output is None:
         raise UserError("--format parquet needs -o FILE", EXIT_USAGE)
+    for path in paths:
+        if dataset.is_dataset(path):
+            raise UserError(f"{path}: a dataset, no run folders; ptshare_plugin.load reads it")
     if form == "dataset":
         _gather(paths, patterns, output)
         return

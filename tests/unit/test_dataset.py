@@ -55,6 +55,7 @@ def test_a_row_a_run_with_parameters_keys_and_metrics(out: Path) -> None:
     assert sorted(frame["policy"]) == ["private", "private", "ptshare", "ptshare"]
     assert set(frame["program_sha256"]) == {"ab" * 32} and set(frame["share"]) == {True}
     assert frame["work"].isna().all() and str(frame["work"].dtype) == "Int64"
+    assert set(frame["failed"]) == {0}
     assert str(frame["pt.region.pte_tables"].dtype) == "Int64"
     assert frame["pt.region.pte_tables"].tolist() == (10 * frame["seed"]).tolist()
     assert "tlb.dtlb.miss_rate" in frame and dataset._STAMP not in frame
@@ -178,6 +179,51 @@ def test_a_damaged_folder_is_told_and_the_others_are_gathered(
     assert f"runs/{victim.name}" not in set(ptshare_plugin.load(out / "summary")["run"])
 
 
+def test_keys_of_another_version_are_kept_as_text(out: Path) -> None:
+    for folder, value in zip(runs(out), (3, "x", [1], None), strict=True):
+        record = json.loads((folder / RUN_JSON).read_text())
+        change(folder, config={**record["config"], "new.key": value})
+    assert gather(out).skipped == []
+    frame = ptshare_plugin.load(out / "summary")
+    assert frame["new.key"].tolist() == ["3", '"x"', "[1]", "null"]
+
+
+def test_columns_of_a_version_that_knew_fewer(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = out / ".hidden"
+    runs(out)[0].rename(hidden)
+    kinds = dataset._kinds()
+    fewer = {name: kind for name, kind in kinds.items() if name not in ("mmu.pcids", "pt.bytes")}
+    monkeypatch.setattr(dataset, "_kinds", lambda: fewer)
+    gather(out)
+    for part in files(out):
+        table = pyarrow.parquet.read_table(part, partitioning=None).drop_columns(
+            ["mmu.pcids", "pt.bytes"]
+        )
+        pyarrow.parquet.write_table(table, part)
+    monkeypatch.undo()
+    hidden.rename(out / "runs" / "new")
+    gather(out)
+    frame = ptshare_plugin.load(out / "summary").set_index("run")
+    assert frame["mmu.pcids"].notna().tolist() == [name == "runs/new" for name in frame.index]
+    assert frame["pt.bytes"].notna().tolist() == [name == "runs/new" for name in frame.index]
+
+
+def test_a_key_of_another_type_is_one_line(out: Path) -> None:
+    gather(out)
+    for part in files(out):
+        table = pyarrow.parquet.read_table(part, partitioning=None)
+        place = table.column_names.index("mmu.pcids")
+        words = table["mmu.pcids"].cast(pyarrow.string())
+        pyarrow.parquet.write_table(table.set_column(place, "mmu.pcids", words), part)
+        break
+    with pytest.raises(UserError, match="several versions; gather into a new folder"):
+        ptshare_plugin.load(out / "summary")
+    again = Path(shutil.copytree(runs(out)[0], out / "runs" / "again"))
+    change(again, policy=part.parent.name.partition("=")[2])
+    with pytest.raises(UserError, match="another version's; gather into a new folder"):
+        gather(out)
+
+
 def test_a_repaired_folder_is_gathered_later(out: Path, make_run: MakeRun) -> None:
     truncate(runs(out)[1])
     gather(out)
@@ -282,6 +328,11 @@ def test_wrong_targets_are_refused(out: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run folder here"):
         dataset.gather([tmp_path / "empty"], tmp_path / "new")
     assert not (tmp_path / "new").exists()
+    gather(out)
+    with pytest.raises(
+        UserError, match=r"summary: a dataset, no run folders; ptshare_plugin\.load"
+    ):
+        summarise([str(out / "summary")], "csv", [], None)
 
 
 def test_damaged_datasets_are_named(out: Path) -> None:

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from ptshare_plugin import frames, gem5_stats
+from ptshare_plugin import dataset, frames, gem5_stats
 from ptshare_plugin.errors import UserError
 
 STATS = """
@@ -114,6 +115,16 @@ def test_summary_reads_m5out_as_a_run(tmp_path: Path) -> None:
     folder(tmp_path, policy=None)
     with pytest.raises(UserError, match="stock gem5"):
         frames.read(place)
+
+
+def test_a_dataset_takes_m5out_as_a_run(tmp_path: Path) -> None:
+    (tmp_path / "m5out").mkdir()
+    folder(tmp_path / "m5out", config={"mmu.pcids": 6})
+    assert dataset.gather([tmp_path], tmp_path / "summary").skipped == []
+    row = dataset.load(tmp_path / "summary").iloc[0]
+    assert (row["run"], row["engine"], row["fault.file"]) == ("m5out", "gem5", 9)
+    assert row["mmu.pcids"] == 6
+    assert pd.isna(row["failed"]) and pd.isna(row["started"])
 
 
 @pytest.mark.parametrize(
