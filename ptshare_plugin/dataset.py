@@ -98,13 +98,13 @@ def gather(paths: Sequence[str | os.PathLike[str]], target: Path) -> Gathered:
     done = Gathered()
     with _locked(target):
         store = _Store(target)
-        fresh = _fresh(folders, store, done)
+        fresh = _fresh(folders, target, store.stamps(), done)
         while batch := list(itertools.islice(_rows(fresh, done), PART_ROWS)):
-            _remove_wrong(batch, store.path.parent, done)
+            _remove_wrong(batch, target.parent, done)
             done.added += len(batch)
             done.failed += [str(target.parent / row["run"]) for row in batch if row["failed"]]
             done.replaced += store.put(batch)
-        done.total = len(store.stamps)
+        done.total = len(store.stamps())
     if not done.total:
         raise UserError(f"no run could be read; {done.skipped[0]}")
     return done
@@ -166,10 +166,13 @@ class _Found:
     stamp: int
 
 
-def _fresh(folders: Iterable[Path], store: _Store, done: Gathered) -> Iterator[_Found]:
+def _fresh(
+    folders: Iterable[Path], target: Path, known: Mapping[str, int], done: Gathered
+) -> Iterator[_Found]:
+    """Those of ``folders`` that are not in the dataset ``target``, whose runs are ``known``."""
     seen = set()
     for folder in folders:
-        name = os.path.relpath(os.path.realpath(folder), store.path.parent)
+        name = os.path.relpath(os.path.realpath(folder), target.parent)
         if name in seen:  # below two of the paths
             continue
         seen.add(name)
@@ -178,7 +181,7 @@ def _fresh(folders: Iterable[Path], store: _Store, done: Gathered) -> Iterator[_
         except OSError as error:
             done.skipped.append(f"{frames.record_path(folder)}: {os_reason(error)}")
             continue
-        if store.stamps.get(name) != stamp:
+        if known.get(name) != stamp:
             yield _Found(folder, name, stamp)
 
 
@@ -276,7 +279,6 @@ class _Store:
             known = _read_part(part, ["run", _STAMP])
             self.parts[part] = _stamps(known)
 
-    @property
     def stamps(self) -> dict[str, int]:
         """Stamp of each run in the dataset, by its name."""
         return {name: stamp for part in self.parts.values() for name, stamp in part.items()}
