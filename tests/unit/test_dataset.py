@@ -292,7 +292,11 @@ def test_gatherings_at_once_take_turns(out: Path, make_run: MakeRun) -> None:
     for seed in range(30, 60):
         keep(make_run(procs=1, cores=1, seed=seed), out / "runs" / str(seed))
     context = multiprocessing.get_context("fork")
-    all_at_once = [context.Process(target=gather, args=(out,)) for _ in range(4)]
+    # Each has runs of its own: without turns, one would write over what the others added.
+    all_at_once = [
+        context.Process(target=dataset.gather, args=(runs(out)[number::4], out / "summary"))
+        for number in range(4)
+    ]
     for one in all_at_once:
         one.start()
     for one in all_at_once:
