@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ptshare_plugin import compare, folders
+from ptshare_plugin import compare, engines, folders, metrics
 from ptshare_plugin import run as runs
 from ptshare_plugin.errors import EXIT_FAILURE, UserError, os_reason
 from ptshare_plugin.sweep.options import Options
@@ -46,6 +46,14 @@ def perform(job: dict[str, Any], folder: Path) -> int:
         code = EXIT_NO_SPACE if reason in _FULL else EXIT_FAILURE
         return _failed(f"{error.filename or folder}: {reason}", code)
     return 0
+
+
+def warm() -> None:
+    """Do once, before runs are forked, what the first run of a process would spend time on."""
+    engines.all_engines()
+    runs.collect_rows([])
+    nothing = dict.fromkeys(metrics.registry(), 0)
+    runs.table({"run": "", "engine": "", "policy": ""}, {metrics.ALL: nothing})
 
 
 def _failed(message: str, code: int) -> int:

@@ -25,20 +25,20 @@ from ptshare_plugin.errors import EXIT_FAILURE, UserError
 EXIT_NO_SPACE = 74
 LOG, FOLDER = "log", "run"
 _PDEATHSIG = 1
-# What a run imports on its way; pyarrow imports pandas when it makes its first array.
-_IMPORTS = (
-    *("ptshare_plugin.sweep.child", "ptshare_plugin._core"),
-    *("elftools.elf.elffile", "pandas", "pyarrow.parquet"),
-)
+# What a run imports on its way.
+_IMPORTS = ("ptshare_plugin._core", "elftools.elf.elffile", "pyarrow.parquet")
 
 
 def main() -> None:
     """Answer requests until standard input ends."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a local worker blocks it
+    from ptshare_plugin.sweep import child as work  # which imports this module
+
     for name in _IMPORTS:
         # Without it each run says what is missing.
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    work.warm()
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     gc.freeze()  # so that collections in children do not copy the parent's pages
     rest = b""
@@ -95,9 +95,9 @@ def _child(job: dict[str, Any]) -> NoReturn:
     os.dup2(log, 2)
     code = EXIT_FAILURE
     try:
-        from ptshare_plugin.sweep import child
+        from ptshare_plugin.sweep import child as work
 
-        code = child.perform(job, place / FOLDER)
+        code = work.perform(job, place / FOLDER)
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException as error:
