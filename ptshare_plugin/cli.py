@@ -258,6 +258,38 @@ def compare_command(
     _end(problems if problems or difference is None else [difference])
 
 
+@app.command()
+def sweep(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="TOML file of the sweep.")],
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", metavar="DIR", help="Runs are kept here; it may hold some."),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and list the runs.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Runs at once on this machine.  [default: its cores]"),
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option("--dask", metavar="ADDRESS", help="Dask scheduler that executes the runs."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what has failed before.")
+    ] = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Make many runs, described by one file; go on where it was interrupted."""
+    from ptshare_plugin.sweep import command
+
+    if dry_run:
+        command.list_runs(file, output, as_json)
+    else:
+        command.run(file, output, workers, dask, retry_failed, as_json)
+
+
 trace_app = typer.Typer(help="Traces of real programs.", rich_markup_mode=None)
 app.add_typer(trace_app, name="trace", no_args_is_help=True)
 
@@ -783,7 +815,8 @@ def _guarded() -> int:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except UserError as error:
-        _complain(str(error))
+        for line in error.lines:
+            _complain(line)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted")

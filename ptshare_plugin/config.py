@@ -61,15 +61,18 @@ def load(
 
 def from_flat(values: Mapping[str, Any]) -> Machine:
     """Machine from the dotted dict of a ``run.json``; refuses unknown, missing and wrong ones."""
-    checked = {
-        name: _from_toml(_known(name, "configuration"), value) for name, value in values.items()
-    }
+    checked = {name: checked_value(name, value, "configuration") for name, value in values.items()}
     for name in KEYS:
         if name not in checked:
             raise UserError(f"configuration: {name} is missing")
     machine = build(checked)
     check(machine)
     return machine
+
+
+def checked_value(name: str, value: Any, where: str) -> Value:
+    """Value of the key ``name`` as TOML holds it; a UserError that begins with ``where``."""
+    return _from_toml(_known(name, where), value, where)
 
 
 def describe_limits(key: Key) -> str:
@@ -143,7 +146,7 @@ def _resolve(path: Path, above: tuple[Path, ...]) -> dict[str, Value]:
     where = f"preset {path}"
     for name, value in _dotted(document, ""):
         if name not in _NOT_KEYS:
-            values[name] = _from_toml(_known(name, where), value, where)
+            values[name] = checked_value(name, value, where)
     return values
 
 

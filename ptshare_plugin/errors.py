@@ -24,6 +24,25 @@ class UserError(Exception):
         super().__init__("; ".join(part.strip() for part in message.splitlines() if part.strip()))
         self.exit_code = exit_code
 
+    @property
+    def lines(self) -> list[str]:
+        """What to print, a line an error."""
+        return [str(self)]
+
+
+class UserErrors(UserError):
+    """Several of them, found at once."""
+
+    def __init__(self, messages: Iterable[str], exit_code: int = EXIT_FAILURE) -> None:
+        """One line each."""
+        self._lines = [str(UserError(message)) for message in messages]
+        super().__init__("; ".join(self._lines), exit_code)
+
+    @property
+    def lines(self) -> list[str]:
+        """In the order in which they were found."""
+        return self._lines
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean X?)`` for the known name closest to ``name``, or nothing."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,6 +42,29 @@ def whole(target: Path, force: bool) -> Iterator[Path]:
         raise UserError(f"-o {target}: cannot be written: {os_reason(error)}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def publish(folder: Path, target: Path) -> None:
+    """Rename a whole ``folder`` to ``target``; one that is there already stays.
+
+    Its name is on the disk once ``target``'s parent is, which is left to whoever makes many.
+    """
+    _sync(folder)
+    try:
+        os.rename(folder, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        shutil.rmtree(folder)
+
+
+def sync_entry(path: Path) -> None:
+    """Bring one file, or the names in one folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def is_run(folder: Path) -> bool:
@@ -82,10 +107,8 @@ def _replace(partial: Path, target: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    # So that after a power failure the renamed folder is not full of empty files.
-    for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    # So that after a power failure the renamed folder is not full of empty files. At once, because
+    # a file system writes its journal once for all that wait for it.
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(sync_entry, folder.rglob("*")))
+    sync_entry(folder)

@@ -93,26 +93,35 @@ def simulation(spec: RunSpec) -> Stream:
 
     UserError: the workload has none. ValueError: the parameters make no machine.
     """
-    require_core()
     from ptshare_plugin import _core
 
+    workload = check(spec)
     loaded = spec.program
-    known = _core.pattern_names()
-    if spec.workload is None or spec.workload.name not in known:
-        raise UserError(
-            f"engine stream: {loaded.name} has no access pattern; there are "
-            f"{', '.join(known)}. Others run with --engine embedded",
-            EXIT_USAGE,
-        )
     return _core.Stream(
         machine_parameters(spec),
         spec.policy,
         spec.cores,
-        spec.workload.name,
+        workload.name,
         loaded.name,
         [(s.vaddr, s.offset, s.file_size, s.memory_size, s.prot) for s in loaded.segments],
-        values(spec, spec.workload),
+        values(spec, workload),
     )
+
+
+def check(spec: RunSpec) -> workloads.Workload:
+    """The workload of ``spec``; a UserError when it has no pattern, or not with its arguments."""
+    require_core()
+    from ptshare_plugin import _core
+
+    known = _core.pattern_names()
+    if spec.workload is None or spec.workload.name not in known:
+        raise UserError(
+            f"engine stream: {spec.program.name} has no access pattern; there are "
+            f"{', '.join(known)}. Others run with --engine embedded",
+            EXIT_USAGE,
+        )
+    _arguments(spec, spec.workload.name)
+    return spec.workload
 
 
 def values(spec: RunSpec, workload: workloads.Workload) -> dict[str, int]:

@@ -1,0 +1,193 @@
+"""Execute what is not finished of a sweep, by Dask."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptshare_plugin.errors import EXIT_USAGE, UserError
+from ptshare_plugin.folders import sync_entry
+from ptshare_plugin.sweep import store, worker
+from ptshare_plugin.sweep.plan import Plan, Point
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_CONNECT_SECONDS = 10
+_SAY_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of a sweep.
+
+    :param before: runs that were finished when it began.
+    :param skipped: runs that had failed before and were not tried again.
+    :param failures: run and reason of each that failed now.
+    """
+
+    total: int
+    before: int
+    skipped: int
+    made: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def line(self) -> str:
+        """All of it, for people."""
+        parts = [f"{self.total:,} runs: {self.made:,} made in {self.seconds:.1f} s"]
+        parts += [f"{self.before:,} were there"] if self.before else []
+        parts += [f"{len(self.failures):,} failed"] if self.failures else []
+        if self.skipped:
+            parts.append(f"{self.skipped:,} had failed before (--retry-failed tries them again)")
+        return ", ".join(parts)
+
+
+def sweep(plan: Plan, out: Path, workers: int | None, address: str | None, retry: bool) -> Report:
+    """Make all runs of ``plan`` in ``out`` that are not there."""
+    if workers is not None and not 1 <= workers <= 1024:
+        raise UserError(f"--workers {workers}: must be 1 to 1024", EXIT_USAGE)
+    if workers is not None and address is not None:
+        raise UserError("--workers: the cluster of --dask has its own", EXIT_USAGE)
+    out = out.absolute()
+    with store.locked(out):
+        worker.remove_stale(out)
+        done = store.finished(out, plan.points)
+        failed = store.failed(out, plan.points) - done
+        skipped = set() if retry else failed
+        todo = [point for point in plan.points if point.run not in done | skipped]
+        report = Report(len(plan.points), len(done), len(skipped))
+        if todo:
+            start = time.monotonic()
+            try:
+                with _client(min(workers or _cores(), len(todo)), address) as client:
+                    _execute(client, plan, todo, out, report)
+            finally:
+                sync_entry(out / store.RUNS)
+            report.seconds = time.monotonic() - start
+        return report
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def _client(workers: int, address: str | None) -> Iterator[Client]:
+    from multiprocessing import resource_tracker
+
+    import dask
+    from distributed import Client, LocalCluster
+
+    # Its own messages are about connections; what they mean for runs is said here.
+    dask.config.set({"distributed.logging.distributed": "critical"})
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    if address is not None:
+        try:
+            client = Client(address, timeout=_CONNECT_SECONDS)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise UserError(f"--dask {address}: no scheduler answers there") from error
+        with client:
+            yield client
+        return
+    resource_tracker.ensure_running()  # unblocks SIGINT when it starts
+    # The cluster's thread, and so the workers that it starts, never see Ctrl-C: it is this one's.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,  # runs have their own
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with cluster, Client(cluster) as client:
+        yield client
+
+
+def _execute(client: Client, plan: Plan, todo: list[Point], out: Path, report: Report) -> None:
+    from distributed import as_completed
+
+    session = uuid.uuid4().hex  # a run that an earlier client has left on the cluster is not ours
+    points: dict[str, Point] = {f"{point.run}-{session}": point for point in todo}
+    futures = [
+        client.submit(
+            worker.perform, point.run, point.options, out, plan.limits, key=key, pure=False
+        )
+        for key, point in points.items()
+    ]
+    with _progress(len(todo), report) as advance:
+        for future in as_completed(futures):
+            point = points[str(future.key)]
+            outcome = _outcome(future, point)
+            future.release()
+            if outcome.reason is None:
+                report.made += 1
+                store.forget_failure(out, point.run)
+            elif outcome.fatal:
+                client.cancel([each for each in futures if not each.done()])
+                raise UserError(
+                    f"{outcome.reason}; {report.made} runs were made; once that is mended, the "
+                    "same command goes on"
+                )
+            else:
+                report.failures.append((point.run, outcome.reason))
+                store.record_failure(out, point, outcome.reason, outcome.seconds, outcome.tail)
+            advance()
+
+
+def _outcome(future: Any, point: Point) -> worker.Outcome:
+    from distributed import KilledWorker
+
+    try:
+        outcome = future.result()
+        assert isinstance(outcome, worker.Outcome)
+        return outcome
+    except KilledWorker:
+        return worker.Outcome(point.run, "its Dask worker died, again and again")
+    except Exception as error:
+        # Not the run's fault: ptshare is not there, or another version, or the cluster has ended.
+        reason = f"Dask: {type(error).__name__}: {error}"
+        return worker.Outcome(point.run, reason, fatal=True)
+
+
+@contextmanager
+def _progress(total: int, report: Report) -> Iterator[Any]:
+    """A bar on a terminal, a line now and then elsewhere; on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    if not sys.stderr.isatty():
+        last = time.monotonic()
+
+        def say() -> None:
+            nonlocal last
+            if time.monotonic() - last >= _SAY_SECONDS:
+                last = time.monotonic()
+                count = report.made + len(report.failures)
+                sys.stderr.write(f"{count} of {total} runs, {len(report.failures)} failed\n")
+
+        yield say
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("runs{task.fields[failed]}"))
+    with Progress(*columns, Remaining(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total, failed="")
+
+        def advance() -> None:
+            failed = f", {len(report.failures)} failed" if report.failures else ""
+            bar.update(task, advance=1, failed=failed)
+
+        yield advance

@@ -1,0 +1,113 @@
+"""The runs of a sweep file: every combination, each checked as ``ptshare run`` would."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ptshare_plugin import engines, stream_engine
+from ptshare_plugin.errors import UserError
+from ptshare_plugin.spec import check
+from ptshare_plugin.sweep.file import Limits, SweepFile, read
+from ptshare_plugin.sweep.options import Options
+
+MAX_RUNS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One run of a sweep.
+
+    :param run: its ``run_id``, which names its folder.
+    :param varying: values of the keys that vary, in the order of the file.
+    """
+
+    run: str
+    options: Options
+    varying: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All runs of a sweep.
+
+    :param combinations: of which some may be the same run.
+    """
+
+    path: Path
+    points: list[Point]
+    combinations: int
+    limits: Limits
+
+
+def load(path: Path) -> Plan:
+    """Runs of the sweep file ``path``, all checked; a UserErrors names what is wrong."""
+    sweep = read(path)
+    total = math.prod(len(next(iter(group.values()))) for group in sweep.axes)
+    if total > MAX_RUNS:
+        raise UserError(f"{path}: makes {total:,} combinations, more than {MAX_RUNS:,}", 2)
+    points: dict[str, Point] = {}
+    combinations = 0
+    for varying in _combinations(sweep):
+        if any(_matches(varying, excluded) for excluded in sweep.excluded):
+            continue
+        combinations += 1
+        point = _point(sweep, varying)
+        if point is not None:
+            points.setdefault(point.run, point)
+    if not combinations:
+        sweep.wrong(("exclude", 0), "exclude: nothing is left")
+    sweep.refuse_errors()
+    return Plan(path, list(points.values()), combinations, sweep.limits)
+
+
+def _combinations(sweep: SweepFile) -> Iterator[dict[str, Any]]:
+    groups = [
+        [dict(zip(group, values, strict=True)) for values in zip(*group.values(), strict=True)]
+        for group in sweep.axes
+    ]
+    for chosen in itertools.product(*groups):
+        yield {name: value for part in chosen for name, value in part.items()}
+
+
+def _matches(varying: dict[str, Any], excluded: dict[str, list[Any]]) -> bool:
+    return all(varying[name] in values for name, values in excluded.items())
+
+
+def _point(sweep: SweepFile, varying: dict[str, Any]) -> Point | None:
+    options = Options.of({**sweep.base, **varying})
+    try:
+        spec = options.spec()
+    except UserError as error:
+        _note(sweep, error)
+        # The machine is wrong; what else is, is found on the preset's own.
+        options = dataclasses.replace(options, overrides=())
+        spec = options.spec()
+    try:
+        check(spec, _policies(spec.engine))
+        if spec.engine == "stream":
+            stream_engine.check(spec)
+    except UserError as error:
+        _note(sweep, error)
+    return None if sweep.errors else Point(spec.run_id(), options, varying)
+
+
+def _note(sweep: SweepFile, error: UserError) -> None:
+    """Note an error of a run at the line of the key that it is about."""
+    message = str(error)
+    # Those of options begin with --option, those of the machine with the key.
+    words = re.findall(r"[a-z0-9_.]*[a-z0-9_]", message)
+    name = next((word for word in words if word in sweep.places), "")
+    sweep.wrong(sweep.places.get(name, ()), message.removeprefix("--"))
+
+
+@functools.cache
+def _policies(engine: str) -> list[str]:
+    return [name for name, _ in engines.get(engine).policies()]

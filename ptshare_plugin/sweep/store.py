@@ -1,0 +1,86 @@
+"""The folder of a sweep: ``runs`` by run id, ``failed``, and ``tmp`` for what is being made."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ptshare_plugin import files
+from ptshare_plugin.errors import UserError, UserErrors, os_reason
+from ptshare_plugin.folders import sync_entry
+from ptshare_plugin.run import OUTPUT, RUN_JSON, STATS
+from ptshare_plugin.sweep.plan import Point
+
+RUNS, FAILED, TMP, LOCK = "runs", "failed", "tmp", "lock"
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Make the folder ``out`` and have it alone."""
+    try:
+        for name in (RUNS, FAILED, TMP):
+            (out / name).mkdir(parents=True, exist_ok=True)
+        lock = (out / LOCK).open("a")
+    except OSError as error:
+        raise UserError(f"-o {out}: cannot be written: {os_reason(error)}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"-o {out}: another sweep is writing to it") from error
+        yield
+
+
+def finished(out: Path, points: list[Point]) -> set[str]:
+    """Runs of ``points`` that are made; a UserErrors names folders that are not whole."""
+    found = names(out / RUNS) & {point.run for point in points}
+    damaged = [
+        out / RUNS / run / name
+        for run in sorted(found)
+        for name in (RUN_JSON, STATS, OUTPUT)
+        if not (out / RUNS / run / name).is_file()
+    ]
+    if damaged:
+        raise UserErrors(
+            f"{path}: missing; remove the folder {path.parent} to have the run made again"
+            for path in damaged
+        )
+    return found
+
+
+def failed(out: Path, points: list[Point]) -> set[str]:
+    """Runs of ``points`` that have failed before."""
+    return {Path(name).stem for name in names(out / FAILED)} & {point.run for point in points}
+
+
+def names(folder: Path) -> set[str]:
+    """What is in ``folder``, if there is one; half-written files left out."""
+    try:
+        return {entry.name for entry in os.scandir(folder) if not entry.name.startswith(".")}
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read: {os_reason(error)}") from error
+
+
+def record_failure(out: Path, point: Point, reason: str, seconds: float, tail: list[str]) -> None:
+    """Keep that a run failed, and why."""
+    record = {
+        "run": point.run,
+        "command": point.options.command(),
+        "reason": reason,
+        "seconds": seconds,
+        "output": tail,
+    }
+    with files.replacing(out / FAILED / f"{point.run}.json") as partial:
+        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        sync_entry(partial)
+
+
+def forget_failure(out: Path, run: str) -> None:
+    """The run is to be tried again, or has been made."""
+    (out / FAILED / f"{run}.json").unlink(missing_ok=True)

@@ -1,0 +1,196 @@
+"""What a Dask worker does for a run: has it forked, watches its limits, says how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ptshare_plugin import units
+from ptshare_plugin.errors import os_reason
+from ptshare_plugin.sweep import child
+from ptshare_plugin.sweep.file import Limits
+from ptshare_plugin.sweep.options import Options
+from ptshare_plugin.sweep.server import EXIT_NO_SPACE, LOG
+
+_LOOK_SECONDS = 0.1
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_local = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended.
+
+    :param reason: what went wrong; None when its folder is there.
+    :param fatal: whether other runs would end so, too: the disk is full.
+    """
+
+    run: str
+    reason: str | None = None
+    fatal: bool = False
+    seconds: float = 0.0
+    tail: list[str] = field(default_factory=list)
+
+
+def perform(run: str, options: Options, out: Path, limits: Limits) -> Outcome:
+    """Make a run in ``out``, unless it is there."""
+    target = out / "runs" / run
+    if target.is_dir():  # made before its worker died
+        return Outcome(run)
+    start = time.monotonic()
+    # Hidden: no reader of run folders takes it for one.
+    name = f".{run}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}"
+    place = out / "tmp" / name
+    try:
+        place.mkdir()
+        with (place / LOG).open("w") as log:
+            fcntl.flock(log, fcntl.LOCK_EX)  # see remove_stale
+            job: dict[str, object] = {
+                "run": run,
+                "options": dataclasses.asdict(options),
+                "place": str(place),
+                "target": str(target),
+            }
+            reason, fatal = _run(job, limits)
+            lines = child.tail(place / LOG) if reason else []
+    except OSError as error:
+        return Outcome(run, f"{error.filename or out}: {os_reason(error)}", fatal=True)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return Outcome(run, reason, fatal, time.monotonic() - start, lines)
+
+
+def remove_stale(out: Path) -> None:
+    """Remove what runs that were killed left behind; those that go on elsewhere hold a lock."""
+    for place in (out / "tmp").iterdir():
+        with contextlib.suppress(FileNotFoundError), (place / LOG).open() as log:
+            try:
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _run(job: dict[str, object], limits: Limits) -> tuple[str | None, bool]:
+    """What went wrong, or None; and whether it would for other runs."""
+    server = _server()
+    start = time.monotonic()
+    why: str | None = None
+    pid = 0
+    try:
+        server.ask(job)
+        pid = int(server.answer(None) or 0)
+        while (status := server.answer(_LOOK_SECONDS)) is None:
+            why = why or _beyond(pid, limits, time.monotonic() - start)
+            if why is not None:
+                _kill(pid)
+    except (EOFError, BrokenPipeError):
+        _local.server = None
+        if pid:  # it dies with its parent, but not what it has started
+            _kill(pid)
+        return "the process that starts runs was killed", False
+    except BaseException:  # the task is given up
+        server.end()
+        _local.server = None
+        raise
+    code = os.waitstatus_to_exitcode(int(status))
+    if code == 0:
+        return None, False
+    if code == EXIT_NO_SPACE:  # which may have left no room to say so
+        return f"{Path(str(job['target'])).parent}: no space left on device", True
+    if why is None and code < 0:
+        why = f"killed by {signal.Signals(-code).name}"
+    place = Path(str(job["place"]))
+    told = [line for line in child.tail(place / LOG) if line.startswith("ptshare: error: ")]
+    why = why or (told[-1].removeprefix("ptshare: error: ") if told else f"exit status {code}")
+    return why, False
+
+
+def _beyond(pid: int, limits: Limits, seconds: float) -> str | None:
+    if limits.seconds is not None and seconds > limits.seconds:
+        return f"took longer than limits.seconds = {limits.seconds:g}"
+    if limits.memory is not None and (found := _resident(pid)) > limits.memory:
+        limit = units.exact_size(limits.memory)
+        return f"had {units.short_size(found)} resident, more than limits.memory = {limit}"
+    return None
+
+
+def _resident(pid: int) -> int:
+    """Resident bytes of a process and its descendants.
+
+    RLIMIT_AS would count what is only reserved, which is much in a simulator.
+    """
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        threads = Path(f"/proc/{pid}/task").iterdir()
+        below = [each for task in threads for each in (task / "children").read_text().split()]
+    except (OSError, IndexError):  # it has ended
+        return 0
+    return pages * _PAGE + sum(_resident(int(each)) for each in below)
+
+
+def _kill(pid: int) -> None:
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError):
+            kill(pid, signal.SIGKILL)
+
+
+class _Server:
+    """A process of ``server.py``, which ends with this one."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ptshare_plugin.sweep.server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is the client's
+            # Threads would not survive the forks.
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._requests, self._answers = self._process.stdin, self._process.stdout.fileno()
+        self._rest = b""
+
+    def ask(self, job: dict[str, object]) -> None:
+        self._requests.write(json.dumps(job).encode() + b"\n")
+        self._requests.flush()
+
+    def answer(self, seconds: float | None) -> str | None:
+        """Second word of the next line; None when there is none in time."""
+        while b"\n" not in self._rest:
+            if not select.select([self._answers], [], [], seconds)[0]:
+                return None
+            data = os.read(self._answers, 4096)
+            if not data:
+                self.end()
+                raise EOFError
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line.split()[1].decode()
+
+    def end(self) -> None:
+        """End it and what it runs."""
+        with contextlib.suppress(OSError):
+            self._requests.close()
+        self._process.wait()
+
+
+def _server() -> _Server:
+    if getattr(_local, "server", None) is None:
+        _local.server = _Server()
+    server = _local.server
+    assert isinstance(server, _Server)
+    return server
