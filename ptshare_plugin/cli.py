@@ -374,7 +374,7 @@ def plan_command(
         machine=_machine(preset, overrides or []),
     )
     planning.check(asked, policies)
-    rows = {name: planning.compute(asked, name) for name in policies}
+    rows = planning.compute_all(asked, policies)
     if as_json:
         _print_json(rows)
     else:

@@ -7,7 +7,9 @@ is no time in it: no CPU executes anything, so costs are those of the kernel's w
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +130,21 @@ def _check_single_pages(plan: Plan, policy: str) -> None:
             f"{policy}: {single:,} accesses would be served one by one, at most"
             f" {_MOST_SINGLE_PAGES:,}: take fewer --procs, a smaller --region or --pattern"
         )
+
+
+_stopped = threading.Event()
+
+
+def compute_all(plan: Plan, policies: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """``compute`` for each policy, side by side; raises what the first of them raises."""
+    _stopped.clear()
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        try:
+            rows = pool.map(lambda policy: compute(plan, policy), policies)
+            return dict(zip(policies, rows, strict=True))
+        except BaseException:  # Ctrl-C, too: the others shall not go on to their end
+            _stopped.set()
+            raise
 
 
 def compute(plan: Plan, policy: str) -> dict[str, Any]:
@@ -251,6 +268,8 @@ def _start(plan: Plan, made: _core.Deployment, procs: int) -> int:
 
 
 def _touch(plan: Plan, made: _core.Deployment, client: int) -> bool:
+    if _stopped.is_set():
+        raise UserError("stopped, as another policy could not be computed")
     pattern = plan.pattern
     if pattern.kind == "zipf":
         return made.visit(client, pattern.visits, plan.seed, plan.write)

@@ -25,6 +25,7 @@ using Counts = std::map<std::string, std::uint64_t>;
 
 template <class Fn>
 bool fits(const Fn& fn) {
+    const nb::gil_scoped_release released;
     try {
         fn();
         return true;
@@ -35,6 +36,7 @@ bool fits(const Fn& fn) {
 
 Counts protect(Deployment& self, std::size_t first, std::size_t count, std::uint64_t prot,
                std::uint64_t cpus) {
+    const nb::gil_scoped_release released;
     Protection sum;
     for (std::size_t i = first; i < first + count; ++i) {
         const Protection one = self.protect(i, prot, cpus);
