@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "check.h"
 #include "engine/machine.h"
@@ -12,6 +13,17 @@ namespace ptshare::engine::test {
 
 constexpr VirtAddr kRegion(1ULL << 40);
 constexpr std::uint64_t kRegionBytes = 4 << 20;
+
+// A file mapped to read and to write, its tables shared if the policy does.
+inline MapRequest shared_request(VirtAddr at, std::uint64_t bytes, std::shared_ptr<File> file) {
+    MapRequest request;
+    request.address = at;
+    request.length = bytes;
+    request.prot = kProtRead | kProtWrite;
+    request.flags = kMapShared | kMapFixed | kMapSharedPt;
+    request.file = std::move(file);
+    return request;
+}
 
 // Processes on cores of their own that map one file with MAP_SHARED_PT.
 struct World {
@@ -23,12 +35,7 @@ struct World {
         file->resize(kRegionBytes);
         for (Charged& task : tasks) {
             task.mm = &machine.kernel().create_mm();
-            MapRequest request;
-            request.address = kRegion;
-            request.length = kRegionBytes;
-            request.prot = kProtRead | kProtWrite;
-            request.flags = kMapShared | kMapFixed | kMapSharedPt;
-            request.file = file;
+            const MapRequest request = shared_request(kRegion, kRegionBytes, file);
             CHECK(machine.kernel().mmap(*task.mm, request).ok());
         }
         machine.kernel().take_effects();

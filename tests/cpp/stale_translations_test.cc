@@ -6,9 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "check.h"
-#include "engine/machine.h"
-#include "parameters.h"
+#include "machine_world.h"
 
 using namespace ptshare;
 using namespace ptshare::engine;
@@ -78,12 +76,7 @@ class World {
         alive_.push_back(&tasks_.back());
     }
     void map_shared(Charged& task) {
-        MapRequest request;
-        request.address = kShared;
-        request.length = kBytes;
-        request.prot = kProtRead | kProtWrite;
-        request.flags = kMapShared | kMapFixed | kMapSharedPt;
-        request.file = file_;
+        const MapRequest request = test::shared_request(kShared, kBytes, file_);
         machine_.kernel().mmap(*task.mm, request);  // which may be refused
     }
     void map_own(Charged& task) {
@@ -293,12 +286,7 @@ TEST(sharing_tables_changes_no_tlb_miss) {
             std::deque<Charged> tasks(4);
             for (Charged& task : tasks) {
                 task.mm = &machine.kernel().create_mm();
-                MapRequest request;
-                request.address = kShared;
-                request.length = kBytes;
-                request.prot = kProtRead | kProtWrite;
-                request.flags = kMapShared | kMapFixed | kMapSharedPt;
-                request.file = file;
+                const MapRequest request = test::shared_request(kShared, kBytes, file);
                 CHECK(machine.kernel().mmap(*task.mm, request).ok());
                 for (VirtAddr at = kShared; at < kShared + kBytes; at = at + kPageSize) {
                     CHECK(!machine.kernel().fault(*task.mm, at, Access::Write).is_fatal());
