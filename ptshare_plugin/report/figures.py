@@ -84,7 +84,7 @@ def faults(group: Group) -> Figure | str:
     return Figure(
         name=f"{group.id}-faults",
         title="Page faults by kind",
-        notes=["Mean of a process, whole run."] + _repeats(group),
+        notes=["Mean of a process, whole run.", *_repeats(group)],
         meanings=_meanings(parts),
         unit="count",
         quantity="faults per process",
@@ -134,7 +134,7 @@ def walks(group: Group) -> Figure | str:
     return Figure(
         name=f"{group.id}-walks",
         title="Cycles of page walks",
-        notes=[f"walk.cycles and walk.cycles_per_walk, {scope}."] + _repeats(group, intervals=True),
+        notes=[f"walk.cycles and walk.cycles_per_walk, {scope}.", *_repeats(group, intervals=True)],
         lines=panels,
     )
 

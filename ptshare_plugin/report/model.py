@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -173,7 +174,7 @@ def _steps_table(panels: Sequence[Steps]) -> tuple[list[str], list[list[str]]]:
 
 def bin_names(edges: Sequence[int]) -> list[str]:
     """``0 to 7``, ``8 to 15``, ..., ``2,048 and more``."""
-    closed = [f"{low:,} to {high - 1:,}" for low, high in zip(edges, edges[1:], strict=False)]
+    closed = [f"{low:,} to {high - 1:,}" for low, high in itertools.pairwise(edges)]
     return [*closed, f"{edges[-1]:,} and more"]
 
 
