@@ -32,15 +32,21 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
     - engine, policy, program, args, procs, cores, region_bytes, share, seed, work (missing: the
       workload's default), preset;
     - run_id (hash of what decides the result: repeats have the same), program_sha256, started,
-      ptshare (its version), failed (processes that did not end as they should); of gem5's m5out
-      the last three are missing;
+      ptshare and gem5 (their versions), failed (processes that did not end as they should),
+      command (which made it); of gem5's m5out only the first two are there;
     - every key of the machine, like ``mmu.pcids``;
     - every metric that some run has, for all processes, in the order of docs/metrics.md: counts as
       nullable integers, others as floats, missing where a run has none.
 
+    A ``.csv`` file that this frame's ``to_csv(path, index=False)`` wrote gives it again.
+
     Raises ``errors.UserError`` that names the file when one is unreadable or there are no runs.
     """
+    from pathlib import Path
+
     from ptshare_plugin import dataset
     from ptshare_plugin.frames import load_tidy
 
+    if Path(path).suffix == ".csv":
+        return dataset.read_csv(path)
     return dataset.load(path) if dataset.is_dataset(path) else load_tidy(path)

@@ -11,6 +11,7 @@ import functools
 import itertools
 import json
 import os
+import shlex
 import sys
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,7 +55,9 @@ _COLUMNS = {
     "program_sha256": "string",
     "started": "string",
     "ptshare": "string",
+    "gem5": "string",
     "failed": "int64",
+    "command": "string",
     _STAMP: "int64",
 }
 _KINDS = {bool: "bool", int: "int64", float: "float64", str: "string"}
@@ -225,7 +228,9 @@ def _row(found: _Found) -> dict[str, Any]:
             # m5out has none of these.
             "started": record.get("started"),
             "ptshare": record.get("versions", {}).get("ptshare"),
+            "gem5": record.get("versions", {}).get("gem5") or record.get("gem5"),
             "failed": record.get("failed"),
+            "command": _command(record),
             _STAMP: found.stamp,
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -237,6 +242,11 @@ def _row(found: _Found) -> dict[str, Any]:
     if changed:
         raise UserError(f"{path}: changed while it was read")
     return row
+
+
+def _command(record: Mapping[str, Any]) -> str | None:
+    words = record.get("command")  # m5out has none
+    return None if words is None else shlex.join([Path(words[0]).name, *words[1:]])
 
 
 def _known(key: str, value: Any) -> Any:
@@ -390,10 +400,37 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
             f"{path}: its files' columns differ in type, they are of several versions; "
             "gather into a new folder"
         ) from error
-    return _frame(whole)
+    frame = _frame(whole)
+    # A run that was replaced while the files were read may be there twice.
+    frame = frame.sort_values(["run", _STAMP]).drop_duplicates("run", keep="last")
+    return frame.drop(columns=_STAMP).reset_index(drop=True)
+
+
+def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Frame that ``load`` gave and ``to_csv(path, index=False)`` wrote; rows in the file's order.
+
+    :raises UserError: a file that cannot be read, or is none of that.
+    """
+    import pyarrow as pa
+    from pyarrow import csv
+
+    options = csv.ConvertOptions(column_types=_kinds(), null_values=[""], strings_can_be_null=True)
+    try:
+        table = csv.read_csv(os.fspath(path), convert_options=options)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {os_reason(error)}") from error
+    except pa.ArrowException as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: no table of runs of ptshare: {reason}") from error
+    missing = [name for name in _COLUMNS if name not in (*table.column_names, _STAMP)]
+    if missing:
+        raise UserError(f"{path}: no table of runs of ptshare: has no column {missing[0]}")
+    frame = _frame(table)
+    return frame.assign(args=frame["args"].fillna(""))  # CSV has one word for missing and empty
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
+    """Typed frame, its columns in order; metrics and keys that no run has are left out."""
     known = metrics.registry()
     empty = {
         name
@@ -401,20 +438,15 @@ def _frame(table: pa.Table) -> pd.DataFrame:
         if column.null_count == table.num_rows and name not in _COLUMNS
     }
     frame = table.drop_columns(sorted(empty)).to_pandas()
-    # A run that was replaced while the files were read may be there twice.
-    frame = frame.sort_values(["run", _STAMP]).drop_duplicates("run", keep="last")
-    order = [*_COLUMNS, *(name for name in KEYS if name in frame.columns)]
-    order += [name for name in known if name in frame.columns]
+    order = [name for name in (*_COLUMNS, *KEYS, *known) if name in frame.columns]
     order += [name for name in frame.columns if name not in set(order)]
-    order.remove(_STAMP)
-    frame = frame[order].reset_index(drop=True)
     whole = {
         name: frames.whole_numbers(frame[name])
         for name in order
         if name in known and known[name].whole
     }
     whole |= {name: frame[name].astype("Int64") for name in ("work", "failed")}
-    return frame.assign(**whole)
+    return frame[order].assign(**whole)
 
 
 def read(paths: Sequence[str | os.PathLike[str]]) -> tuple[pd.DataFrame | None, Gathered]:
@@ -440,4 +472,5 @@ def read(paths: Sequence[str | os.PathLike[str]]) -> tuple[pd.DataFrame | None, 
     done.total = done.added
     if not done.total:
         return None, done
-    return _frame(pa.concat_tables(tables, promote_options="default")), done
+    frame = _frame(pa.concat_tables(tables, promote_options="default")).drop(columns=_STAMP)
+    return frame.sort_values("run", ignore_index=True), done

@@ -132,35 +132,34 @@ def _check_single_pages(plan: Plan, policy: str) -> None:
         )
 
 
-_stopped = threading.Event()
-
-
 def compute_all(plan: Plan, policies: Sequence[str]) -> dict[str, dict[str, Any]]:
     """``compute`` for each policy, side by side; raises what the first of them raises."""
-    _stopped.clear()
+    stopped = threading.Event()
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         try:
-            rows = pool.map(lambda policy: compute(plan, policy), policies)
+            rows = pool.map(lambda policy: compute(plan, policy, stopped), policies)
             return dict(zip(policies, rows, strict=True))
         except BaseException:  # Ctrl-C, too: the others shall not go on to their end
-            _stopped.set()
+            stopped.set()
             raise
 
 
-def compute(plan: Plan, policy: str) -> dict[str, Any]:
+def compute(plan: Plan, policy: str, stopped: threading.Event) -> dict[str, Any]:
     """All figures of one policy: by name, in bytes, counts, ratios and cycles.
+
+    :param stopped: set by another thread, it ends the computation.
 
     Raises UserError when the simulator's own memory would not hold the touched tables.
     """
     made = _deployment(plan, policy, plan.memory)
-    fits = _start(plan, made, plan.procs)
+    fits = _start(plan, made, plan.procs, stopped)
     left = made.frames_left * PAGE_BYTES
     if fits < plan.procs:
         # Once more with memory for all of them.
         high = KEYS["kernel.memory_bytes"].high
         assert high is not None
         made = _deployment(plan, policy, int(high))
-        if _start(plan, made, plan.procs) < plan.procs:
+        if _start(plan, made, plan.procs, stopped) < plan.procs:
             raise UserError(
                 f"{policy}: {plan.procs} clients need more than {exact_size(int(high))} of memory"
             )
@@ -247,7 +246,7 @@ def _attach(plan: Plan, made: _core.Deployment, procs: int) -> int:
     return procs
 
 
-def _start(plan: Plan, made: _core.Deployment, procs: int) -> int:
+def _start(plan: Plan, made: _core.Deployment, procs: int, stopped: threading.Event) -> int:
     """Attach and touch, client after client, until memory runs out; how many were done."""
     limit = _holdable_bytes()
     for client in range(procs):
@@ -255,6 +254,8 @@ def _start(plan: Plan, made: _core.Deployment, procs: int) -> int:
             return client
         if client == 0 and plan.resident == "all" and not made.make_resident():
             return 0
+        if stopped.is_set():
+            raise UserError("stopped, as another policy could not be computed")
         if not _touch(plan, made, client):
             return client
         if made.held_bytes > limit:
@@ -268,8 +269,6 @@ def _start(plan: Plan, made: _core.Deployment, procs: int) -> int:
 
 
 def _touch(plan: Plan, made: _core.Deployment, client: int) -> bool:
-    if _stopped.is_set():
-        raise UserError("stopped, as another policy could not be computed")
     pattern = plan.pattern
     if pattern.kind == "zipf":
         return made.visit(client, pattern.visits, plan.seed, plan.write)

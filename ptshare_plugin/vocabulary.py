@@ -12,6 +12,8 @@ CACHES = PLACES[:-1]
 PLACE_NAMES = {"l1": "the L1 cache", "l2": "the L2 cache", "llc": "the LLC", "dram": "memory"}
 CYCLE_STACK = ("base", "fetch", "tlb", "walk", "data", "fault", "syscall", "shootdown", "switch")
 REFUSALS = ("anonymous", "private", "misaligned", "address", "protection", "size", "room")
+WALK_LATENCIES = (0, *(4 << i for i in range(1, 10)))
+"""Where each range of cycles of ``walk.latency`` begins; the last one has no end."""
 MINOR_FAULTS = ("link", "host", "file", "anon", "cow", "write_protect", "spurious")
 
 Row = tuple[str, str, str, str]
@@ -33,6 +35,16 @@ PROCESS: list[Row] = [
     ("walk.faulted", "count", "walker", "Page walks that ended in a page fault"),
     ("walk.dirty_assists", "count", "walker", "Walks made only to set a dirty bit"),
     ("walk.cycles", "cycles", "walker", "Time from the start to the end of walks"),
+    *(
+        (
+            f"walk.latency.from_{low}",
+            "count",
+            "walker",
+            f"Walks, dirty assists included, that took {low} "
+            + ("cycles and more" if high is None else f"to {high - 1} cycles"),
+        )
+        for low, high in zip(WALK_LATENCIES, (*WALK_LATENCIES[1:], None), strict=True)
+    ),
     ("walk_cache.pmd.hits", "count", "walk_cache", "Walks that began at the PTE"),
     ("walk_cache.pud.hits", "count", "walk_cache", "Walks that began at the PMD entry"),
     ("walk_cache.p4d.hits", "count", "walk_cache", "Walks that began at the PUD entry"),
@@ -250,7 +262,13 @@ DERIVED: list[tuple[str, str, str, str, str]] = [
         for tlb in ("itlb", "dtlb", "stlb")
     ),
     ("walk.count", "count", "walker", "Page walks", "walk.data + walk.fetch"),
-    ("walk.cycles_per_walk", "cycles", "walker", "Mean time of a walk", "walk.cycles / walk.count"),
+    (
+        "walk.cycles_per_walk",
+        "cycles",
+        "walker",
+        "Mean time of a walk, dirty assists included",
+        "walk.cycles / (walk.count + walk.dirty_assists)",
+    ),
     *(
         (
             f"walk.reads.{level}",
@@ -289,7 +307,13 @@ DERIVED: list[tuple[str, str, str, str, str]] = [
         "Entries read from caches that another process had brought in",
         " + ".join(f"walk.reads.{level}.other" for level in PTE_LEVELS),
     ),
-    ("walk.reads_per_walk", "count", "walker", "Mean entries read", "walk.reads / walk.count"),
+    (
+        "walk.reads_per_walk",
+        "count",
+        "walker",
+        "Mean entries read, dirty assists included",
+        "walk.reads / (walk.count + walk.dirty_assists)",
+    ),
     (
         "walk.per_1000_instructions",
         "count",

@@ -14,6 +14,7 @@ void add(Counters& to, const Counters& from) {
             to.pte_reads_of_others[level][place] += from.pte_reads_of_others[level][place];
         }
     }
+    for (std::size_t i = 0; i < kWalkLatencies; ++i) to.walk_latency[i] += from.walk_latency[i];
 }
 
 void subtract(Counters& from, const Counters& what) {
@@ -28,6 +29,14 @@ void subtract(Counters& from, const Counters& what) {
             from.pte_reads_of_others[level][place] -= what.pte_reads_of_others[level][place];
         }
     }
+    for (std::size_t i = 0; i < kWalkLatencies; ++i) from.walk_latency[i] -= what.walk_latency[i];
+}
+
+void count_walk_time(Counters& counters, std::uint64_t cycles) {
+    counters.walk_cycles += cycles;
+    unsigned index = 0;
+    while (index + 1 < kWalkLatencies && cycles >= walk_latency_bound(index + 1)) ++index;
+    ++counters.walk_latency[index];
 }
 
 std::uint64_t minor_faults(const Counters& counters) {

@@ -81,6 +81,13 @@ constexpr unsigned kServedPlaces = 4;
 constexpr const char* kPlaceNames[kServedPlaces] = {"l1", "l2", "llc", "dram"};
 constexpr unsigned kCachePlaces = kServedPlaces - 1;  // all but memory
 
+// Walks by the cycles that they took, "walk.latency.from_<bound>": below 8, then a power of two
+// each, the last one without an end.
+constexpr unsigned kWalkLatencies = 10;
+constexpr std::uint64_t walk_latency_bound(unsigned index) {
+    return index == 0 ? 0 : std::uint64_t{4} << index;
+}
+
 struct Counters {
 #define PTSHARE_FIELD(field, name) std::uint64_t field = 0;
     PTSHARE_COUNTERS(PTSHARE_FIELD)
@@ -90,6 +97,8 @@ struct Counters {
     std::array<std::array<std::uint64_t, kServedPlaces>, kLevels> pte_reads{};
     // Of these, from lines that another mm brought in: "walk.reads.<level>.<place>.other".
     std::array<std::array<std::uint64_t, kCachePlaces>, kLevels> pte_reads_of_others{};
+    // They add up to the walks that have ended.
+    std::array<std::uint64_t, kWalkLatencies> walk_latency{};
 };
 
 // Calls fn(metric name, value) for each of them, always in the same order; the values can be
@@ -109,10 +118,15 @@ void for_each_counter(AnyCounters& counters, Fn&& fn) {
             }
         }
     }
+    for (unsigned i = 0; i < kWalkLatencies; ++i) {
+        fn("walk.latency.from_" + std::to_string(walk_latency_bound(i)), counters.walk_latency[i]);
+    }
 }
 
 void add(Counters& to, const Counters& from);
 void subtract(Counters& from, const Counters& what);
+// Counts the time of a walk that has ended.
+void count_walk_time(Counters& counters, std::uint64_t cycles);
 // Faults of the kinds that a process survives, fault.minor of the vocabulary.
 std::uint64_t minor_faults(const Counters& counters);
 // Counts a fault by its kind.

@@ -20,7 +20,7 @@ Translation Mmu::translate(VirtAddr address, Access access, const MmuContext& co
     if (lookup.found != Found::Walk) return result;
     ++(counters.*lookup.walk);
     result.ok = walk(address, access, context, counters, result);
-    counters.walk_cycles += result.walk_cycles;
+    count_walk_time(counters, result.walk_cycles);
     if (!result.ok) ++counters.walks_faulted;
     return result;
 }

@@ -109,7 +109,7 @@ void Walker::count_read(Walk& walk, const gem5::PacketPtr& pkt) {
 void Walker::count_end(Walk& walk, gem5::Tick ticks, bool hit) {
     const std::uint64_t cycles = ticksToCycles(ticks);
     statistics_.latency.sample(cycles);
-    walk.task->counters.walk_cycles += cycles;
+    count_walk_time(walk.task->counters, cycles);
     if (!hit) ++walk.task->counters.walks_faulted;
 }
 

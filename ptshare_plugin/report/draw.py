@@ -51,7 +51,7 @@ def _grid(rows: int, columns: int, height: float, width: float = _WIDTH, **more:
     return canvas, canvas.subplots(rows, columns, squeeze=False, **more)
 
 
-# Series against processes ----------------------------------------------------------------------
+# Series against processes -----------------------------------------------------------------------
 
 
 def _lines(panels: Sequence[Lines]) -> matplotlib.figure.Figure:
@@ -219,7 +219,7 @@ def short(value: float, unit: str) -> str:
     return f"{value:g}"
 
 
-# Stacks ----------------------------------------------------------------------
+# Stacks -----------------------------------------------------------------------------------------
 
 
 def _bars(figure: Figure) -> matplotlib.figure.Figure:
@@ -286,7 +286,7 @@ def _part_handles(parts: Sequence[Part]) -> tuple[list[Any], list[str]]:
     return handles, [part.label for part in parts]
 
 
-# Distributions ----------------------------------------------------------------------
+# Distributions ----------------------------------------------------------------------------------
 
 
 def _steps(figure: Figure) -> matplotlib.figure.Figure:

@@ -6,6 +6,7 @@ import json
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ def test_audit_is_clean(policy: str, pattern: str) -> None:
     made = _core.Deployment(
         {**flatten(asked.machine), "kernel.memory_bytes": asked.memory}, policy, asked.region
     )
-    assert planning._start(asked, made, 3) == 3
+    assert planning._start(asked, made, 3, threading.Event()) == 3
     made.protect(0, 3, 1, 4)
     assert made.audit() == []
 

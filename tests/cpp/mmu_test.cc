@@ -82,6 +82,9 @@ void check_identities(const Counters& c, std::uint64_t tlb_cycles, std::uint64_t
         }
     }
     CHECK_EQ(cycles, c.walk_cycles);
+    std::uint64_t walks = 0;
+    for (const std::uint64_t count : c.walk_latency) walks += count;
+    CHECK_EQ(walks, c.walks_data + c.walks_fetch + c.walks_dirty);
     CHECK_EQ(reads, c.l1d_accesses);  // nobody else used the caches
 }
 std::uint64_t reads_of(const Counters& c, Level level) {
@@ -90,6 +93,19 @@ std::uint64_t reads_of(const Counters& c, Level level) {
 }
 
 }  // namespace
+
+TEST(walks_are_counted_by_their_cycles) {
+    CHECK_EQ(walk_latency_bound(0), 0U);
+    CHECK_EQ(walk_latency_bound(1), 8U);
+    CHECK_EQ(walk_latency_bound(kWalkLatencies - 1), 2048U);
+    Counters counters;
+    for (unsigned i = 0; i < kWalkLatencies; ++i) {
+        const Counters before = counters;
+        count_walk_time(counters, walk_latency_bound(i));
+        count_walk_time(counters, i + 1 < kWalkLatencies ? walk_latency_bound(i + 1) - 1 : 1 << 30);
+        CHECK_EQ(counters.walk_latency[i], before.walk_latency[i] + 2);
+    }
+}
 
 TEST(a_cold_walk_reads_four_entries_from_memory) {
     World world;

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from embedded import execute, totals
 
+from ptshare_plugin import vocabulary
+
 MIB = 1 << 20
 NO_FAULT_AROUND = ("kernel.fault_around_bytes=4KiB",)
 
@@ -82,6 +84,11 @@ def test_translation_counts_agree() -> None:
     # A walk reads the entry of at least one level, and of all four at most.
     walks = values["walk.count"] + values["walk.dirty_assists"]
     assert walks <= reads <= 4 * walks
+    assert values["walk.reads_per_walk"] == reads / walks
+    times = {bound: values[f"walk.latency.from_{bound}"] for bound in vocabulary.WALK_LATENCIES}
+    assert sum(times.values()) == walks
+    least = sum(count * bound for bound, count in times.items())
+    assert least <= values["walk.cycles"] <= 2 * least + 8 * times[0]
     assert values["walk.reads.p4d.dram"] == 0
 
 

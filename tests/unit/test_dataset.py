@@ -363,3 +363,42 @@ def test_nothing_readable_is_an_error(out: Path) -> None:
         truncate(folder)
     with pytest.raises(UserError, match=r"no run could be read; .*stats\.parquet: damaged"):
         gather(out)
+
+
+def test_a_csv_of_the_frame_gives_it_again(out: Path, make_run: MakeRun) -> None:
+    keep(make_run(args=("--apart", "0"), work=7, counts={"walk.cycles": 1}), out / "runs" / "x")
+    gather(out)
+    frame = ptshare_plugin.load(out / "summary")
+    frame.to_csv(out / "summary.csv", index=False)
+    again = ptshare_plugin.load(out / "summary.csv")
+    assert set(frame["args"]) == {"", "--apart 0"} and frame["work"].count() == 1
+    pd.testing.assert_frame_equal(again, frame)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "summary.csv: cannot be read: no such file"),
+        ("", "summary.csv: no table of runs of ptshare: "),
+        ("run,engine\n1,stream\n", "has no column policy"),
+        ("run,procs\na,many\n", "no table of runs of ptshare: .*many"),
+        ("run,procs\na\n", "no table of runs of ptshare: "),
+    ],
+)
+def test_other_csv_files_are_refused(tmp_path: Path, content: str | None, told: str) -> None:
+    path = tmp_path / "summary.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=told):
+        ptshare_plugin.load(path)
+
+
+def test_the_command_is_one_that_can_be_typed(out: Path) -> None:
+    record = json.loads((runs(out)[0] / RUN_JSON).read_text())
+    record["command"] = ["/usr/bin/ptshare", "run", "./my program"]
+    record["versions"]["gem5"] = "24.0.0.1"
+    (runs(out)[0] / RUN_JSON).write_text(json.dumps(record))
+    gather(out)
+    row = ptshare_plugin.load(out / "summary").iloc[0]
+    assert row["command"] == "ptshare run './my program'"
+    assert row["gem5"] == "24.0.0.1"

@@ -85,11 +85,14 @@ def test_a_metric_that_only_some_runs_have_is_null_in_the_others(
     tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, walks in (("a", 2), ("b", 0)):
+        counts = {
+            "walk.data": walks,
+            "walk.fetch": 0,
+            "walk.dirty_assists": 0,
+            "walk.cycles": 30,
+        }
         with folders.whole(tmp_path / name, False) as place:
-            write(
-                make_run(procs=1, counts={"walk.data": walks, "walk.fetch": 0, "walk.cycles": 30}),
-                place,
-            )
+            write(make_run(procs=1, counts=counts), place)
     summarise([str(tmp_path)], "json", ["walk.cycles_per_walk"], None)
     values = [row["walk.cycles_per_walk"] for row in json.loads(capsys.readouterr().out)]
     assert values == [15.0, None]
