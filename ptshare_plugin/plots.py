@@ -95,8 +95,8 @@ def css(dark: bool) -> str:
     return " ".join(f"--{name}: {pair[dark]};" for name, pair in colours().items())
 
 
-def settings(salt: str) -> dict[str, Any]:
-    """Matplotlib's settings. ``salt``: plots of one page need different ones."""
+def settings(salt: str) -> Any:
+    """Matplotlib's settings, for ``rc_context``. ``salt``: plots of one page need different ones."""
     return {
         "svg.hashsalt": salt,
         "svg.fonttype": "none",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptshare_plugin import __version__
+from ptshare_plugin import __version__, plots
 from ptshare_plugin.files import replacing
 from ptshare_plugin.metrics import registry
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ptshare_plugin.validate import Outcome, Validation
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -21,7 +22,7 @@ _PLOTS = (
 )
 
 
-def _render(template: str, result: Validation, escape: bool, plots: Sequence[str]) -> str:
+def _render(template: str, result: Validation, escape: bool, drawn: Sequence[str]) -> str:
     import jinja2
 
     from ptshare_plugin.validate import GROWTH, MARKS, METRICS, PTE_MARKS, summary
@@ -39,7 +40,9 @@ def _render(template: str, result: Validation, escape: bool, plots: Sequence[str
         result=result,
         summary=summary(result),
         version=__version__,
-        plots=plots,
+        plots=drawn,
+        light=plots.css(dark=False),
+        dark=plots.css(dark=True),
         meanings=meanings,
         columns=("vm.pte_bytes.end", "roi.fault.minor", PTE_MARKS, MARKS),
     )
@@ -53,27 +56,32 @@ def write_markdown(result: Validation, path: Path) -> None:
 
 def write_html(result: Validation, path: Path) -> None:
     """Write the page with its plots inside."""
-    plots = [_plot(result.outcomes, *plot) for plot in _PLOTS]
+    drawn = [_plot(result.outcomes, *plot) for plot in _PLOTS]
     with replacing(path) as partial:
-        partial.write_text(_render("validation.html.j2", result, True, plots), encoding="utf-8")
+        partial.write_text(_render("validation.html.j2", result, True, drawn), encoding="utf-8")
 
 
 def _plot(outcomes: Sequence[Outcome], metric: str, title: str, unit: int) -> str:
     """Measured against modelled as SVG text; a point that is not on the line differs."""
     import matplotlib
 
-    matplotlib.use("svg")
-    from matplotlib import pyplot
+    with matplotlib.rc_context(plots.settings(metric)):
+        return plots.inline(_scatter(outcomes, metric, title, unit), metric, title)
+
+
+def _scatter(outcomes: Sequence[Outcome], metric: str, title: str, unit: int) -> Figure:
+    from matplotlib.figure import Figure as Canvas
 
     found = [
         (outcome.metrics[metric], bool(outcome.cause))
         for outcome in outcomes
         if metric in outcome.metrics
     ]
-    figure, axes = pyplot.subplots(figsize=(5, 4.4))
+    figure = Canvas(figsize=(5, 4.4), layout="constrained")
+    axes = figure.subplots()
     for explained, colour, marker, label in (
-        (False, "#2a6fb0", "o", "equal"),
-        (True, "#d0662a", "x", "differs for a documented cause, or is wrong"),
+        (False, plots.policy("ptshare"), "o", "equal"),
+        (True, plots.policy("rfc-v2"), "x", "differs for a documented cause, or is wrong"),
     ):
         pairs = [pair for pair, differs in found if differs == explained]
         axes.scatter(
@@ -86,13 +94,10 @@ def _plot(outcomes: Sequence[Outcome], metric: str, title: str, unit: int) -> st
         )
     largest = max((pair.measured / unit for pair, _ in found), default=1)
     smallest = min((pair.measured / unit for pair, _ in found if pair.measured), default=1)
-    axes.plot([smallest, largest], [smallest, largest], linewidth=0.8, color="#888888")
+    line = plots.light(plots.MUTED)
+    axes.plot([smallest, largest], [smallest, largest], linewidth=0.8, color=line)
     axes.set(xscale="log", yscale="log", xlabel="Linux", ylabel="model", title=title)
     axes.title.set_fontsize(9)
-    axes.legend(fontsize=7, frameon=False)
-    axes.grid(linewidth=0.3)
-    text = io.StringIO()
-    with pyplot.rc_context({"svg.hashsalt": "ptshare", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
-    pyplot.close(figure)
-    return text.getvalue().partition("<svg")[2].join(["<svg", ""])
+    axes.legend()
+    axes.grid()
+    return figure

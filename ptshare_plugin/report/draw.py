@@ -44,7 +44,9 @@ def _drawn(figure: Figure) -> Iterator[matplotlib.figure.Figure]:
             yield _steps(figure)
 
 
-def _grid(rows: int, columns: int, height: float, width: float = _WIDTH, **more: Any) -> Any:
+def _grid(
+    rows: int, columns: int, height: float, width: float = _WIDTH, **more: Any
+) -> tuple[matplotlib.figure.Figure, Any]:
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(width, height * rows), layout="constrained")
@@ -203,10 +205,10 @@ def _value_axis(axis: Any, unit: str, values: Sequence[float]) -> None:
 def _binary_locator() -> Any:
     from matplotlib.ticker import Locator
 
-    class Binary(Locator):  # type: ignore[misc]
+    class Binary(Locator):
         def __call__(self) -> Any:
-            low, high = sorted(self.axis.get_view_interval())
-            return self.tick_values(low, high)
+            axis: Any = self.axis
+            return self.tick_values(*sorted(axis.get_view_interval()))
 
         def tick_values(self, vmin: float, vmax: float) -> Any:
             step = 2.0 ** math.ceil(math.log2(max(vmax - vmin, 1) / 6))

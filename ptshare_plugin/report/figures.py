@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ptshare_plugin import analysis, metrics, plots, units
-from ptshare_plugin.metrics import ROI
+from ptshare_plugin import metrics, plots, units
 from ptshare_plugin.report.groups import Group
 from ptshare_plugin.report.model import (
     Bars,
     Figure,
     Lines,
     Part,
-    Point,
-    Series,
     Steps,
     mean_text,
 )
 from ptshare_plugin.vocabulary import CACHES, CYCLE_STACK, MINOR_FAULTS, PLACES, PTE_LEVELS
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 LATENCY = "walk.latency.from_"
 MOST_PROCS = 3
@@ -48,20 +45,20 @@ def memory(group: Group) -> Figure | str:
     """Page-table memory, and what of it is shared."""
     name = "pt.bytes"
     quantity = "page tables at their peak"
-    if not _has(group, name):
+    if not values.has(group, name):
         name, quantity = "vm.pte_bytes.end", "page tables at the end mark, as VmPTE counts"
-    if not _has(group, name):
+    if not values.has(group, name):
         return (
             "Page-table memory: no figure, these runs have neither pt.bytes nor vm.pte_bytes.end."
         )
     notes = [f"Sum over all processes ({name})."]
-    whole = series(group, name)
+    whole = values.series(group, name)
     shown = []
     shared = {}
-    if name == "pt.bytes" and _has(group, "pt.bytes.host"):
+    if name == "pt.bytes" and values.has(group, "pt.bytes.host"):
         shared = {
             each.label: each
-            for each in series(group, "pt.bytes.host", dashed=True, suffix=", shared")
+            for each in values.series(group, "pt.bytes.host", dashed=True, suffix=", shared")
             if any(point.value for point in each.points)
         }
     for each in whole:
@@ -76,7 +73,7 @@ def memory(group: Group) -> Figure | str:
     return Figure(
         name=f"{group.id}-memory",
         title="Page-table memory",
-        notes=notes + _repeats(group, intervals=True),
+        notes=notes + values.repeats(group, intervals=True),
         lines=[panel],
     )
 
@@ -84,17 +81,17 @@ def memory(group: Group) -> Figure | str:
 def faults(group: Group) -> Figure | str:
     """Faults by kind, for each process."""
     kinds = [*(f"fault.{kind}" for kind in MINOR_FAULTS), "fault.segv", "fault.bus"]
-    if not any(_has(group, name) for name in kinds):
+    if not any(values.has(group, name) for name in kinds):
         kinds = ["fault.minor", "fault.major"]  # all that Linux tells
-    found = _stack(group, [name for name in kinds if _has(group, name)])
+    found = values.stack(group, [name for name in kinds if values.has(group, name)])
     if found is None:
         return "Faults by kind: no figure, these runs have no fault.* or none but zeros."
     parts, bars = found
     return Figure(
         name=f"{group.id}-faults",
         title="Page faults by kind",
-        notes=["Mean of a process, whole run.", *_repeats(group)],
-        meanings=_meanings(parts),
+        notes=["Mean of a process, whole run.", *values.repeats(group)],
+        meanings=values.meanings(parts),
         unit="count",
         quantity="faults per process",
         bars=bars,
@@ -106,22 +103,22 @@ def faults(group: Group) -> Figure | str:
 
 def cycles(group: Group) -> Figure | str:
     """The cycle stack, for each process."""
-    prefix, scope = _scope(group)
+    prefix, scope = values.scope(group)
     names = [f"{prefix}cycles.{part}" for part in CYCLE_STACK]
-    found = _stack(group, [name for name in names if _has(group, name)])
+    found = values.stack(group, [name for name in names if values.has(group, name)])
     if found is None:
         return "Cycle stack: no figure, these runs have no cycles.*."
     parts, bars = found
     notes = [f"Mean of a process, {scope}."]
-    if _has(group, f"{prefix}cycles.total"):
+    if values.has(group, f"{prefix}cycles.total"):
         notes.append("The parts sum to cycles.total.")
     else:
         notes.append("This engine counts these parts only; they are not all of the time.")
     return Figure(
         name=f"{group.id}-cycles",
         title="Where the cycles went",
-        notes=notes + _repeats(group),
-        meanings=_meanings(parts),
+        notes=notes + values.repeats(group),
+        meanings=values.meanings(parts),
         unit="cycles",
         quantity="cycles per process",
         bars=bars,
@@ -131,37 +128,40 @@ def cycles(group: Group) -> Figure | str:
 
 def walks(group: Group) -> Figure | str:
     """Cycles of page walks: their sum, and of one."""
-    prefix, scope = _scope(group)
+    prefix, scope = values.scope(group)
     panels = [
-        Lines(title, quantity, "cycles", tuple(series(group, prefix + name)))
+        Lines(title, quantity, "cycles", tuple(values.series(group, prefix + name)))
         for name, title, quantity in (
             ("walk.cycles", "All walks", "walk cycles, all processes"),
             ("walk.cycles_per_walk", "One walk", "cycles per walk"),
         )
-        if _has(group, prefix + name)
+        if values.has(group, prefix + name)
     ]
     if not panels:
         return "Walk cycles: no figure, these runs have no walk.cycles."
     return Figure(
         name=f"{group.id}-walks",
         title="Cycles of page walks",
-        notes=[f"walk.cycles and walk.cycles_per_walk, {scope}.", *_repeats(group, intervals=True)],
+        notes=[
+            f"walk.cycles and walk.cycles_per_walk, {scope}.",
+            *values.repeats(group, intervals=True),
+        ],
         lines=panels,
     )
 
 
 def reads(group: Group) -> Figure | str:
     """Entries that walks read: level, place, and whether another process had brought the line."""
-    prefix, scope = _scope(group)
+    prefix, scope = values.scope(group)
     parts: list[Part] = []
     panels: list[Bars] = []
     for level in PTE_LEVELS:
         names = [f"{prefix}walk.reads.{level}.{place}" for place in PLACES]
-        if not all(_has(group, name) for name in names):
+        if not all(values.has(group, name) for name in names):
             continue
         others = [f"{prefix}walk.reads.{level}.{place}.other" for place in CACHES]
-        known = all(_has(group, name) for name in others)
-        found = means(group, [*names, *(others if known else [])])
+        known = all(values.has(group, name) for name in others)
+        found = values.means(group, [*names, *(others if known else [])])
         if not found[names].to_numpy(dtype=float).any():
             continue
         for place, name in zip(PLACES, names, strict=True):
@@ -181,7 +181,7 @@ def reads(group: Group) -> Figure | str:
             )
             for _, place, other in order
         ]
-        panels += _bars(group, found, columns, level.upper())
+        panels += values.bars(group, found, columns, level.upper())
     if not panels:
         return "Entries read by walks: no figure, these runs have no walk.reads.*."
     notes = [f"Mean of a process, {scope}; each row of panels has its own scale."]
@@ -192,7 +192,7 @@ def reads(group: Group) -> Figure | str:
     return Figure(
         name=f"{group.id}-reads",
         title="Page-table entries read by walks: level, and where served",
-        notes=notes + _repeats(group),
+        notes=notes + values.repeats(group),
         unit="count",
         quantity="reads per process",
         bars=panels,
@@ -202,19 +202,19 @@ def reads(group: Group) -> Figure | str:
 
 def latency(group: Group) -> Figure | str:
     """Distribution of the time of walks."""
-    prefix, scope = _scope(group)
+    prefix, scope = values.scope(group)
     names = sorted(
         (name for name in metrics.registry() if name.startswith(prefix + LATENCY)),
         key=lambda name: int(name.removeprefix(prefix + LATENCY)),
     )
-    if not names or not all(_has(group, name) for name in names):
+    if not names or not all(values.has(group, name) for name in names):
         return (
             "Walk latency: no figure, these runs have no walk.latency.*; they were made by an "
             "engine or a version that does not count it."
         )
     complete = group.frame[names].notna().all(axis=1)
-    found = means(group, names, group.frame[complete])
-    procs = chosen(group.procs, MOST_PROCS)
+    found = values.means(group, names, group.frame[complete])
+    procs = values.chosen(group.procs, MOST_PROCS)
     panels = []
     edges = tuple(int(name.removeprefix(prefix + LATENCY)) for name in names)
     for count in procs:
@@ -226,7 +226,7 @@ def latency(group: Group) -> Figure | str:
             if name in shares.index
         )
         if drawn:
-            panels.append(Steps(_processes(count), edges, drawn))
+            panels.append(Steps(values.processes(count), edges, drawn))
     if not panels:
         return "Walk latency: no figure, no run has a walk."
     notes = [f"Shares of all walks by the cycles that they took, {scope}."]
@@ -238,124 +238,15 @@ def latency(group: Group) -> Figure | str:
     return Figure(
         name=f"{group.id}-latency",
         title="How long page walks took",
-        notes=notes + _repeats(group),
+        notes=notes + values.repeats(group),
         unit="ratio",
         quantity="share of walks",
         steps=panels,
     )
 
 
-# What they have in common -------------------------------------------------------------------------
-
-
-def series(group: Group, name: str, dashed: bool = False, suffix: str = "") -> list[Series]:
-    """Mean of a metric against processes, a series a policy, with intervals over seeds."""
-    found = analysis.mean_ci(group.frame, name, by=list(group.by))
-    found = found[found["n"] > 0]
-    made = []
-    for policy in group.policies:
-        rows = found[found["policy"] == policy]
-        if len(rows):
-            made.append(
-                Series(
-                    policy + suffix,
-                    points(rows),
-                    plots.policy(policy),
-                    policy_marker(policy),
-                    dashed,
-                )
-            )
-    return made
-
-
-def points(rows: pd.DataFrame) -> tuple[Point, ...]:
-    """Points of what ``mean_ci`` gives for one series."""
-    return tuple(
-        Point(
-            int(row["procs"]),
-            float(row["mean"]),
-            None if row["n"] < 2 else float(row["low"]),
-            None if row["n"] < 2 else float(row["high"]),
-            int(row["n"]),
-        )
-        for row in rows.sort_values("procs").to_dict("records")
-    )
-
-
-def policy_marker(policy: str) -> int:
-    """Index of a policy's marker, the same everywhere."""
-    known = list(plots.POLICIES)
-    return known.index(policy) if policy in known else len(known)
-
-
-def means(group: Group, names: Sequence[str], frame: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Means over seeds of several metrics at once, by policy and processes."""
-    runs = group.frame if frame is None else frame
-    analysis.mean_ci(runs, names[0], by=list(group.by))  # refuses what is no repeat
-    values = runs[list(names)].astype("Float64")
-    keys = [runs[name] for name in group.by]
-    return values.groupby(keys, sort=True).mean().reset_index()
-
-
-def _stack(group: Group, names: Sequence[str]) -> tuple[list[str], list[Bars]] | None:
-    """Those of ``names`` that are not 0 everywhere, and a panel a policy; None without any."""
-    if not names:
-        return None
-    found = means(group, names)
-    used = [name for name in names if (found[name].fillna(0) != 0).any()]
-    return (used, _bars(group, found, used)) if used else None
-
-
-def _bars(group: Group, found: pd.DataFrame, columns: Sequence[str], row: str = "") -> list[Bars]:
-    """A panel a policy of means of a process."""
-    made = []
-    for policy in group.policies:
-        rows = found[found["policy"] == policy].sort_values("procs")
-        each = rows[list(columns)].astype("Float64").fillna(0).div(rows["procs"], axis=0)
-        made.append(
-            Bars(
-                policy,
-                plots.policy(policy),
-                row,
-                tuple(int(count) for count in rows["procs"]),
-                tuple(tuple(float(value) for value in line) for line in each.to_numpy(dtype=float)),
-            )
-        )
-    return made
-
-
-def chosen(values: Sequence[int], most: int) -> tuple[int, ...]:
-    """At most ``most`` of ascending values: both ends and what is between at even distances."""
-    if len(values) <= most:
-        return tuple(values)
-    return tuple(values[round(i * (len(values) - 1) / (most - 1))] for i in range(most))
-
-
-def _has(group: Group, name: str) -> bool:
-    return name in group.frame.columns and bool(group.frame[name].notna().any())
-
-
-def _scope(group: Group) -> tuple[str, str]:
-    return (ROI, "inside the region of interest") if group.roi else ("", "whole run")
-
-
-def _repeats(group: Group, intervals: bool = False) -> list[str]:
-    if group.seeds < 2:
-        return []
-    bars = "; bars at points are 95 % intervals" if intervals else ""
-    return [f"Means over {group.seeds} seeds{bars}."]
-
-
-def _meanings(names: Sequence[str]) -> dict[str, str]:
-    return {name: metrics.get(name).meaning for name in names}
-
-
 def _place(place: str) -> str:
     return "memory" if place == "dram" else place.upper()
-
-
-def _processes(count: int) -> str:
-    return "1 process" if count == 1 else f"{count:,} processes"
 
 
 def headline(group: Group) -> tuple[str, list[str], list[list[tuple[str, str]]]] | None:
@@ -366,21 +257,21 @@ def headline(group: Group) -> tuple[str, list[str], list[list[tuple[str, str]]]]
     if not group.procs:
         return None
     most = group.procs[-1]
-    prefix, _ = _scope(group)
+    prefix, _ = values.scope(group)
     names = [
         name
         for name in (
             *("pt.bytes", "vm.pte_bytes.end", "fault.total", "fault.minor"),
             *(f"{prefix}{name}" for name in ("walk.count", "walk.cycles", "cycles.total")),
         )
-        if _has(group, name)
+        if values.has(group, name)
     ]
     for better, other in (("pt.bytes", "vm.pte_bytes.end"), ("fault.total", "fault.minor")):
         if better in names and other in names:
             names.remove(other)
     if not names:
         return None
-    found = means(group, names)
+    found = values.means(group, names)
     found = found[found["procs"] == most].set_index("policy")
     base = found.loc["private"] if "private" in found.index else None
     rows = []
@@ -397,7 +288,7 @@ def headline(group: Group) -> tuple[str, list[str], list[list[tuple[str, str]]]]
             )
             row.append((mean_text(value, metrics.get(name).unit), change))
         rows.append(row)
-    return f"With {_processes(most)}", ["policy", *names], rows
+    return f"With {values.processes(most)}", ["policy", *names], rows
 
 
 def _number(value: object) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ptshare_plugin import analysis, plots
-from ptshare_plugin.report import figures, groups
+from ptshare_plugin.report import groups, values
 from ptshare_plugin.report.groups import Group
 from ptshare_plugin.report.model import Figure, Lines, Series
 
@@ -60,7 +60,7 @@ def _figure(name: str, group: Group, order: list[str]) -> Figure:
             rows = frame[(frame[_LABEL] == label) & (frame["policy"] == policy)]
             if rows[COST].notna().any():
                 found = analysis.mean_ci(rows, COST, by=list(group.by))
-                points = figures.points(found[found["n"] > 0])
+                points = values.points(found[found["n"] > 0])
                 # The first part is a light grey, for bars.
                 number = order.index(label)
                 drawn.append(Series(label, points, plots.part(1 + number), number))

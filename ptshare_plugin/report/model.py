@@ -117,7 +117,8 @@ class Figure:
     @property
     def described(self) -> str:
         """What it is, for those who do not see it."""
-        panels = [panel.title for panel in (*self.lines, *self.bars, *self.steps)]
+        panels = [panel.title for panel in self.lines]
+        panels += [panel.title for panel in self.bars] + [panel.title for panel in self.steps]
         return f"{self.title}. Panels: {'; '.join(dict.fromkeys(panels))}. The numbers are below."
 
 

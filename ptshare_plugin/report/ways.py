@@ -23,7 +23,7 @@ _SETTING = ["cores", "region_bytes", "piece_bytes"]
 
 def of(file: Ways, number: int) -> list[Figure]:
     """A figure for each setting (cores, region, piece) of one file, the ``number``-th."""
-    made = []
+    made: list[Figure] = []
     for setting, frame in file.frame.groupby(_SETTING, sort=True):
         cores, region, piece = (int(value) for value in setting)
         name = f"ways-{number}" + (f"-{len(made) + 1}" if made else "")
