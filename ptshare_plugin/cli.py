@@ -413,6 +413,35 @@ def summary(
 
 
 @app.command()
+def report(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Run folders, folders that hold some, datasets, .csv files of runs, files of"
+            " protect-ways -o.",
+        ),
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="The page, an .html file.")
+    ],
+    figures: Annotated[
+        str | None,
+        typer.Option(
+            "--figures", metavar="DIR", help="Write each figure as PDF and SVG to this folder too."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace FILE, and figures in DIR, if they exist.")
+    ] = False,
+) -> None:
+    """Make one HTML page of many runs: figures, tables, differences, commands."""
+    from ptshare_plugin.report import command
+
+    command.report(paths, output, figures, force)
+
+
+@app.command()
 def workloads(as_json: JsonOpt = False) -> None:
     """List the programs that come with ptshare."""
     from ptshare_plugin import tables

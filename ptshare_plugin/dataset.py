@@ -447,3 +447,29 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     }
     whole |= {name: frame[name].astype("Int64") for name in ("work", "failed")}
     return frame[order].assign(**whole)
+
+
+def read(paths: Sequence[str | os.PathLike[str]]) -> tuple[pd.DataFrame | None, Gathered]:
+    """The frame that ``load`` would give of all runs at or below ``paths``, without a dataset.
+
+    :return: the frame, None when no run could be read, with what was skipped. ``run`` is the
+        folder as it was found from ``paths``.
+    :raises UserError: a path without any run folder.
+    """
+    import pyarrow as pa
+
+    done = Gathered()
+    found = (
+        _Found(each.folder, str(each.folder), each.stamp)
+        for each in _fresh([f for p in paths for f in frames.find(p)], Path.cwd() / "_", {}, done)
+    )
+    rows, tables = _rows(found, done), []
+    while batch := list(itertools.islice(rows, PART_ROWS)):
+        _remove_wrong(batch, Path(), done)
+        done.added += len(batch)
+        names = dict.fromkeys([*_kinds(), *(name for row in batch for name in row)])
+        tables.append(_table(batch, names))
+    done.total = done.added
+    if not done.total:
+        return None, done
+    return _frame(pa.concat_tables(tables, promote_options="default")), done

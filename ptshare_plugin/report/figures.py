@@ -1,0 +1,395 @@
+"""The figures of one group of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ptshare_plugin import analysis, metrics, plots, units
+from ptshare_plugin.metrics import ROI
+from ptshare_plugin.report.groups import Group
+from ptshare_plugin.report.model import Bars, Figure, Lines, Part, Point, Series, Steps
+from ptshare_plugin.vocabulary import CACHES, CYCLE_STACK, MINOR_FAULTS, PLACES, PTE_LEVELS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LATENCY = "walk.latency.from_"
+MOST_PROCS = 3
+"""Numbers of processes of which the distribution of latencies is shown."""
+
+
+def of(group: Group) -> tuple[list[Figure], list[str]]:
+    """All figures that ``group`` has data for, and a sentence for each that it has none for."""
+    made: list[Figure] = []
+    missing: list[str] = []
+    for make in (memory, faults, cycles, walks, reads, latency):
+        found = make(group)
+        if isinstance(found, Figure):
+            made.append(found)
+        else:
+            missing.append(found)
+    return made, missing
+
+
+Maker = Callable[[Group], Figure | str]
+
+
+def memory(group: Group) -> Figure | str:
+    """Page-table memory, and what of it is shared."""
+    name = "pt.bytes"
+    quantity = "page tables at their peak"
+    if not _has(group, name):
+        name, quantity = "vm.pte_bytes.end", "page tables at the end mark, as VmPTE counts"
+    if not _has(group, name):
+        return (
+            "Page-table memory: no figure, these runs have neither pt.bytes nor vm.pte_bytes.end."
+        )
+    notes = [f"Sum over all processes ({name})."]
+    whole = series(group, name)
+    shown = []
+    shared = {}
+    if name == "pt.bytes" and _has(group, "pt.bytes.host"):
+        shared = {
+            each.label: each
+            for each in series(group, "pt.bytes.host", dashed=True, suffix=", shared")
+            if any(point.value for point in each.points)
+        }
+    for each in whole:
+        shown.append(each)
+        if (part := shared.get(f"{each.label}, shared")) is not None:
+            shown.append(part)
+    if shared:
+        notes.append("Dashed: what of it is in host mms, shared (pt.bytes.host).")
+    elif name == "pt.bytes":
+        notes.append("None of it is in host mms (pt.bytes.host).")
+    panel = Lines("Page-table memory", quantity, "bytes", tuple(shown))
+    return Figure(
+        name=f"{group.id}-memory",
+        title="Page-table memory",
+        notes=notes + _repeats(group, intervals=True),
+        lines=[panel],
+    )
+
+
+def faults(group: Group) -> Figure | str:
+    """Faults by kind, for each process."""
+    kinds = [*(f"fault.{kind}" for kind in MINOR_FAULTS), "fault.segv", "fault.bus"]
+    if not any(_has(group, name) for name in kinds):
+        kinds = ["fault.minor", "fault.major"]  # all that Linux tells
+    found = _stack(group, [name for name in kinds if _has(group, name)])
+    if found is None:
+        return "Faults by kind: no figure, these runs have no fault.* or none but zeros."
+    parts, bars = found
+    return Figure(
+        name=f"{group.id}-faults",
+        title="Page faults by kind",
+        notes=["Mean of a process, whole run.", *_repeats(group)],
+        meanings=_meanings(parts),
+        unit="count",
+        quantity="faults per process",
+        bars=bars,
+        parts=[Part(name.removeprefix("fault."), plots.part(kinds.index(name))) for name in parts],
+    )
+
+
+def cycles(group: Group) -> Figure | str:
+    """The cycle stack, for each process."""
+    prefix, scope = _scope(group)
+    names = [f"{prefix}cycles.{part}" for part in CYCLE_STACK]
+    found = _stack(group, [name for name in names if _has(group, name)])
+    if found is None:
+        return "Cycle stack: no figure, these runs have no cycles.*."
+    parts, bars = found
+    notes = [f"Mean of a process, {scope}."]
+    if _has(group, f"{prefix}cycles.total"):
+        notes.append("The parts sum to cycles.total.")
+    else:
+        notes.append("This engine counts these parts only; they are not all of the time.")
+    return Figure(
+        name=f"{group.id}-cycles",
+        title="Where the cycles went",
+        notes=notes + _repeats(group),
+        meanings=_meanings(parts),
+        unit="cycles",
+        quantity="cycles per process",
+        bars=bars,
+        parts=[Part(name.rpartition(".")[2], plots.part(names.index(name))) for name in parts],
+    )
+
+
+def walks(group: Group) -> Figure | str:
+    """Cycles of page walks: their sum, and of one."""
+    prefix, scope = _scope(group)
+    panels = [
+        Lines(title, quantity, "cycles", tuple(series(group, prefix + name)))
+        for name, title, quantity in (
+            ("walk.cycles", "All walks", "walk cycles, all processes"),
+            ("walk.cycles_per_walk", "One walk", "cycles per walk"),
+        )
+        if _has(group, prefix + name)
+    ]
+    if not panels:
+        return "Walk cycles: no figure, these runs have no walk.cycles."
+    return Figure(
+        name=f"{group.id}-walks",
+        title="Cycles of page walks",
+        notes=[f"walk.cycles and walk.cycles_per_walk, {scope}.", *_repeats(group, intervals=True)],
+        lines=panels,
+    )
+
+
+def reads(group: Group) -> Figure | str:
+    """Entries that walks read: level, place, and whether another process had brought the line."""
+    prefix, scope = _scope(group)
+    parts: list[Part] = []
+    panels: list[Bars] = []
+    for level in PTE_LEVELS:
+        names = [f"{prefix}walk.reads.{level}.{place}" for place in PLACES]
+        if not all(_has(group, name) for name in names):
+            continue
+        others = [f"{prefix}walk.reads.{level}.{place}.other" for place in CACHES]
+        known = all(_has(group, name) for name in others)
+        found = means(group, [*names, *(others if known else [])])
+        if not found[names].to_numpy(dtype=float).any():
+            continue
+        for place, name in zip(PLACES, names, strict=True):
+            if known and place in CACHES:
+                found[name] = found[name] - found[f"{name}.other"]
+        order = [
+            (name, place, other)
+            for name, place in zip(names, PLACES, strict=True)
+            for other in ([False, True] if known and place in CACHES else [False])
+        ]
+        columns = [f"{name}.other" if other else name for name, _, other in order]
+        parts = [
+            Part(
+                _place(place) + (", another's line" if other else ""),
+                plots.place(PLACES.index(place)),
+                other,
+            )
+            for _, place, other in order
+        ]
+        panels += _bars(group, found, columns, level.upper())
+    if not panels:
+        return "Entries read by walks: no figure, these runs have no walk.reads.*."
+    notes = [f"Mean of a process, {scope}; each row of panels has its own scale."]
+    if any(part.hatched for part in parts):
+        notes.append(
+            "Hatched: from a line that another process had brought in from memory (.other)."
+        )
+    return Figure(
+        name=f"{group.id}-reads",
+        title="Page-table entries read by walks: level, and where served",
+        notes=notes + _repeats(group),
+        unit="count",
+        quantity="reads per process",
+        bars=panels,
+        parts=parts,
+    )
+
+
+def latency(group: Group) -> Figure | str:
+    """Distribution of the time of walks."""
+    prefix, scope = _scope(group)
+    names = sorted(
+        (name for name in metrics.registry() if name.startswith(prefix + LATENCY)),
+        key=lambda name: int(name.removeprefix(prefix + LATENCY)),
+    )
+    if not names or not all(_has(group, name) for name in names):
+        return (
+            "Walk latency: no figure, these runs have no walk.latency.*; they were made by an "
+            "engine or a version that does not count it."
+        )
+    complete = group.frame[names].notna().all(axis=1)
+    found = means(group, names, group.frame[complete])
+    procs = chosen(group.procs, MOST_PROCS)
+    panels = []
+    edges = tuple(int(name.removeprefix(prefix + LATENCY)) for name in names)
+    for count in procs:
+        rows = found[found["procs"] == count].set_index("policy")[names].astype(float)
+        shares = rows.div(rows.sum(axis=1), axis=0)[rows.sum(axis=1) > 0]
+        drawn = tuple(
+            (name, plots.policy(name), tuple(float(value) for value in shares.loc[name]))
+            for name in group.policies
+            if name in shares.index
+        )
+        if drawn:
+            panels.append(Steps(_processes(count), edges, drawn))
+    if not panels:
+        return "Walk latency: no figure, no run has a walk."
+    notes = [f"Shares of all walks by the cycles that they took, {scope}."]
+    if len(procs) < len(group.procs):
+        left = ", ".join(str(count) for count in group.procs if count not in procs)
+        notes.append(f"Left out for room: {left} processes.")
+    if not complete.all():
+        notes.append(f"{int((~complete).sum())} runs do not have it and are left out.")
+    return Figure(
+        name=f"{group.id}-latency",
+        title="How long page walks took",
+        notes=notes + _repeats(group),
+        unit="ratio",
+        quantity="share of walks",
+        steps=panels,
+    )
+
+
+# What they have in common -------------------------------------------------------------------------
+
+
+def series(group: Group, name: str, dashed: bool = False, suffix: str = "") -> list[Series]:
+    """Mean of a metric against processes, a series a policy, with intervals over seeds."""
+    found = analysis.mean_ci(group.frame, name, by=list(group.by))
+    found = found[found["n"] > 0]
+    made = []
+    for policy in group.policies:
+        rows = found[found["policy"] == policy]
+        if len(rows):
+            made.append(
+                Series(
+                    policy + suffix,
+                    points(rows),
+                    plots.policy(policy),
+                    policy_marker(policy),
+                    dashed,
+                )
+            )
+    return made
+
+
+def points(rows: pd.DataFrame) -> tuple[Point, ...]:
+    """Points of what ``mean_ci`` gives for one series."""
+    return tuple(
+        Point(
+            int(row["procs"]),
+            float(row["mean"]),
+            None if row["n"] < 2 else float(row["low"]),
+            None if row["n"] < 2 else float(row["high"]),
+            int(row["n"]),
+        )
+        for row in rows.sort_values("procs").to_dict("records")
+    )
+
+
+def policy_marker(policy: str) -> int:
+    """Index of a policy's marker, the same everywhere."""
+    known = list(plots.POLICIES)
+    return known.index(policy) if policy in known else len(known)
+
+
+def means(group: Group, names: Sequence[str], frame: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Means over seeds of several metrics at once, by policy and processes."""
+    runs = group.frame if frame is None else frame
+    analysis.mean_ci(runs, names[0], by=list(group.by))  # refuses what is no repeat
+    values = runs[list(names)].astype("Float64")
+    keys = [runs[name] for name in group.by]
+    return values.groupby(keys, sort=True).mean().reset_index()
+
+
+def _stack(group: Group, names: Sequence[str]) -> tuple[list[str], list[Bars]] | None:
+    """Those of ``names`` that are not 0 everywhere, and a panel a policy; None without any."""
+    if not names:
+        return None
+    found = means(group, names)
+    used = [name for name in names if (found[name].fillna(0) != 0).any()]
+    return (used, _bars(group, found, used)) if used else None
+
+
+def _bars(group: Group, found: pd.DataFrame, columns: Sequence[str], row: str = "") -> list[Bars]:
+    """A panel a policy of means of a process."""
+    made = []
+    for policy in group.policies:
+        rows = found[found["policy"] == policy].sort_values("procs")
+        each = rows[list(columns)].astype("Float64").fillna(0).div(rows["procs"], axis=0)
+        made.append(
+            Bars(
+                policy,
+                plots.policy(policy),
+                row,
+                tuple(int(count) for count in rows["procs"]),
+                tuple(tuple(float(value) for value in line) for line in each.to_numpy(dtype=float)),
+            )
+        )
+    return made
+
+
+def chosen(values: Sequence[int], most: int) -> tuple[int, ...]:
+    """At most ``most`` of ascending values: both ends and what is between at even distances."""
+    if len(values) <= most:
+        return tuple(values)
+    return tuple(values[round(i * (len(values) - 1) / (most - 1))] for i in range(most))
+
+
+def _has(group: Group, name: str) -> bool:
+    return name in group.frame.columns and bool(group.frame[name].notna().any())
+
+
+def _scope(group: Group) -> tuple[str, str]:
+    return (ROI, "inside the region of interest") if group.roi else ("", "whole run")
+
+
+def _repeats(group: Group, intervals: bool = False) -> list[str]:
+    if group.seeds < 2:
+        return []
+    bars = "; bars at points are 95 % intervals" if intervals else ""
+    return [f"Means over {group.seeds} seeds{bars}."]
+
+
+def _meanings(names: Sequence[str]) -> dict[str, str]:
+    return {name: metrics.get(name).meaning for name in names}
+
+
+def _place(place: str) -> str:
+    return "memory" if place == "dram" else place.upper()
+
+
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count:,} processes"
+
+
+def headline(group: Group) -> tuple[str, list[str], list[list[tuple[str, str]]]] | None:
+    """A table of the group at its most processes: a row a policy, change against private.
+
+    :return: caption, heading, rows of figure and change; None without any run.
+    """
+    if not group.procs:
+        return None
+    most = group.procs[-1]
+    prefix, _ = _scope(group)
+    names = [
+        name
+        for name in (
+            *("pt.bytes", "vm.pte_bytes.end", "fault.total", "fault.minor"),
+            *(f"{prefix}{name}" for name in ("walk.count", "walk.cycles", "cycles.total")),
+        )
+        if _has(group, name)
+    ]
+    for better, other in (("pt.bytes", "vm.pte_bytes.end"), ("fault.total", "fault.minor")):
+        if better in names and other in names:
+            names.remove(other)
+    if not names:
+        return None
+    found = means(group, names)
+    found = found[found["procs"] == most].set_index("policy")
+    base = found.loc["private"] if "private" in found.index else None
+    rows = []
+    for policy in group.policies:
+        if policy not in found.index:
+            continue
+        row = [(policy, "")]
+        for name in names:
+            value = _number(found.loc[policy, name])
+            change = (
+                ""
+                if base is None or policy == "private"
+                else units.change(_number(base[name]), value)
+            )
+            row.append((units.short_value(value, metrics.get(name).unit), change))
+        rows.append(row)
+    return f"With {_processes(most)}", ["policy", *names], rows
+
+
+def _number(value: object) -> float | None:
+    import pandas as pd
+
+    return None if pd.isna(value) else float(value)  # type: ignore[arg-type]
