@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptshare_plugin.errors import EXIT_USAGE, UserError
+from ptshare_plugin.errors import EXIT_USAGE, UserError, UserErrors
 from ptshare_plugin.folders import sync_entry
 from ptshare_plugin.sweep import store, worker
 from ptshare_plugin.sweep.plan import Plan, Point
@@ -31,12 +31,14 @@ class Report:
     """What came of a sweep.
 
     :param before: runs that were finished when it began.
+    :param bare: of these, runs in gem5 without its own files, where they are to be kept.
     :param skipped: runs that had failed before and were not tried again.
     :param failures: run and reason of each that failed now.
     """
 
     total: int
     before: int
+    bare: int
     skipped: int
     made: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
@@ -46,6 +48,8 @@ class Report:
         """All of it, for people."""
         parts = [f"{self.total:,} runs: {self.made:,} made in {self.seconds:.1f} s"]
         parts += [f"{self.before:,} were there"] if self.before else []
+        if self.bare:
+            parts.append(f"{self.bare:,} of them without m5out (remove their folders to have it)")
         parts += [f"{len(self.failures):,} failed"] if self.failures else []
         if self.skipped:
             parts.append(f"{self.skipped:,} had failed before (--retry-failed tries them again)")
@@ -65,7 +69,9 @@ def sweep(plan: Plan, out: Path, workers: int | None, address: str | None, retry
         failed = store.failed(out, plan.points) - done
         skipped = set() if retry else failed
         todo = [point for point in plan.points if point.run not in done | skipped]
-        report = Report(len(plan.points), len(done), len(skipped))
+        there = [point for point in plan.points if point.run in done]
+        bare = store.without_m5out(out, there) if plan.m5out else 0
+        report = Report(len(plan.points), len(done), bare, len(skipped))
         if todo:
             start = time.monotonic()
             try:
@@ -122,16 +128,16 @@ def _execute(client: Client, plan: Plan, todo: list[Point], out: Path, report: R
 
     session = uuid.uuid4().hex  # a run that an earlier client has left on the cluster is not ours
     points: dict[str, Point] = {f"{point.run}-{session}": point for point in todo}
+    setting = worker.Setting(out, plan.limits, plan.m5out)
+    _check_workers(client, setting, sorted({point.options.engine for point in todo}))
     futures = [
-        client.submit(
-            worker.perform, point.run, point.options, out, plan.limits, key=key, pure=False
-        )
+        client.submit(worker.perform, point.run, point.options, setting, key=key, pure=False)
         for key, point in points.items()
     ]
     with _progress(len(todo), report) as advance:
         for future in as_completed(futures):
             point = points[str(future.key)]
-            outcome = _outcome(future, point)
+            outcome = _outcome(future, point, out)
             future.release()
             if outcome.reason is None:
                 report.made += 1
@@ -144,11 +150,30 @@ def _execute(client: Client, plan: Plan, todo: list[Point], out: Path, report: R
                 )
             else:
                 report.failures.append((point.run, outcome.reason))
-                store.record_failure(out, point, outcome.reason, outcome.seconds, outcome.tail)
             advance()
 
 
-def _outcome(future: Any, point: Point) -> worker.Outcome:
+def _check_workers(client: Client, setting: worker.Setting, engines: list[str]) -> None:
+    """Refuse workers that could not make the runs; those that come later look themselves."""
+    answers = client.run(worker.lack, setting, engines, on_error="return")
+    wrong: dict[str, list[str]] = {}
+    for address, answer in answers.items():
+        if isinstance(answer, OSError):  # it is gone
+            continue
+        if isinstance(answer, BaseException):  # ptshare is not there, or not this one
+            answer = f"{type(answer).__name__}: {answer}; it needs ptshare {setting.version}"
+        if answer is not None:
+            wrong.setdefault(answer, []).append(address)
+    if wrong:
+        raise UserErrors(
+            f"worker {addresses[0]}"
+            + (f" and {len(addresses) - 1} more" if addresses[1:] else "")
+            + f": {answer}"
+            for answer, addresses in wrong.items()
+        )
+
+
+def _outcome(future: Any, point: Point, out: Path) -> worker.Outcome:
     from distributed import KilledWorker
 
     try:
@@ -156,7 +181,9 @@ def _outcome(future: Any, point: Point) -> worker.Outcome:
         assert isinstance(outcome, worker.Outcome)
         return outcome
     except KilledWorker:
-        return worker.Outcome(point.run, "its Dask worker died, again and again")
+        reason = "its Dask worker died, again and again"
+        store.record_failure(out, point.run, point.options, reason, 0, [])
+        return worker.Outcome(point.run, reason)
     except Exception as error:
         # Not the run's fault: ptshare is not there, or another version, or the cluster has ended.
         reason = f"Dask: {type(error).__name__}: {error}"

@@ -14,7 +14,7 @@ from ptshare_plugin.errors import EXIT_USAGE, UserError, UserErrors, nearest, os
 from ptshare_plugin.sweep import options
 from ptshare_plugin.sweep.lines import Lines
 
-TABLES = ("base", "axes", "zip", "exclude", "repeat", "limits")
+TABLES = ("base", "axes", "zip", "exclude", "repeat", "limits", "keep")
 MAX_VALUES = 100_000
 _RANGE = {"from", "to", "step", "factor"}
 
@@ -40,6 +40,7 @@ class SweepFile:
     :param base: values that all runs share.
     :param axes: groups of axes; in a group they vary together, groups with each other.
     :param excluded: values by key; a point that has one of each is dropped.
+    :param m5out: whether runs in gem5 keep gem5's own files.
     :param places: where each key of ``base`` and ``axes`` stands.
     """
 
@@ -49,6 +50,7 @@ class SweepFile:
     axes: list[dict[str, list[Any]]] = field(default_factory=list)
     excluded: list[dict[str, list[Any]]] = field(default_factory=list)
     limits: Limits = field(default_factory=Limits)
+    m5out: bool = False
     places: dict[str, Place] = field(default_factory=dict)
     errors: list[tuple[int, str]] = field(default_factory=list)
 
@@ -94,6 +96,7 @@ def read(path: Path) -> SweepFile:
     for i, table in enumerate(_tables(sweep, document, "exclude")):
         _exclude(sweep, table, ("exclude", i))
     _limits(sweep, _table(sweep, document, ("limits",)))
+    _keep(sweep, _table(sweep, document, ("keep",)))
     _programs(sweep)
     sweep.refuse_errors()
     return sweep
@@ -288,6 +291,16 @@ def _limits(sweep: SweepFile, table: dict[str, Any]) -> None:
             sweep.wrong(("limits", "memory"), f"limits: memory must be a size, not {memory!r}")
         memory = None
     sweep.limits = Limits(seconds, memory)
+
+
+def _keep(sweep: SweepFile, table: dict[str, Any]) -> None:
+    for name in table.keys() - {"m5out"}:
+        sweep.wrong(("keep", name), f"keep: unknown key {name}; there is m5out")
+    m5out = table.get("m5out", False)
+    if type(m5out) is not bool:
+        sweep.wrong(("keep", "m5out"), f"keep: m5out must be true or false, not {m5out!r}")
+    else:
+        sweep.m5out = m5out
 
 
 def _programs(sweep: SweepFile) -> None:

@@ -39,12 +39,14 @@ class Plan:
     """All runs of a sweep.
 
     :param combinations: of which some may be the same run.
+    :param m5out: whether runs in gem5 keep gem5's own files.
     """
 
     path: Path
     points: list[Point]
     combinations: int
     limits: Limits
+    m5out: bool
 
 
 def load(path: Path) -> Plan:
@@ -64,8 +66,10 @@ def load(path: Path) -> Plan:
             points.setdefault(point.run, point)
     if not combinations:
         sweep.wrong(("exclude", 0), "exclude: nothing is left")
+    if sweep.m5out and not any(point.options.engine == "gem5" for point in points.values()):
+        sweep.wrong(("keep", "m5out"), "keep: m5out: no run has engine gem5")
     sweep.refuse_errors()
-    return Plan(path, list(points.values()), combinations, sweep.limits)
+    return Plan(path, list(points.values()), combinations, sweep.limits, sweep.m5out)
 
 
 def _combinations(sweep: SweepFile) -> Iterator[dict[str, Any]]:

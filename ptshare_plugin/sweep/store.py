@@ -12,7 +12,8 @@ from pathlib import Path
 from ptshare_plugin import files
 from ptshare_plugin.errors import UserError, UserErrors, os_reason
 from ptshare_plugin.folders import sync_entry
-from ptshare_plugin.run import OUTPUT, RUN_JSON, STATS
+from ptshare_plugin.run import M5OUT, OUTPUT, RUN_JSON, STATS
+from ptshare_plugin.sweep.options import Options
 from ptshare_plugin.sweep.plan import Point
 
 RUNS, FAILED, TMP, LOCK = "runs", "failed", "tmp", "lock"
@@ -52,6 +53,14 @@ def finished(out: Path, points: list[Point]) -> set[str]:
     return found
 
 
+def without_m5out(out: Path, points: list[Point]) -> int:
+    """How many runs of ``points``, which are made, lack gem5's own files."""
+    return sum(
+        point.options.engine == "gem5" and not (out / RUNS / point.run / M5OUT).is_dir()
+        for point in points
+    )
+
+
 def failed(out: Path, points: list[Point]) -> set[str]:
     """Runs of ``points`` that have failed before."""
     return {Path(name).stem for name in names(out / FAILED)} & {point.run for point in points}
@@ -67,16 +76,18 @@ def names(folder: Path) -> set[str]:
         raise UserError(f"{folder}: cannot be read: {os_reason(error)}") from error
 
 
-def record_failure(out: Path, point: Point, reason: str, seconds: float, tail: list[str]) -> None:
+def record_failure(
+    out: Path, run: str, options: Options, reason: str, seconds: float, tail: list[str]
+) -> None:
     """Keep that a run failed, and why."""
     record = {
-        "run": point.run,
-        "command": point.options.command(),
+        "run": run,
+        "command": options.command(),
         "reason": reason,
         "seconds": seconds,
         "output": tail,
     }
-    with files.replacing(out / FAILED / f"{point.run}.json") as partial:
+    with files.replacing(out / FAILED / f"{run}.json") as partial:
         partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         sync_entry(partial)
 
