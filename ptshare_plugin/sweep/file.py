@@ -177,9 +177,12 @@ def _add(sweep: SweepFile, group: dict[str, list[Any]], places: dict[str, Place]
         if name in sweep.places:
             other = sweep.lines.of(sweep.places[name])
             sweep.wrong(place, f"{place[0]}: {name} is in line {other}, too")
-        right = [value for value in group[name] if value is not None]
-        if place[0] == "axes" and len(set(right)) < len(right):
-            sweep.wrong(place, f"axes: {name}: a value is there twice")
+        if place[0] == "axes":
+            seen = {None}
+            for i, value in enumerate(group[name]):
+                if value in seen and value is not None:
+                    sweep.wrong((*place, i), f"axes: {name}: a value is there twice")
+                seen.add(value)
         sweep.places[name] = place
     if group:
         sweep.axes.append(group)
@@ -196,7 +199,7 @@ def _values(sweep: SweepFile, name: str, value: Any, place: Place) -> list[Any]:
     if not isinstance(value, list) or not value:
         sweep.wrong(place, f"{where}: {name}: must be a list or a range, like {{from = 1, to = 5}}")
         return []
-    return [_one(sweep, name, item, place) for item in value]
+    return [_one(sweep, name, item, (*place, i)) for i, item in enumerate(value)]
 
 
 def _range(table: dict[str, Any]) -> list[Any]:
@@ -268,10 +271,10 @@ def _exclude(sweep: SweepFile, table: dict[str, Any], place: Place) -> None:
         # One value of args is itself a list.
         several = isinstance(value, list) and value and (name != "args" or type(value[0]) is list)
         items = value if several else [value]
-        excluded[name] = [_one(sweep, name, item, at) for item in items]
-        for item, kept in zip(items, excluded[name], strict=True):
+        excluded[name] = [_one(sweep, name, item, (*at, i)) for i, item in enumerate(items)]
+        for i, (item, kept) in enumerate(zip(items, excluded[name], strict=True)):
             if kept is not None and kept not in sweep.varying[name]:
-                sweep.wrong(at, f"exclude: {name} never is {item}")
+                sweep.wrong((*at, i), f"exclude: {name} never is {item}")
     sweep.excluded.append(excluded)
 
 

@@ -90,7 +90,7 @@ def _point(sweep: SweepFile, varying: dict[str, Any]) -> Point | None:
     try:
         spec = options.spec()
     except UserError as error:
-        _note(sweep, error)
+        _note(sweep, error, varying)
         # The machine is wrong; what else is, is found on the preset's own.
         options = dataclasses.replace(options, overrides=())
         spec = options.spec()
@@ -99,17 +99,20 @@ def _point(sweep: SweepFile, varying: dict[str, Any]) -> Point | None:
         if spec.engine == "stream":
             stream_engine.check(spec)
     except UserError as error:
-        _note(sweep, error)
+        _note(sweep, error, varying)
     return None if sweep.errors else Point(spec.run_id(), options, varying)
 
 
-def _note(sweep: SweepFile, error: UserError) -> None:
-    """Note an error of a run at the line of the key that it is about."""
+def _note(sweep: SweepFile, error: UserError, varying: dict[str, Any]) -> None:
+    """Note an error of a run at the line of the key, or of its value, that it is about."""
     message = str(error)
     # Those of options begin with --option, those of the machine with the key.
     words = re.findall(r"[a-z0-9_.]*[a-z0-9_]", message)
     name = next((word for word in words if word in sweep.places), "")
-    sweep.wrong(sweep.places.get(name, ()), message.removeprefix("--"))
+    place = sweep.places.get(name, ())
+    if name in varying:
+        place = (*place, sweep.varying[name].index(varying[name]))
+    sweep.wrong(place, message.removeprefix("--"))
 
 
 @functools.cache
