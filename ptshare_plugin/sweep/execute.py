@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import os
 import signal
@@ -194,8 +195,13 @@ def _outcome(future: Any, point: Point, out: Path) -> worker.Outcome:
 def _progress(total: int, report: Report) -> Iterator[Any]:
     """A bar on a terminal, a line now and then elsewhere; on standard error."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
     if not sys.stderr.isatty():
         last = time.monotonic()
@@ -209,12 +215,24 @@ def _progress(total: int, report: Report) -> Iterator[Any]:
 
         yield say
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("runs{task.fields[failed]}"))
-    with Progress(*columns, Remaining(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total, failed="")
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("runs{task.fields[failed]},"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    start = time.monotonic()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, refresh_per_second=2) as bar:
+        task = bar.add_task("", total=total, failed="", left="")
 
         def advance() -> None:
-            failed = f", {len(report.failures)} failed" if report.failures else ""
-            bar.update(task, advance=1, failed=failed)
+            failed = f", {len(report.failures):,} failed" if report.failures else ""
+            done = report.made + len(report.failures)
+            # Rich estimates by the last ones alone, and runs that began together end together.
+            seconds = round((time.monotonic() - start) / done * (total - done))
+            left = f"about {datetime.timedelta(seconds=seconds)} left"
+            bar.update(task, advance=1, failed=failed, left=left)
 
         yield advance

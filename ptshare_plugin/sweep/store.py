@@ -17,6 +17,7 @@ from ptshare_plugin.sweep.options import Options
 from ptshare_plugin.sweep.plan import Point
 
 RUNS, FAILED, TMP, LOCK = "runs", "failed", "tmp", "lock"
+_PARQUET = b"PAR1"  # its first and its last bytes
 
 
 @contextmanager
@@ -39,18 +40,37 @@ def locked(out: Path) -> Iterator[None]:
 def finished(out: Path, points: list[Point]) -> set[str]:
     """Runs of ``points`` that are made; a UserErrors names folders that are not whole."""
     found = names(out / RUNS) & {point.run for point in points}
-    damaged = [
-        out / RUNS / run / name
-        for run in sorted(found)
-        for name in (RUN_JSON, STATS, OUTPUT)
-        if not (out / RUNS / run / name).is_file()
-    ]
+    damaged = []
+    for folder in (out / RUNS / run for run in sorted(found)):
+        try:
+            _check(folder)
+        except UserError as error:
+            damaged.append(f"{error}; remove the folder {folder} to have the run made again")
     if damaged:
-        raise UserErrors(
-            f"{path}: missing; remove the folder {path.parent} to have the run made again"
-            for path in damaged
-        )
+        raise UserErrors(damaged)
     return found
+
+
+def _check(folder: Path) -> None:
+    """Refuse a run folder that lacks a file, or whose files were cut off or mixed up.
+
+    Whether every figure can be read is found when they are: that takes longer than some runs.
+    """
+    for name in (RUN_JSON, STATS, OUTPUT):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name}: missing")
+    record = files.read_json(folder / RUN_JSON)
+    if not isinstance(record, dict) or record.get("run") != folder.name:
+        raise UserError(f"{folder / RUN_JSON}: damaged: not the record of run {folder.name}")
+    try:
+        with (folder / STATS).open("rb") as file:
+            ends = [file.read(4)]
+            file.seek(-4, os.SEEK_END)
+            ends.append(file.read(4))
+    except OSError as error:  # shorter than that
+        ends = [os_reason(error).encode()]
+    if ends != [_PARQUET, _PARQUET]:
+        raise UserError(f"{folder / STATS}: damaged: not a whole Parquet file")
 
 
 def without_m5out(out: Path, points: list[Point]) -> int:

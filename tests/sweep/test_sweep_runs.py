@@ -203,17 +203,34 @@ def test_a_scheduler_that_is_there(file: Path, out: Path) -> None:
     assert done.stderr == f"ptshare: error: --dask {address}: no scheduler answers there\n"
 
 
-def test_a_damaged_folder_is_named(file: Path, out: Path) -> None:
+def test_damaged_folders_are_named(file: Path, out: Path) -> None:
     report(file, out)
-    folder = sorted((out / "runs").iterdir())[0]
-    (folder / "stats.parquet").unlink()
+    folders = sorted((out / "runs").iterdir())
+    first = made(out)
+    (folders[0] / "stats.parquet").unlink()
+    (folders[1] / "output.txt").unlink()
+    os.truncate(folders[2] / "stats.parquet", 1000)
+    os.truncate(folders[3] / "stats.parquet", 0)
+    os.truncate(folders[4] / "run.json", 100)
+    shutil.copy(folders[6] / "run.json", folders[5] / "run.json")
     done = sweep(file, out)
-    assert done.stderr == (
-        f"ptshare: error: {folder}/stats.parquet: missing; remove the folder {folder} to have"
-        " the run made again\n"
-    )
-    shutil.rmtree(folder)
-    assert report(file, out)["made"] == 1
+    assert (done.returncode, done.stdout) == (1, "")
+    told = [
+        "stats.parquet: missing",
+        "output.txt: missing",
+        "stats.parquet: damaged: not a whole Parquet file",
+        "stats.parquet: damaged: not a whole Parquet file",
+        "run.json: damaged: not JSON",
+        f"run.json: damaged: not the record of run {folders[5].name}",
+    ]
+    assert done.stderr.splitlines() == [
+        f"ptshare: error: {folder}/{reason}; remove the folder {folder} to have the run made again"
+        for folder, reason in zip(folders, told, strict=False)
+    ]
+    for folder in folders[:6]:
+        shutil.rmtree(folder)
+    assert report(file, out)["made"] == 6
+    assert made(out).items() >= {(name, first[name]) for name in (f.name for f in folders[6:])}
 
 
 def test_errors_of_a_file_are_lines(tmp_path: Path, out: Path) -> None:
