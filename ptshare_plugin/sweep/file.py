@@ -307,10 +307,25 @@ def _keep(sweep: SweepFile, table: dict[str, Any]) -> None:
 
 
 def _programs(sweep: SweepFile) -> None:
-    named = [name for name in ("workload", "program") if name in sweep.places]
+    named = [name for name in ("workload", "program", "trace") if name in sweep.places]
     if not named:
         sweep.wrong((), 'base: workload is missing, like workload = "scan"')
-    elif len(named) == 2:
-        sweep.wrong(sweep.places["program"], "program: there is a workload, too: leave one out")
+    for name in named[1:]:
+        sweep.wrong(sweep.places[name], f"{name}: there is a {named[0]}, too: leave one out")
+    if "trace" in named:
+        _traces(sweep)
+        return
+    if "trace_share" in sweep.places:
+        sweep.wrong(sweep.places["trace_share"], "trace_share: is for traces; there is none")
     if "engine" not in sweep.places:
         _one(sweep, "engine", options.DEFAULTS["engine"], ("base",))
+
+
+def _traces(sweep: SweepFile) -> None:
+    for name, instead in (("args", ""), ("region", "; a trace has trace_share")):
+        if name in sweep.places:
+            sweep.wrong(sweep.places[name], f"{name}: is for programs{instead}")
+    for engine in sweep.varying.get("engine", [sweep.base.get("engine")]):
+        if engine not in (None, "embedded", "stream"):
+            sweep.wrong(sweep.places["engine"], f"engine: {engine} replays no traces; leave it out")
+    _one(sweep, "engine", "stream", ("base",))

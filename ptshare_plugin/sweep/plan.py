@@ -91,12 +91,15 @@ def _point(sweep: SweepFile, varying: dict[str, Any]) -> Point | None:
         spec = options.spec()
     except UserError as error:
         _note(sweep, error, varying)
-        # The machine is wrong; what else is, is found on the preset's own.
+        # The machine is wrong; what else is, is found on the preset's own. Or the trace is.
         options = dataclasses.replace(options, overrides=())
-        spec = options.spec()
+        try:
+            spec = options.spec()
+        except UserError:
+            return None
     try:
         check(spec, _policies(spec.engine))
-        if spec.engine == "stream":
+        if spec.engine == "stream" and spec.trace is None:
             stream_engine.check(spec)
     except UserError as error:
         _note(sweep, error, varying)
