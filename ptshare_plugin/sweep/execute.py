@@ -77,7 +77,12 @@ def sweep(plan: Plan, out: Path, workers: int | None, address: str | None, retry
             start = time.monotonic()
             try:
                 with _client(min(workers or _cores(), len(todo)), address) as client:
-                    _execute(client, plan, todo, out, report)
+                    try:
+                        _execute(client, plan, todo, out, report)
+                    except KeyboardInterrupt:
+                        # What it has started ends now; another Ctrl-C would leave some of it.
+                        signal.signal(signal.SIGINT, signal.SIG_IGN)
+                        raise
             finally:
                 sync_entry(out / store.RUNS)
             report.seconds = time.monotonic() - start
@@ -146,8 +151,8 @@ def _execute(client: Client, plan: Plan, todo: list[Point], out: Path, report: R
             elif outcome.fatal:
                 client.cancel([each for each in futures if not each.done()])
                 raise UserError(
-                    f"{outcome.reason}; {report.made} runs were made; once that is mended, the "
-                    "same command goes on"
+                    f"{outcome.reason}; what is made stays, and once that is mended the same "
+                    "command goes on"
                 )
             else:
                 report.failures.append((point.run, outcome.reason))

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,11 +123,14 @@ def test_a_killed_worker_is_replaced(slow: Path, out: Path) -> None:
     assert made(out).items() >= first.items()
 
 
-def test_ctrl_c_ends_everything(slow: Path, out: Path) -> None:
+@pytest.mark.parametrize("times", [1, 4])
+def test_ctrl_c_ends_everything(times: int, slow: Path, out: Path) -> None:
     client = started(slow, out, "--workers", "2")
     until(lambda: (out / "runs").is_dir() and len(made(out)) >= 1)
     others = below(client.pid)
-    os.killpg(client.pid, signal.SIGINT)  # as a terminal does
+    for _ in range(times):
+        os.killpg(client.pid, signal.SIGINT)  # as a terminal does
+        time.sleep(0.05)
     _, complaints = client.communicate(timeout=60)
     assert client.returncode == 130
     assert complaints == "ptshare: error: interrupted\n"
