@@ -29,6 +29,8 @@ MODULE = _SOURCE / "build" / "gem5" / "ptshare_gem5.so"
 """Where ``SConstruct.local`` leaves the module."""
 ERROR = "ptshare.py: error: "
 """How ``gem5_configs/ptshare.py`` begins the line that says what is wrong."""
+FILES = "files"
+"""Folder in m5out of what the workloads share."""
 _LOOK_SECONDS = 0.05
 _SIMOUT = "simout.txt"  # as gem5 itself calls what it wrote
 
@@ -94,6 +96,8 @@ class Gem5Engine:
         else:
             self._m5out.mkdir(parents=True)
             yield self._m5out
+            # As large as the region, and empty: what is written there stays in the simulation.
+            shutil.rmtree(self._m5out / FILES, ignore_errors=True)
 
 
 def _command(spec: RunSpec, out: Path) -> list[str]:

@@ -23,7 +23,7 @@ for name in ("workload", "workloads", "program", "policy", "preset", "region", "
 for name in ("procs", "cores", "seed", "work"):
     parser.add_argument("--" + name, type=int)
 given, _ = parser.parse_known_args()
-given.d.mkdir(exist_ok=True)
+(given.d / "files").mkdir(parents=True)
 (given.d / "config.ini").write_text("[root]\\n")
 print("gem5 is not here", flush=True)
 if given.seed == {for_ever}:

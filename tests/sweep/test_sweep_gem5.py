@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +50,8 @@ Hanging = tuple[subprocess.Popen[str], int, int]
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     return fake_gem5.installed(tmp_path / "bin", monkeypatch)
 
 
@@ -87,6 +88,7 @@ def test_m5out_is_kept_where_that_is_asked_for(file: Path, out: Path, fake: Path
     for folder in runs:
         names = {path.name for path in (folder / "m5out").iterdir()}
         assert names >= {"config.ini", "stats.txt", gem5_stats.RECORD, "simout.txt"}
+        assert "files" not in names
         assert (folder / "m5out" / "simout.txt").read_text() == "gem5 is not here\n"
     # A run is read once, whoever reads.
     assert frames.find(out / "runs") == runs
@@ -167,7 +169,9 @@ def hanging(file: Path, out: Path, fake: Path) -> Iterator[Hanging]:
     client.communicate()
 
 
-def test_gem5_ends_with_a_worker_that_is_killed(file: Path, out: Path, hanging: Hanging) -> None:
+def test_gem5_ends_with_a_worker_that_is_killed(
+    file: Path, out: Path, tmp_path: Path, hanging: Hanging
+) -> None:
     client, server, gem5 = hanging
     worker = parent(server)
     nanny = parent(worker)
@@ -178,7 +182,7 @@ def test_gem5_ends_with_a_worker_that_is_killed(file: Path, out: Path, hanging: 
         os.kill(pid, signal.SIGKILL)
     until(lambda: not alive(gem5), 10)
     client.communicate()
-    assert list(Path(tempfile.gettempdir()).glob("ptshare-gem5-*")) == []
+    assert list((tmp_path / "tmp").glob("ptshare-gem5-*")) == []
     # What is left is removed by the next one.
     assert list((out / "tmp").iterdir()) != []
     file.write_text(SWEEP)
@@ -199,8 +203,8 @@ def test_gem5_ends_with_whoever_started_it(who: str, out: Path, hanging: Hanging
 
 def test_gem5_ends_with_a_command_that_is_killed(tmp_path: Path, fake: Path) -> None:
     words = ["run", "scan", "--engine", "gem5", "--seed", str(fake_gem5.FOR_EVER)]
-    command = subprocess.Popen([COMMAND, *words], env={**os.environ, "TMPDIR": str(tmp_path)})
-    until(lambda: list(tmp_path.glob("ptshare-gem5-*/config.ini")))
+    command = subprocess.Popen([COMMAND, *words])
+    until(lambda: list((tmp_path / "tmp").glob("ptshare-gem5-*/config.ini")))
     (gem5,) = below(command.pid)
     command.kill()
     command.wait()
