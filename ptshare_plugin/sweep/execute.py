@@ -32,14 +32,14 @@ class Report:
     """What came of a sweep.
 
     :param before: runs that were finished when it began.
-    :param bare: of these, runs in gem5 without its own files, where they are to be kept.
+    :param without_m5out: of these, runs in gem5 without its own files, where they are to be kept.
     :param skipped: runs that had failed before and were not tried again.
     :param failures: run and reason of each that failed now.
     """
 
     total: int
     before: int
-    bare: int
+    without_m5out: int
     skipped: int
     made: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
@@ -49,8 +49,8 @@ class Report:
         """All of it, for people."""
         parts = [f"{self.total:,} runs: {self.made:,} made in {self.seconds:.1f} s"]
         parts += [f"{self.before:,} were there"] if self.before else []
-        if self.bare:
-            parts.append(f"{self.bare:,} of them without m5out (remove their folders to have it)")
+        if (count := self.without_m5out) > 0:
+            parts.append(f"{count:,} of them without m5out (remove their folders to have it)")
         parts += [f"{len(self.failures):,} failed"] if self.failures else []
         if self.skipped:
             parts.append(f"{self.skipped:,} had failed before (--retry-failed tries them again)")

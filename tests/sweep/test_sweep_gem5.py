@@ -82,7 +82,7 @@ def test_m5out_goes_with_the_run(file: Path, out: Path, fake: Path) -> None:
 def test_m5out_is_kept_where_that_is_asked_for(file: Path, out: Path, fake: Path) -> None:
     file.write_text(SWEEP + KEEP)
     found = report(file, out)
-    assert (found["made"], found["bare"]) == (4, 0)
+    assert (found["made"], found["without_m5out"]) == (4, 0)
     runs = sorted(kept(out))
     assert len(runs) == 4
     for folder in runs:
@@ -107,12 +107,12 @@ def test_keeping_m5out_makes_no_other_run(file: Path, out: Path, fake: Path) -> 
     first = made(out)
     file.write_text(SWEEP + KEEP)
     found = report(file, out)
-    assert (found["before"], found["bare"], found["made"]) == (2, 2, 2)
+    assert (found["before"], found["without_m5out"], found["made"]) == (2, 2, 2)
     assert made(out).items() >= first.items()
     assert {folder.name for folder in kept(out)} == made(out).keys() - first.keys()
     assert "4 were there, 2 of them without m5out" in sweep(file, out).stdout
     file.write_text(SWEEP)
-    assert report(file, out)["bare"] == 0
+    assert report(file, out)["without_m5out"] == 0
     assert len(kept(out)) == 2
 
 
@@ -161,12 +161,14 @@ def hanging(file: Path, out: Path, fake: Path) -> Iterator[Hanging]:
     text = SWEEP.replace("[1, 2]", "[1]").replace('"private", ', "")
     file.write_text(text + f"seed = [{fake_gem5.FOR_EVER}]\n")
     client = started(file, out, "--workers", "1")
-    until(lambda: list(out.glob("tmp/.*/ptshare-gem5-*/config.ini")))
-    (gem5,) = [pid for pid in below(client.pid) if runs_as(pid, b"gem5.opt")]
-    (server,) = servers(client.pid)
-    yield client, server, gem5
-    client.kill()
-    client.communicate()
+    try:
+        until(lambda: list(out.glob("tmp/.*/ptshare-gem5-*/config.ini")))
+        (gem5,) = [pid for pid in below(client.pid) if runs_as(pid, b"gem5.opt")]
+        (server,) = servers(client.pid)
+        yield client, server, gem5
+    finally:
+        client.kill()
+        client.communicate()
 
 
 def test_gem5_ends_with_a_worker_that_is_killed(
