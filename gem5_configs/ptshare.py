@@ -28,7 +28,7 @@ from m5.objects import Process, RedirectPath, Root
 
 from ptshare_plugin import config, spec, workloads
 from ptshare_plugin.errors import UserError
-from ptshare_plugin.gem5_engine import ERROR
+from ptshare_plugin.gem5_engine import ERROR, FILES
 from ptshare_plugin.gem5_stats import RECORD
 from ptshare_plugin.machine import KEYS, flatten
 from ptshare_plugin.units import parse_size
@@ -255,7 +255,7 @@ def main() -> int:
         machine, started, policy=None if args.stock else args.policy, cores=args.cores
     )
     # What the workloads call /ptshare is a folder of this run; a checkpoint names its own.
-    files = out / "files"
+    files = out / FILES
     files.mkdir(exist_ok=True)
     if not args.restore:
         for old in files.iterdir():

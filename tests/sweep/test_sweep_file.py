@@ -54,6 +54,8 @@ def test_lines_of_keys() -> None:
     assert lines.of(("a",)) == lines.of(("a", "b c")) == 2
     assert lines.of(("a", "b c", "x")) == 3
     assert lines.of(("a", "b c", "list")) == 7
+    values = [lines.of(("a", "b c", "list", i)) for i in range(4)]
+    assert values == [8, 8, 9, 7]
     assert lines.of(("a", "b c", "d", "e", "f\t")) == 11
     assert [lines.of(("t", i, "k")) for i in (0, 1)] == [13, 15]
     assert lines.of(("t", 1, "u", "v")) == 17
@@ -178,7 +180,7 @@ memory = "lots"
         13: "before it begins",
         14: "a value is there twice",
         15: "must be a list or a range",
-        16: "mmu.stlb.ways must be a whole number",
+        18: "mmu.stlb.ways must be a whole number",
         21: "all keys need as many values",
         26: "region does not vary",
         29: "seeds must be 1 to",
@@ -189,6 +191,18 @@ memory = "lots"
     assert {line for line, _ in found} == set(expected)
     for line, part in expected.items():
         assert any(part in message for at, message in found if at == line), part
+
+
+def test_errors_of_values_name_their_lines(tmp_path: Path) -> None:
+    text = (
+        BASE + "[axes]\nprocs = [\n  1,\n  40000, # too many\n  2, 1,\n]\n"
+        "args = [\n  ['--around', '1'],\n  ['--around',\n   7],\n]\n"
+        "[[exclude]]\nprocs = [\n  2,\n  3,\n]\n"
+    )
+    assert [line for line, _ in errors(tmp_path, text)] == [9, 13, 19]
+    # What each run is refused for is found once all values are right.
+    right = text.replace("  2, 1,", "  2,").replace("   7", "   '1'").replace("'1'", "'0'", 1)
+    assert [line for line, _ in errors(tmp_path, right.replace("  3,", ""))] == [8]
 
 
 def test_wrong_combinations_are_named_with_the_line_of_their_key(tmp_path: Path) -> None:
