@@ -472,4 +472,5 @@ def read(paths: Sequence[str | os.PathLike[str]]) -> tuple[pd.DataFrame | None, 
     done.total = done.added
     if not done.total:
         return None, done
-    return _frame(pa.concat_tables(tables, promote_options="default")), done
+    frame = _frame(pa.concat_tables(tables, promote_options="default")).drop(columns=_STAMP)
+    return frame.sort_values("run", ignore_index=True), done

@@ -46,8 +46,8 @@ _PARTS: tuple[Colour, ...] = (
 )
 # From near to far.
 _PLACES: tuple[Colour, ...] = (
-    ("#c7e6d1", "#2f5b5e"),
-    ("#7bc4b8", "#3f8b90"),
+    ("#b5dcc3", "#2f5b5e"),
+    ("#63b5ab", "#3f8b90"),
     ("#2e8bb8", "#62b9d6"),
     ("#0b3c73", "#d2effb"),
 )

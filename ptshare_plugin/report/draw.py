@@ -51,13 +51,13 @@ def _grid(rows: int, columns: int, height: float, width: float = _WIDTH, **more:
     return canvas, canvas.subplots(rows, columns, squeeze=False, **more)
 
 
-# Series against processes ----------------------------------------------------------------------
+# Series against processes -----------------------------------------------------------------------
 
 
 def _lines(panels: Sequence[Lines]) -> matplotlib.figure.Figure:
     across = 1 if len(panels) == 1 else 2
     down = math.ceil(len(panels) / across)
-    width = 6.4 if across == 1 else _WIDTH
+    width = 6.8 if across == 1 else _WIDTH
     canvas, axes = _grid(down, across, 3.0, width)
     flat = list(axes.flat)
     for panel, ax in zip(panels, flat, strict=False):
@@ -72,8 +72,17 @@ def _lines(panels: Sequence[Lines]) -> matplotlib.figure.Figure:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     if handles:
-        canvas.legend(handles.values(), handles.keys(), loc="outside right upper", handlelength=2.4)
+        _legend(canvas, list(handles.values()), list(handles), handlelength=2.4)
     return canvas
+
+
+def _legend(canvas: Any, handles: Sequence[Any], labels: Sequence[str], **more: Any) -> None:
+    """Above the panels; so many columns as the longest label leaves room for."""
+    inches = 0.5 + 0.085 * max(map(len, labels))
+    columns = max(1, min(len(labels), int(canvas.get_figwidth() / inches)))
+    canvas.legend(
+        handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.4, **more
+    )
 
 
 def _against(ax: Any, panel: Lines) -> None:
@@ -219,7 +228,7 @@ def short(value: float, unit: str) -> str:
     return f"{value:g}"
 
 
-# Stacks ----------------------------------------------------------------------
+# Stacks -----------------------------------------------------------------------------------------
 
 
 def _bars(figure: Figure) -> matplotlib.figure.Figure:
@@ -227,7 +236,7 @@ def _bars(figure: Figure) -> matplotlib.figure.Figure:
     policies = list(dict.fromkeys(panel.title for panel in figure.bars))
     most = max(len(panel.bars) for panel in figure.bars)
     share = min(_WIDTH, max(len(policies) * (0.9 + 0.28 * most) + 1.2, 4.6))
-    height = 3.0 if len(rows) == 1 else 1.75
+    height = 3.1 if len(rows) == 1 else 1.7
     canvas, axes = _grid(len(rows), len(policies), height, share, sharey="row", sharex="col")
     for panel in figure.bars:
         row, column = rows.index(panel.row), policies.index(panel.title)
@@ -242,9 +251,7 @@ def _bars(figure: Figure) -> matplotlib.figure.Figure:
         ax.set_xlabel("processes")
     for line in axes:
         _value_axis(line[0].yaxis, figure.unit, [0.0])
-    canvas.legend(
-        *_part_handles(figure.parts), loc="outside right upper", handlelength=1.2, reverse=True
-    )
+    _legend(canvas, *_part_handles(figure.parts), handlelength=1.2)
     return canvas
 
 
@@ -286,7 +293,7 @@ def _part_handles(parts: Sequence[Part]) -> tuple[list[Any], list[str]]:
     return handles, [part.label for part in parts]
 
 
-# Distributions ----------------------------------------------------------------------
+# Distributions ----------------------------------------------------------------------------------
 
 
 def _steps(figure: Figure) -> matplotlib.figure.Figure:
@@ -316,5 +323,5 @@ def _steps(figure: Figure) -> matplotlib.figure.Figure:
     for ax in axes[0]:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    canvas.legend(handles.values(), handles.keys(), loc="outside right upper", handlelength=2.4)
+    _legend(canvas, list(handles.values()), list(handles), handlelength=2.4)
     return canvas

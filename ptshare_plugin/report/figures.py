@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 from ptshare_plugin import analysis, metrics, plots, units
 from ptshare_plugin.metrics import ROI
 from ptshare_plugin.report.groups import Group
-from ptshare_plugin.report.model import Bars, Figure, Lines, Part, Point, Series, Steps
+from ptshare_plugin.report.model import (
+    Bars,
+    Figure,
+    Lines,
+    Part,
+    Point,
+    Series,
+    Steps,
+    mean_text,
+)
 from ptshare_plugin.vocabulary import CACHES, CYCLE_STACK, MINOR_FAULTS, PLACES, PTE_LEVELS
 
 if TYPE_CHECKING:
@@ -89,7 +98,9 @@ def faults(group: Group) -> Figure | str:
         unit="count",
         quantity="faults per process",
         bars=bars,
-        parts=[Part(name.removeprefix("fault."), plots.part(kinds.index(name))) for name in parts],
+        parts=[
+            Part(name.removeprefix("fault."), plots.part(kinds.index(name) + 1)) for name in parts
+        ],
     )
 
 
@@ -384,7 +395,7 @@ def headline(group: Group) -> tuple[str, list[str], list[list[tuple[str, str]]]]
                 if base is None or policy == "private"
                 else units.change(_number(base[name]), value)
             )
-            row.append((units.short_value(value, metrics.get(name).unit), change))
+            row.append((mean_text(value, metrics.get(name).unit), change))
         rows.append(row)
     return f"With {_processes(most)}", ["policy", *names], rows
 

@@ -118,7 +118,7 @@ def _file(path: str, found: Inputs) -> pd.DataFrame | None:
         return None
     if kind == ".parquet":
         raise UserError(f"{path}: not a file of 'ptshare protect-ways -o'")
-    return read_csv(path)
+    return _csv(path)
 
 
 def _checked_ways(path: str, frame: pd.DataFrame) -> pd.DataFrame:
@@ -142,29 +142,16 @@ def _checked_ways(path: str, frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def read_csv(path: str) -> pd.DataFrame:
-    """A CSV file of the wide frame, with a dataset's types."""
-    import pandas as pd
-
-    words = ("run", "engine", "policy", "program", "program_sha256", "args", "preset")
-    frame = pd.read_csv(path, dtype=dict.fromkeys(words, "string"))
-    needed = ("run", "preset", *analysis.PARAMETERS)
-    missing = [name for name in needed if name not in frame.columns]
-    if not missing and not any(name in KEYS for name in frame.columns):
-        missing = [next(iter(KEYS))]
-    if missing:
+def _csv(path: str) -> pd.DataFrame:
+    frame = dataset.read_csv(path)
+    if frame.empty:
+        raise UserError(f"{path}: has no rows")
+    if not any(name in KEYS for name in frame.columns):
         raise UserError(
-            f"{path}: no wide frame of runs: column {missing[0]} is missing; write one with "
-            "ptshare_plugin.load(DATASET).to_csv(...)"
+            f"{path}: has no keys of the machine, like {next(iter(KEYS))}, so runs of different "
+            "machines could not be told apart; write it from a dataset"
         )
-    frame = frame.astype({name: object for name in words}).fillna({"args": ""})
-    known = metrics.registry()
-    try:
-        numbers = {name: pd.to_numeric(frame[name]) for name in frame.columns if name in known}
-        numbers |= {"work": frame["work"].astype("Int64")}
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: {error}") from error
-    return frame.assign(**numbers)
+    return frame
 
 
 def _once(frame: pd.DataFrame, found: Inputs) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -92,6 +91,7 @@ class Figure:
     :param notes: sentences about what is shown, what not and why.
     :param parts: of panels of bars.
     :param meanings: what each metric of the parts is.
+    :param command: what measures it again, if that is no run.
     """
 
     name: str
@@ -104,6 +104,7 @@ class Figure:
     steps: list[Steps] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     meanings: dict[str, str] = field(default_factory=dict)
+    command: str = ""
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Heading and rows of all that is drawn."""
@@ -133,8 +134,8 @@ def _lines_table(panels: Sequence[Lines]) -> tuple[list[str], list[list[str]]]:
                         *([panel.title] if several else []),
                         series.label,
                         f"{point.x:,}",
-                        units.short_value(point.value, panel.unit),
-                        " to ".join(units.short_value(end, panel.unit) for end in ends)
+                        mean_text(point.value, panel.unit),
+                        " to ".join(mean_text(end, panel.unit) for end in ends)
                         if None not in ends
                         else "-",
                         f"{point.n:,}",
@@ -152,8 +153,8 @@ def _bars_table(figure: Figure) -> tuple[list[str], list[list[str]]]:
             panel.title,
             *([panel.row] if rowed else []),
             f"{bar:,}",
-            *(units.short_value(_rounded(value), figure.unit) for value in values),
-            units.short_value(_rounded(sum(values)), figure.unit),
+            *(mean_text(value, figure.unit) for value in values),
+            mean_text(sum(values), figure.unit),
         ]
         for panel in figure.bars
         for bar, values in zip(panel.bars, panel.values, strict=True)
@@ -178,6 +179,7 @@ def bin_names(edges: Sequence[int]) -> list[str]:
     return [*closed, f"{edges[-1]:,} and more"]
 
 
-def _rounded(value: float) -> float:
-    """A mean for people: three digits behind the point."""
-    return value if math.isnan(value) else round(value, 3)
+def mean_text(value: float | None, unit: str) -> str:
+    """A mean for people: whole from 100 on, as ``units.short_value`` has it below."""
+    far = value is not None and unit not in ("bytes", "ratio") and abs(value) >= 100
+    return units.short_value(round(value) if far and value is not None else value, unit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from ptshare_plugin import plots, units
@@ -42,9 +43,26 @@ def of(file: Ways, number: int) -> list[Figure]:
                     *_sentences(frame),
                 ],
                 lines=panels,
+                command=_command(frame),
             )
         )
     return made
+
+
+def _command(frame: pd.DataFrame) -> str:
+    """What measures all rows of one setting again; the machine it does not know."""
+    first = frame.iloc[0]
+    ways, policies = zip(*_pairs(frame), strict=True)
+    options = {
+        "--procs": ",".join(str(count) for count in sorted(frame["procs"].unique())),
+        "--cores": str(first["cores"]),
+        "--region": units.exact_size(int(first["region_bytes"])),
+        "--piece": units.exact_size(int(first["piece_bytes"])),
+        "--ways": ",".join(dict.fromkeys(ways)),
+        "--policy": ",".join(dict.fromkeys(policies)),
+    }
+    words = [word for option in options.items() for word in option]
+    return shlex.join(["ptshare", "protect-ways", *words, "-o", "ways.csv"])
 
 
 def _directions(frame: pd.DataFrame) -> list[str]:
