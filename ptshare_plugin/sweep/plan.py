@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptshare_plugin import engines, stream_engine
+from ptshare_plugin import engines, gem5_engine, stream_engine
 from ptshare_plugin.errors import UserError
 from ptshare_plugin.linux import engine as linux
 from ptshare_plugin.spec import check
@@ -102,6 +102,8 @@ def _point(sweep: SweepFile, varying: dict[str, Any]) -> Point | None:
         check(spec, _policies(spec.engine))
         if spec.engine == "stream" and spec.trace is None:
             stream_engine.check(spec)
+        elif spec.engine == "gem5":
+            gem5_engine.check_contexts(spec.config, spec.procs, spec.cores, spec.policy)
         elif spec.engine == "linux":
             linux.check(spec)
     except UserError as error:

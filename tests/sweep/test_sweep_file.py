@@ -266,3 +266,15 @@ def test_engine_linux_is_no_simulated_machine(tmp_path: Path) -> None:
     (found,) = errors(tmp_path, engine + "preset = 'gem5-x86'\n")
     assert found[0] == 5
     assert "this one is as it is" in found[1]
+
+
+def test_cores_that_gem5_cannot_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Gem5Engine, "missing", lambda _: None)
+    text = BASE.replace("stream", "gem5") + (
+        "preset = 'gem5-x86'\nprocs = 4\n[axes]\ncores = [\n  4,\n  2,\n]\n"
+        "'gem5.cpu' = ['timing', 'o3']\n"
+    )
+    (found,) = errors(tmp_path, text)
+    assert found[0] == 10
+    assert "an O3 CPU cannot be stopped" in found[1]
+    load(tmp_path, text.replace(", 'o3'", ""))
