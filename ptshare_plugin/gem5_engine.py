@@ -21,6 +21,7 @@ from ptshare_plugin.errors import UserError
 from ptshare_plugin.tied import tied
 
 if TYPE_CHECKING:
+    from ptshare_plugin.machine import Machine
     from ptshare_plugin.spec import RunSpec
 
 _SOURCE = Path(__file__).resolve().parent.parent
@@ -98,6 +99,26 @@ class Gem5Engine:
             yield self._m5out
             # As large as the region, and empty: what is written there stays in the simulation.
             shutil.rmtree(self._m5out / FILES, ignore_errors=True)
+
+
+def contexts(machine: Machine, procs: int, cores: int) -> int:
+    """CPU contexts of a run: one a process and one a core at least."""
+    return max(procs, cores, machine.gem5.contexts)
+
+
+def check_contexts(machine: Machine, procs: int, cores: int, policy: str | None) -> None:
+    """Refuse with a UserError contexts that cannot share the cores; no policy: stock gem5."""
+    count = contexts(machine, procs, cores)
+    if count <= cores:
+        return
+    what = f"{count} CPU contexts (the most of processes, cores and gem5.contexts)"
+    if policy is None:
+        raise UserError(f"{what} on {cores} cores: stock gem5 has no scheduler; give {count} cores")
+    if machine.gem5.cpu == "o3":
+        raise UserError(
+            f"{what} on {cores} cores: an O3 CPU cannot be stopped between two instructions;"
+            f" give {count} cores, or gem5.cpu atomic or timing"
+        )
 
 
 def _command(spec: RunSpec, out: Path) -> list[str]:

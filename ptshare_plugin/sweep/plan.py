@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptshare_plugin import engines, stream_engine
+from ptshare_plugin import engines, gem5_engine, stream_engine
 from ptshare_plugin.errors import UserError
+from ptshare_plugin.linux import engine as linux
 from ptshare_plugin.spec import check
 from ptshare_plugin.sweep.file import Limits, SweepFile, read
 from ptshare_plugin.sweep.options import Options
@@ -101,6 +102,10 @@ def _point(sweep: SweepFile, varying: dict[str, Any]) -> Point | None:
         check(spec, _policies(spec.engine))
         if spec.engine == "stream" and spec.trace is None:
             stream_engine.check(spec)
+        elif spec.engine == "gem5":
+            gem5_engine.check_contexts(spec.config, spec.procs, spec.cores, spec.policy)
+        elif spec.engine == "linux":
+            linux.check(spec)
     except UserError as error:
         _note(sweep, error, varying)
     return None if sweep.errors else Point(spec.run_id(), options, varying)
@@ -110,8 +115,13 @@ def _note(sweep: SweepFile, error: UserError, varying: dict[str, Any]) -> None:
     """Note an error of a run at the line of the key, or of its value, that it is about."""
     message = str(error)
     # Those of options begin with --option, those of the machine with the key.
-    words = re.findall(r"[a-z0-9_.]*[a-z0-9_]", message)
+    about = re.sub(r"^engine \w+: (?=--)", "", message)
+    words = re.findall(r"[a-z0-9_.]*[a-z0-9_]", about)
     name = next((word for word in words if word in sweep.places), "")
+    if about.startswith("--set "):
+        name = next(key for key in sweep.places if "." in key)
+    elif not name and about != message:  # an argument of the program
+        name = "args"
     place = sweep.places.get(name, ())
     if name in varying:
         place = (*place, sweep.varying[name].index(varying[name]))
