@@ -35,7 +35,7 @@ class Load:
     procs: int
 
 
-SHORT, LONG = Load("2MiB", 1, 1), Load("16MiB", 3, 16)
+SHORT, LONG = Load("2MiB", 1, 1), Load("16MiB", 12, 16)
 
 
 def measure(place: Path, load: Load, count: int, workers: int) -> tuple[float, float]:

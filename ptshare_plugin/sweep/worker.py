@@ -25,9 +25,11 @@ from ptshare_plugin.errors import UserError, os_reason
 from ptshare_plugin.sweep import child, store
 from ptshare_plugin.sweep.file import Limits
 from ptshare_plugin.sweep.options import Options
-from ptshare_plugin.sweep.server import EXIT_NO_SPACE, LOG
+from ptshare_plugin.sweep.server import EXIT_NO_SPACE, FOLDER, LOG
 
 _LOOK_SECONDS = 0.1
+TRIES = 4
+"""Times that a run is begun when what starts it is killed; as often as Dask tries other workers."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _local = threading.local()
 
@@ -96,7 +98,7 @@ def perform(run: str, options: Options, setting: Setting) -> Outcome:
                 "target": str(target),
                 "m5out": setting.m5out,
             }
-            reason, fatal = _run(job, setting.limits)
+            reason, fatal = _try(job, setting.limits)
             if reason is not None and not fatal:
                 lines = child.tail(place / LOG)
                 store.record_failure(out, run, options, reason, time.monotonic() - start, lines)
@@ -120,8 +122,23 @@ def remove_stale(out: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _run(job: dict[str, object], limits: Limits) -> tuple[str | None, bool]:
+def _try(job: dict[str, object], limits: Limits) -> tuple[str | None, bool]:
     """What went wrong, or None; and whether it would for other runs."""
+    for _ in range(TRIES):
+        try:
+            return _run(job, limits)
+        except _ServerKilled:  # by whom, nobody knows: the run may have no part in it
+            if Path(str(job["target"])).is_dir():
+                return None, False
+            shutil.rmtree(Path(str(job["place"]), FOLDER), ignore_errors=True)
+    return f"the process that starts runs was killed {TRIES} times", False
+
+
+class _ServerKilled(Exception):
+    """The process that forks runs has ended, and its run with it."""
+
+
+def _run(job: dict[str, object], limits: Limits) -> tuple[str | None, bool]:
     server = _server()
     start = time.monotonic()
     why: str | None = None
@@ -137,7 +154,7 @@ def _run(job: dict[str, object], limits: Limits) -> tuple[str | None, bool]:
         _local.server = None
         if pid:  # it dies with its parent, but not what it has started
             _kill(pid)
-        return "the process that starts runs was killed", False
+        raise _ServerKilled from None
     except BaseException:  # the task is given up
         server.end()
         _local.server = None

@@ -30,6 +30,7 @@ from sweeps import (
 import ptshare_plugin
 from ptshare_plugin import dataset, frames, gem5_stats
 from ptshare_plugin.gem5_engine import Gem5Engine
+from ptshare_plugin.sweep import worker as workers
 
 LACK = Gem5Engine().missing()
 SWEEP = """\
@@ -163,7 +164,7 @@ def hanging(file: Path, out: Path, fake: Path) -> Iterator[Hanging]:
     client = started(file, out, "--workers", "1")
     try:
         until(lambda: list(out.glob("tmp/.*/ptshare-gem5-*/config.ini")))
-        (gem5,) = [pid for pid in below(client.pid) if runs_as(pid, b"gem5.opt")]
+        (gem5,) = serving(client.pid)
         (server,) = servers(client.pid)
         yield client, server, gem5
     finally:
@@ -192,15 +193,35 @@ def test_gem5_ends_with_a_worker_that_is_killed(
     assert list((out / "tmp").iterdir()) == []
 
 
-@pytest.mark.parametrize("who", ["client", "server", "run"])
+@pytest.mark.parametrize("who", ["client", "run"])
 def test_gem5_ends_with_whoever_started_it(who: str, out: Path, hanging: Hanging) -> None:
-    client, server, gem5 = hanging
-    os.kill({"client": client.pid, "server": server, "run": parent(gem5)}[who], signal.SIGKILL)
+    client, _, gem5 = hanging
+    os.kill({"client": client.pid, "run": parent(gem5)}[who], signal.SIGKILL)
     until(lambda: not alive(gem5), 20)
     client.communicate(timeout=60)
     assert client.returncode == (-signal.SIGKILL if who == "client" else 1)
-    told = {"server": "the process that starts runs was killed", "run": "killed by SIGKILL"}
-    assert [each["reason"] for each in failures(out)] == ([told[who]] if who in told else [])
+    told = [] if who == "client" else ["killed by SIGKILL"]
+    assert [each["reason"] for each in failures(out)] == told
+
+
+def test_a_run_whose_start_is_killed_each_time_fails(out: Path, hanging: Hanging) -> None:
+    client, server, gem5 = hanging
+    for _ in range(workers.TRIES):
+        os.kill(server, signal.SIGKILL)
+        until(lambda last=gem5: not alive(last), 20)
+        until(lambda: client.poll() is not None or serving(client.pid), 20)
+        if client.poll() is None:
+            (server,) = servers(client.pid)
+            (gem5,) = serving(client.pid)
+    client.communicate(timeout=60)
+    assert client.returncode == 1
+    (record,) = failures(out)
+    assert record["reason"] == f"the process that starts runs was killed {workers.TRIES} times"
+
+
+def serving(client: int) -> list[int]:
+    """Processes of gem5 that a sweep has."""
+    return [pid for pid in below(client) if runs_as(pid, b"gem5.opt")]
 
 
 def test_gem5_ends_with_a_command_that_is_killed(tmp_path: Path, fake: Path) -> None:

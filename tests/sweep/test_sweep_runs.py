@@ -112,11 +112,13 @@ def test_a_killed_client_loses_and_repeats_nothing(slow: Path, out: Path) -> Non
     assert list((out / "tmp").iterdir()) == []
 
 
-def test_a_killed_worker_is_replaced(slow: Path, out: Path) -> None:
+@pytest.mark.parametrize("who", ["worker", "server"])
+def test_a_killed_worker_is_replaced(who: str, slow: Path, out: Path) -> None:
     client = started(slow, out, "--workers", "2")
     until(lambda: (out / "runs").is_dir() and len(made(out)) >= 1)
     first = made(out)
-    os.kill(parent(servers(client.pid)[0]), signal.SIGKILL)
+    started_by = servers(client.pid)[0]
+    os.kill(parent(started_by) if who == "worker" else started_by, signal.SIGKILL)
     _, complaints = client.communicate(timeout=120)
     assert client.returncode == 0, complaints
     assert len(made(out)) == 8
