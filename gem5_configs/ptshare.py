@@ -28,7 +28,7 @@ from m5.objects import Process, RedirectPath, Root
 
 from ptshare_plugin import config, spec, workloads
 from ptshare_plugin.errors import UserError
-from ptshare_plugin.gem5_engine import ERROR
+from ptshare_plugin.gem5_engine import ERROR, FILES, check_contexts, contexts
 from ptshare_plugin.gem5_stats import RECORD
 from ptshare_plugin.machine import KEYS, flatten
 from ptshare_plugin.units import parse_size
@@ -93,8 +93,8 @@ def check(args: argparse.Namespace) -> None:
 
 def check_sharing(args: argparse.Namespace, machine: Any) -> None:
     """Refuse what does not work when CPU contexts share cores."""
-    board.check_contexts(machine, args.procs, args.cores, None if args.stock else args.policy)
-    count = board.contexts(machine, args.procs, args.cores)
+    check_contexts(machine, args.procs, args.cores, None if args.stock else args.policy)
+    count = contexts(machine, args.procs, args.cores)
     if count > args.cores and (args.checkpoint or args.restore):
         raise UserError(
             f"checkpoints need a core for each CPU context: give --cores {count}, not {args.cores}"
@@ -255,7 +255,7 @@ def main() -> int:
         machine, started, policy=None if args.stock else args.policy, cores=args.cores
     )
     # What the workloads call /ptshare is a folder of this run; a checkpoint names its own.
-    files = out / "files"
+    files = out / FILES
     files.mkdir(exist_ok=True)
     if not args.restore:
         for old in files.iterdir():

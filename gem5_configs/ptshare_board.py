@@ -43,7 +43,7 @@ from m5.objects import (
     X86TimingSimpleCPU,
 )
 
-from ptshare_plugin.gem5_engine import MODULE
+from ptshare_plugin.gem5_engine import MODULE, check_contexts, contexts
 from ptshare_plugin.machine import flatten
 
 CPUS = {"atomic": X86AtomicSimpleCPU, "timing": X86TimingSimpleCPU, "o3": X86O3CPU}
@@ -138,28 +138,6 @@ def _cache(machine: Any, name: str, cycles: int) -> Any:
     )
 
 
-def contexts(machine: Any, procs: int, cores: int) -> int:
-    """CPU contexts of a run: one a process and one a core at least."""
-    return max(procs, cores, machine.gem5.contexts)
-
-
-def check_contexts(machine: Any, procs: int, cores: int, policy: str | None) -> None:
-    """Refuse with BoardError, in one line, contexts that cannot share the cores."""
-    count = contexts(machine, procs, cores)
-    if count <= cores:
-        return
-    what = f"{count} CPU contexts (the most of processes, cores and gem5.contexts)"
-    if policy is None:
-        raise BoardError(
-            f"{what} on {cores} cores: stock gem5 has no scheduler; give {count} cores"
-        )
-    if machine.gem5.cpu == "o3":
-        raise BoardError(
-            f"{what} on {cores} cores: an O3 CPU cannot be stopped between two instructions;"
-            f" give {count} cores, or gem5.cpu atomic or timing"
-        )
-
-
 def make_system(
     machine: Any, processes: list[Any], *, policy: str | None, cores: int | None = None
 ) -> Any:
@@ -172,7 +150,7 @@ def make_system(
     :param processes: ``m5.objects.Process`` objects, with their ``pid`` set.
     :param policy: sharing policy; None makes the same system of stock gem5 objects alone.
     :param cores: those beyond the processes run what the processes fork. None: one a process.
-    :raises BoardError: where contexts would share cores, and these cannot be shared.
+    :raises UserError: where contexts would share cores, and these cannot be shared.
     """
     cpu = machine.gem5.cpu
     cores = cores or len(processes)

@@ -99,6 +99,9 @@ OutputOpt = Annotated[
 ForceOpt = Annotated[
     bool, typer.Option("--force", help="Replace the results in DIR once the new ones are whole.")
 ]
+KeepM5outOpt = Annotated[
+    bool, typer.Option("--keep-m5out", help="Keep gem5's own files in DIR, too, as m5out.")
+]
 JsonOpt = Annotated[
     bool, typer.Option("--json", help="Write JSON and nothing else to standard output.")
 ]
@@ -139,6 +142,7 @@ def run(
     work: WorkOpt = None,
     no_share: NoShareOpt = False,
     output: OutputOpt = None,
+    keep_m5out: KeepM5outOpt = False,
     force: ForceOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
@@ -150,6 +154,7 @@ def run(
     from ptshare_plugin.run import execute, write
 
     engine = _engine(engine, program, trace)
+    _check_m5out(keep_m5out, engine, output)
     policy = policy or engines.get(engine).default_policy
     (spec,) = _specs(
         program,
@@ -168,7 +173,7 @@ def run(
     )
     place = folders.whole(Path(output), force) if output is not None else nullcontext()
     with place as folder:
-        result = execute(spec)
+        result = execute(spec, folder if keep_m5out else None)
         if folder is not None:
             write(result, folder)
     if as_json:
@@ -218,6 +223,7 @@ def compare_command(
     work: WorkOpt = None,
     no_share: NoShareOpt = False,
     output: OutputOpt = None,
+    keep_m5out: KeepM5outOpt = False,
     force: ForceOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
@@ -228,6 +234,7 @@ def compare_command(
     from ptshare_plugin import compare, folders
 
     engine = _engine(engine, program, trace)
+    _check_m5out(keep_m5out, engine, output)
     policies = _policy_names(policy or compare.default_policies(engine))
     specs = _specs(
         program,
@@ -247,7 +254,7 @@ def compare_command(
     )
     place = folders.whole(Path(output), force) if output is not None else nullcontext()
     with place as folder:
-        runs = compare.compare(specs, folder)
+        runs = compare.compare(specs, folder, keep_m5out)
     if as_json:
         _print_json({result.spec.name: result.wide() for result in runs})
     else:
@@ -692,6 +699,13 @@ def _engine(engine: str, program: str | None, trace: str | None) -> str:
             f"--trace: engine {engine} replays no traces; leave --engine out", EXIT_USAGE
         )
     return "stream"
+
+
+def _check_m5out(keep: bool, engine: str, output: str | None) -> None:
+    if keep and engine != "gem5":
+        raise UserError(f"--keep-m5out: is for --engine gem5, not {engine}", EXIT_USAGE)
+    if keep and output is None:
+        raise UserError("--keep-m5out: needs -o DIR", EXIT_USAGE)
 
 
 def _policy_names(items: Sequence[str]) -> list[str]:

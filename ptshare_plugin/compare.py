@@ -46,14 +46,17 @@ def variants(vary: Sequence[str], fixed: Sequence[str]) -> list[tuple[str, ...]]
     return list(itertools.product(*axes.values()))
 
 
-def compare(specs: Sequence[RunSpec], folder: Path | None) -> list[Run]:
-    """Run ``specs`` and write each into its own folder in ``folder``."""
-    runs = [execute(spec) for spec in specs]
+def compare(specs: Sequence[RunSpec], folder: Path | None, m5out: bool = False) -> list[Run]:
+    """Run ``specs`` and write each into its own folder in ``folder``.
+
+    :param m5out: keep gem5's own files there, too.
+    """
+    runs = [execute(spec, folder / spec.name if folder and m5out else None) for spec in specs]
     # After the last run: what writing needs must not count as the simulator's resident memory.
     if folder is not None:
         for run in runs:
             place = folder / run.spec.name
-            place.mkdir()
+            place.mkdir(exist_ok=True)
             write(run, place)
     return runs
 

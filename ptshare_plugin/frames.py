@@ -58,12 +58,15 @@ def find(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def _looks_like_run(folder: Path) -> bool:
-    # A folder that lost one of the two is damaged, not absent: reading it says so.
+    # A folder that lost one of the two, or that cannot be looked into, is damaged, not absent:
+    # reading it says so.
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return True
     return is_run(folder) or (folder / STATS).is_file() or _is_m5out(folder)
 
 
 def _is_m5out(folder: Path) -> bool:
-    return (folder / gem5_stats.RECORD).is_file()
+    return os.path.isfile(folder / gem5_stats.RECORD)  # false where that cannot be known
 
 
 def read(folder: Path) -> Loaded:

@@ -10,14 +10,18 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptshare_plugin import gem5_stats, workloads
 from ptshare_plugin.engines import Progress, RunResult
 from ptshare_plugin.errors import UserError
+from ptshare_plugin.tied import tied
 
 if TYPE_CHECKING:
+    from ptshare_plugin.machine import Machine
     from ptshare_plugin.spec import RunSpec
 
 _SOURCE = Path(__file__).resolve().parent.parent
@@ -26,15 +30,24 @@ MODULE = _SOURCE / "build" / "gem5" / "ptshare_gem5.so"
 """Where ``SConstruct.local`` leaves the module."""
 ERROR = "ptshare.py: error: "
 """How ``gem5_configs/ptshare.py`` begins the line that says what is wrong."""
+FILES = "files"
+"""Folder in m5out of what the workloads share."""
 _LOOK_SECONDS = 0.05
+_SIMOUT = "simout.txt"  # as gem5 itself calls what it wrote
 
 
 class Gem5Engine:
-    """gem5's system-call emulation with core as a plugin."""
+    """gem5's system-call emulation with core as a plugin.
+
+    :param m5out: new folder where gem5's own files stay; without it they go with the run.
+    """
 
     name = "gem5"
     description = "gem5's syscall emulation with core as a plugin"
     default_policy = "ptshare"
+
+    def __init__(self, m5out: Path | None = None) -> None:
+        self._m5out = m5out
 
     def missing(self) -> str | None:
         """One of: gem5, ptshare's source folder, the module built for gem5."""
@@ -57,10 +70,9 @@ class Gem5Engine:
 
     def run(self, spec: RunSpec, progress: Progress) -> RunResult:
         """Run ``spec``, each process on a CPU context; contexts share the cores."""
-        with tempfile.TemporaryDirectory(prefix="ptshare-gem5-") as place:
-            folder = Path(place)
+        with self._folder() as folder:
             start = time.perf_counter()
-            status, output, peak = _gem5(_command(spec, folder), progress)
+            status, output, peak = _gem5(_command(spec, folder), folder / _SIMOUT, progress)
             seconds = time.perf_counter() - start
             told = _told(output)
             if told is not None:
@@ -77,16 +89,47 @@ class Gem5Engine:
                 versions={"gem5": record["gem5"], "gem5_compiled": record["compiled"]},
             )
 
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        if self._m5out is None:
+            with tempfile.TemporaryDirectory(prefix="ptshare-gem5-") as place:
+                yield Path(place)
+        else:
+            self._m5out.mkdir(parents=True)
+            yield self._m5out
+            # As large as the region, and empty: what is written there stays in the simulation.
+            shutil.rmtree(self._m5out / FILES, ignore_errors=True)
+
+
+def contexts(machine: Machine, procs: int, cores: int) -> int:
+    """CPU contexts of a run: one a process and one a core at least."""
+    return max(procs, cores, machine.gem5.contexts)
+
+
+def check_contexts(machine: Machine, procs: int, cores: int, policy: str | None) -> None:
+    """Refuse with a UserError contexts that cannot share the cores; no policy: stock gem5."""
+    count = contexts(machine, procs, cores)
+    if count <= cores:
+        return
+    what = f"{count} CPU contexts (the most of processes, cores and gem5.contexts)"
+    if policy is None:
+        raise UserError(f"{what} on {cores} cores: stock gem5 has no scheduler; give {count} cores")
+    if machine.gem5.cpu == "o3":
+        raise UserError(
+            f"{what} on {cores} cores: an O3 CPU cannot be stopped between two instructions;"
+            f" give {count} cores, or gem5.cpu atomic or timing"
+        )
+
 
 def _command(spec: RunSpec, out: Path) -> list[str]:
     command = ["gem5.opt", "-q", "-d", str(out), str(_SCRIPT)]
     if spec.workload is not None:
         command += ["--workload", spec.workload.name, "--workloads", str(workloads.folder())]
-        command += ["--region", str(spec.region)]
-        command += [] if spec.share else ["--no-share"]
         command += [] if spec.work is None else ["--work", str(spec.work)]
     else:
         command += ["--program", spec.program.path]
+    command += ["--region", str(spec.region)]
+    command += [] if spec.share else ["--no-share"]
     command += ["--procs", str(spec.procs), "--cores", str(spec.cores)]
     command += ["--policy", spec.policy, "--seed", str(spec.seed), "--preset", spec.preset]
     for override in spec.overrides:
@@ -94,10 +137,13 @@ def _command(spec: RunSpec, out: Path) -> list[str]:
     return [*command, "--", *spec.args]
 
 
-def _gem5(command: list[str], progress: Progress) -> tuple[int, str, int]:
-    """Status, output and peak of resident memory (bytes) of a run of gem5."""
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+def _gem5(command: list[str], simout: Path, progress: Progress) -> tuple[int, str, int]:
+    """Status, output and peak of resident memory (bytes) of a run of gem5.
+
+    :param simout: where its output is written.
+    """
+    with simout.open("w+b") as output:
+        process = subprocess.Popen(tied(command), stdout=output, stderr=subprocess.STDOUT)
         try:
             while True:
                 pid, status, usage = os.wait4(process.pid, os.WNOHANG)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ptshare_plugin import __version__, engines, metrics, progress
 from ptshare_plugin.engines import ProcessResult, RunResult
 from ptshare_plugin.errors import UserError
+from ptshare_plugin.gem5_engine import Gem5Engine
 from ptshare_plugin.metrics import ALL
 from ptshare_plugin.spec import RunSpec, check
 
@@ -25,6 +26,8 @@ SCHEMA = 1
 """Version of a run folder's files; readers refuse others."""
 
 RUN_JSON, STATS, OUTPUT = "run.json", "stats.parquet", "output.txt"
+M5OUT = "m5out"
+"""Folder of gem5's own files in a run folder, where they are kept."""
 COLUMNS = ("run", "engine", "policy", "process", "component", "metric", "value", "unit")
 
 Number = int | float
@@ -101,9 +104,14 @@ class Run:
         }
 
 
-def execute(spec: RunSpec) -> Run:
-    """Run ``spec`` to its end, with progress on stderr."""
+def execute(spec: RunSpec, folder: Path | None = None) -> Run:
+    """Run ``spec`` to its end, with progress on stderr.
+
+    :param folder: run folder of a run in gem5 that keeps gem5's own files, as ``M5OUT`` there.
+    """
     engine = engines.get(spec.engine)
+    if folder is not None:
+        engine = Gem5Engine(folder / M5OUT)
     check(spec, [name for name, _ in engine.policies()])
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     with progress.show(f"{spec.program.name}, {spec.policy}") as report:
@@ -217,7 +225,7 @@ def table(record: Mapping[str, Any], values: Mapping[int, Mapping[str, Number]])
 
 
 def write(run: Run, folder: Path) -> None:
-    """Write the three files of a run folder into ``folder``, which is there and empty."""
+    """Write the three files of a run folder into ``folder``, which has none of them."""
     import pyarrow.parquet as pq
 
     record = run.record()

@@ -68,7 +68,8 @@ class LinuxEngine:
     def run(self, spec: RunSpec, progress: Progress) -> RunResult:
         """Run ``spec`` on as many of this machine's CPUs as it has cores."""
         cpus = _cpus(spec)
-        _check(spec)
+        check(spec)
+        _check_room(spec)
         Path(spec.program.path).read_bytes()  # into the page cache: no major faults
         settings = proc.settings()
         with (
@@ -118,7 +119,8 @@ def _cpus(spec: RunSpec) -> list[int]:
     return here[: spec.cores]
 
 
-def _check(spec: RunSpec) -> None:
+def check(spec: RunSpec) -> None:
+    """Refuse settings of a simulated machine."""
     if spec.overrides or spec.varied:
         raise UserError(
             f"engine linux: {'--set' if spec.overrides else '--vary'} changes a simulated machine;"
@@ -130,6 +132,9 @@ def _check(spec: RunSpec) -> None:
             f"engine linux: --preset {spec.preset} is a simulated machine; this one is as it is",
             EXIT_USAGE,
         )
+
+
+def _check_room(spec: RunSpec) -> None:
     room = proc.available()
     if spec.workload is not None and spec.region > room:
         raise UserError(

@@ -32,11 +32,11 @@ def perform(job: dict[str, Any], folder: Path) -> int:
             raise UserError(
                 "the program or ptshare on this machine is another one than where the sweep began"
             )
-        done = runs.execute(spec)
+        folder.mkdir()
+        done = runs.execute(spec, folder if job["m5out"] and spec.engine == "gem5" else None)
         failures = compare.report_failures([done])
         if failures:
             raise UserError(failures[0])
-        folder.mkdir()
         runs.write(done, folder)
         folders.publish(folder, Path(job["target"]))
     except UserError as error:

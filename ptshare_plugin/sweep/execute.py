@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import os
 import signal
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptshare_plugin.errors import EXIT_USAGE, UserError
+from ptshare_plugin.errors import EXIT_USAGE, UserError, UserErrors
 from ptshare_plugin.folders import sync_entry
 from ptshare_plugin.sweep import store, worker
 from ptshare_plugin.sweep.plan import Plan, Point
@@ -31,12 +32,14 @@ class Report:
     """What came of a sweep.
 
     :param before: runs that were finished when it began.
+    :param without_m5out: of these, runs in gem5 without its own files, where they are to be kept.
     :param skipped: runs that had failed before and were not tried again.
     :param failures: run and reason of each that failed now.
     """
 
     total: int
     before: int
+    without_m5out: int
     skipped: int
     made: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
@@ -46,6 +49,8 @@ class Report:
         """All of it, for people."""
         parts = [f"{self.total:,} runs: {self.made:,} made in {self.seconds:.1f} s"]
         parts += [f"{self.before:,} were there"] if self.before else []
+        if (count := self.without_m5out) > 0:
+            parts.append(f"{count:,} of them without m5out (remove their folders to have it)")
         parts += [f"{len(self.failures):,} failed"] if self.failures else []
         if self.skipped:
             parts.append(f"{self.skipped:,} had failed before (--retry-failed tries them again)")
@@ -65,12 +70,19 @@ def sweep(plan: Plan, out: Path, workers: int | None, address: str | None, retry
         failed = store.failed(out, plan.points) - done
         skipped = set() if retry else failed
         todo = [point for point in plan.points if point.run not in done | skipped]
-        report = Report(len(plan.points), len(done), len(skipped))
+        there = [point for point in plan.points if point.run in done]
+        bare = store.without_m5out(out, there) if plan.m5out else 0
+        report = Report(len(plan.points), len(done), bare, len(skipped))
         if todo:
             start = time.monotonic()
             try:
                 with _client(min(workers or _cores(), len(todo)), address) as client:
-                    _execute(client, plan, todo, out, report)
+                    try:
+                        _execute(client, plan, todo, out, report)
+                    except KeyboardInterrupt:
+                        # What it has started ends now; another Ctrl-C would leave some of it.
+                        signal.signal(signal.SIGINT, signal.SIG_IGN)
+                        raise
             finally:
                 sync_entry(out / store.RUNS)
             report.seconds = time.monotonic() - start
@@ -122,16 +134,16 @@ def _execute(client: Client, plan: Plan, todo: list[Point], out: Path, report: R
 
     session = uuid.uuid4().hex  # a run that an earlier client has left on the cluster is not ours
     points: dict[str, Point] = {f"{point.run}-{session}": point for point in todo}
+    setting = worker.Setting(out, plan.limits, plan.m5out)
+    _check_workers(client, setting, sorted({point.options.engine for point in todo}))
     futures = [
-        client.submit(
-            worker.perform, point.run, point.options, out, plan.limits, key=key, pure=False
-        )
+        client.submit(worker.perform, point.run, point.options, setting, key=key, pure=False)
         for key, point in points.items()
     ]
     with _progress(len(todo), report) as advance:
         for future in as_completed(futures):
             point = points[str(future.key)]
-            outcome = _outcome(future, point)
+            outcome = _outcome(future, point, out)
             future.release()
             if outcome.reason is None:
                 report.made += 1
@@ -139,16 +151,35 @@ def _execute(client: Client, plan: Plan, todo: list[Point], out: Path, report: R
             elif outcome.fatal:
                 client.cancel([each for each in futures if not each.done()])
                 raise UserError(
-                    f"{outcome.reason}; {report.made} runs were made; once that is mended, the "
-                    "same command goes on"
+                    f"{outcome.reason}; what is made stays, and once that is mended the same "
+                    "command goes on"
                 )
             else:
                 report.failures.append((point.run, outcome.reason))
-                store.record_failure(out, point, outcome.reason, outcome.seconds, outcome.tail)
             advance()
 
 
-def _outcome(future: Any, point: Point) -> worker.Outcome:
+def _check_workers(client: Client, setting: worker.Setting, engines: list[str]) -> None:
+    """Refuse workers that could not make the runs; those that come later look themselves."""
+    answers = client.run(worker.lack, setting, engines, on_error="return")
+    wrong: dict[str, list[str]] = {}
+    for address, answer in answers.items():
+        if isinstance(answer, OSError):  # it is gone
+            continue
+        if isinstance(answer, BaseException):  # ptshare is not there, or not this one
+            answer = f"{type(answer).__name__}: {answer}; it needs ptshare {setting.version}"
+        if answer is not None:
+            wrong.setdefault(answer, []).append(address)
+    if wrong:
+        raise UserErrors(
+            f"worker {addresses[0]}"
+            + (f" and {len(addresses) - 1} more" if addresses[1:] else "")
+            + f": {answer}"
+            for answer, addresses in wrong.items()
+        )
+
+
+def _outcome(future: Any, point: Point, out: Path) -> worker.Outcome:
     from distributed import KilledWorker
 
     try:
@@ -156,7 +187,9 @@ def _outcome(future: Any, point: Point) -> worker.Outcome:
         assert isinstance(outcome, worker.Outcome)
         return outcome
     except KilledWorker:
-        return worker.Outcome(point.run, "its Dask worker died, again and again")
+        reason = "its Dask worker died, again and again"
+        store.record_failure(out, point.run, point.options, reason, 0, [])
+        return worker.Outcome(point.run, reason)
     except Exception as error:
         # Not the run's fault: ptshare is not there, or another version, or the cluster has ended.
         reason = f"Dask: {type(error).__name__}: {error}"
@@ -167,8 +200,13 @@ def _outcome(future: Any, point: Point) -> worker.Outcome:
 def _progress(total: int, report: Report) -> Iterator[Any]:
     """A bar on a terminal, a line now and then elsewhere; on standard error."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
     if not sys.stderr.isatty():
         last = time.monotonic()
@@ -182,12 +220,24 @@ def _progress(total: int, report: Report) -> Iterator[Any]:
 
         yield say
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("runs{task.fields[failed]}"))
-    with Progress(*columns, Remaining(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total, failed="")
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("runs{task.fields[failed]},"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    start = time.monotonic()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, refresh_per_second=2) as bar:
+        task = bar.add_task("", total=total, failed="", left="")
 
         def advance() -> None:
-            failed = f", {len(report.failures)} failed" if report.failures else ""
-            bar.update(task, advance=1, failed=failed)
+            failed = f", {len(report.failures):,} failed" if report.failures else ""
+            done = report.made + len(report.failures)
+            # Rich estimates by the last ones alone, and runs that began together end together.
+            seconds = round((time.monotonic() - start) / done * (total - done))
+            left = f"about {datetime.timedelta(seconds=seconds)} left"
+            bar.update(task, advance=1, failed=failed, left=left)
 
         yield advance

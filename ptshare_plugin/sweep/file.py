@@ -14,7 +14,7 @@ from ptshare_plugin.errors import EXIT_USAGE, UserError, UserErrors, nearest, os
 from ptshare_plugin.sweep import options
 from ptshare_plugin.sweep.lines import Lines
 
-TABLES = ("base", "axes", "zip", "exclude", "repeat", "limits")
+TABLES = ("base", "axes", "zip", "exclude", "repeat", "limits", "keep")
 MAX_VALUES = 100_000
 _RANGE = {"from", "to", "step", "factor"}
 
@@ -40,6 +40,7 @@ class SweepFile:
     :param base: values that all runs share.
     :param axes: groups of axes; in a group they vary together, groups with each other.
     :param excluded: values by key; a point that has one of each is dropped.
+    :param m5out: whether runs in gem5 keep gem5's own files.
     :param places: where each key of ``base`` and ``axes`` stands.
     """
 
@@ -49,6 +50,7 @@ class SweepFile:
     axes: list[dict[str, list[Any]]] = field(default_factory=list)
     excluded: list[dict[str, list[Any]]] = field(default_factory=list)
     limits: Limits = field(default_factory=Limits)
+    m5out: bool = False
     places: dict[str, Place] = field(default_factory=dict)
     errors: list[tuple[int, str]] = field(default_factory=list)
 
@@ -94,6 +96,7 @@ def read(path: Path) -> SweepFile:
     for i, table in enumerate(_tables(sweep, document, "exclude")):
         _exclude(sweep, table, ("exclude", i))
     _limits(sweep, _table(sweep, document, ("limits",)))
+    _keep(sweep, _table(sweep, document, ("keep",)))
     _programs(sweep)
     sweep.refuse_errors()
     return sweep
@@ -174,9 +177,12 @@ def _add(sweep: SweepFile, group: dict[str, list[Any]], places: dict[str, Place]
         if name in sweep.places:
             other = sweep.lines.of(sweep.places[name])
             sweep.wrong(place, f"{place[0]}: {name} is in line {other}, too")
-        right = [value for value in group[name] if value is not None]
-        if place[0] == "axes" and len(set(right)) < len(right):
-            sweep.wrong(place, f"axes: {name}: a value is there twice")
+        if place[0] == "axes":
+            seen = {None}
+            for i, value in enumerate(group[name]):
+                if value in seen and value is not None:
+                    sweep.wrong((*place, i), f"axes: {name}: a value is there twice")
+                seen.add(value)
         sweep.places[name] = place
     if group:
         sweep.axes.append(group)
@@ -193,7 +199,7 @@ def _values(sweep: SweepFile, name: str, value: Any, place: Place) -> list[Any]:
     if not isinstance(value, list) or not value:
         sweep.wrong(place, f"{where}: {name}: must be a list or a range, like {{from = 1, to = 5}}")
         return []
-    return [_one(sweep, name, item, place) for item in value]
+    return [_one(sweep, name, item, (*place, i)) for i, item in enumerate(value)]
 
 
 def _range(table: dict[str, Any]) -> list[Any]:
@@ -265,10 +271,10 @@ def _exclude(sweep: SweepFile, table: dict[str, Any], place: Place) -> None:
         # One value of args is itself a list.
         several = isinstance(value, list) and value and (name != "args" or type(value[0]) is list)
         items = value if several else [value]
-        excluded[name] = [_one(sweep, name, item, at) for item in items]
-        for item, kept in zip(items, excluded[name], strict=True):
+        excluded[name] = [_one(sweep, name, item, (*at, i)) for i, item in enumerate(items)]
+        for i, (item, kept) in enumerate(zip(items, excluded[name], strict=True)):
             if kept is not None and kept not in sweep.varying[name]:
-                sweep.wrong(at, f"exclude: {name} never is {item}")
+                sweep.wrong((*at, i), f"exclude: {name} never is {item}")
     sweep.excluded.append(excluded)
 
 
@@ -290,11 +296,36 @@ def _limits(sweep: SweepFile, table: dict[str, Any]) -> None:
     sweep.limits = Limits(seconds, memory)
 
 
+def _keep(sweep: SweepFile, table: dict[str, Any]) -> None:
+    for name in table.keys() - {"m5out"}:
+        sweep.wrong(("keep", name), f"keep: unknown key {name}; there is m5out")
+    m5out = table.get("m5out", False)
+    if type(m5out) is not bool:
+        sweep.wrong(("keep", "m5out"), f"keep: m5out must be true or false, not {m5out!r}")
+    else:
+        sweep.m5out = m5out
+
+
 def _programs(sweep: SweepFile) -> None:
-    named = [name for name in ("workload", "program") if name in sweep.places]
+    named = [name for name in ("workload", "program", "trace") if name in sweep.places]
     if not named:
         sweep.wrong((), 'base: workload is missing, like workload = "scan"')
-    elif len(named) == 2:
-        sweep.wrong(sweep.places["program"], "program: there is a workload, too: leave one out")
+    for name in named[1:]:
+        sweep.wrong(sweep.places[name], f"{name}: there is a {named[0]}, too: leave one out")
+    if "trace" in named:
+        _traces(sweep)
+        return
+    if "trace_share" in sweep.places:
+        sweep.wrong(sweep.places["trace_share"], "trace_share: is for traces; there is none")
     if "engine" not in sweep.places:
         _one(sweep, "engine", options.DEFAULTS["engine"], ("base",))
+
+
+def _traces(sweep: SweepFile) -> None:
+    for name, instead in (("args", ""), ("region", "; a trace has trace_share")):
+        if name in sweep.places:
+            sweep.wrong(sweep.places[name], f"{name}: is for programs{instead}")
+    for engine in sweep.varying.get("engine", [sweep.base.get("engine")]):
+        if engine not in (None, "embedded", "stream"):
+            sweep.wrong(sweep.places["engine"], f"engine: {engine} replays no traces; leave it out")
+    _one(sweep, "engine", "stream", ("base",))

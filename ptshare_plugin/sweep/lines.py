@@ -1,4 +1,4 @@
-"""Lines of the keys of a TOML text, which ``tomllib`` does not tell."""
+"""Lines of the keys and of lists' values of a TOML text, which ``tomllib`` does not tell."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _KEY_PART = re.compile(r'[A-Za-z0-9_-]+|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'')
 # Strings first: brackets, # and line breaks inside them mean nothing.
 _VALUE_PART = re.compile(
     r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
-    r"|#[^\n]*|[\[{]|[\]}]|\n|[^\"'#\[\]{}\n]+",
+    r"|#[^\n]*|[\[{]|[\]}]|,|\n|[^\"'#\[\]{},\n]+",
     re.DOTALL,
 )
 
@@ -26,9 +26,9 @@ class Lines:
         self._scan()
 
     def of(self, path: Path) -> int:
-        """Line of the key at ``path``, or of the innermost table around it that has one.
+        """Line of the key or value at ``path``, or of the innermost one around it that has one.
 
-        Elements of arrays of tables are numbers: ``("exclude", 0, "procs")``.
+        Elements of arrays are numbers: ``("exclude", 0, "procs", 2)``.
         """
         while path and path not in self._found:
             path = path[:-1]
@@ -47,7 +47,7 @@ class Lines:
             else:
                 parts, end = self._key(at)
                 self._note(prefix + parts, at)
-                at = self._value_end(self._text.index("=", end) + 1)
+                at = self._value_end(self._text.index("=", end) + 1, prefix + parts)
 
     def _header(self, at: int) -> tuple[Path, int]:
         array = self._text.startswith("[[", at)
@@ -88,13 +88,22 @@ class Lines:
                 return tuple(parts), at
             at += 1
 
-    def _value_end(self, at: int) -> int:
-        depth = 0
+    def _value_end(self, at: int, path: Path) -> int:
+        depth = index = 0
+        listed = awaited = False  # whether it is a list, of which an element is to begin
         while at < len(self._text):
             match = _VALUE_PART.match(self._text, at)
             assert match is not None, "tomllib has accepted the text"
             if match[0] == "\n" and depth == 0:
                 break
+            if depth == 0 and match[0] == "[":
+                listed = awaited = True
+            elif listed and depth == 1 and match[0] == ",":
+                awaited = True
+                index += 1
+            elif awaited and not match[0].isspace() and match[0][0] not in "#]":
+                self._note((*path, index), at)
+                awaited = False
             depth += (match[0] in "[{") - (match[0] in "]}")
             at = match.end()
         return at

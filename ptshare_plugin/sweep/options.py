@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +11,20 @@ from typing import Any
 
 from ptshare_plugin import config, engines, units, workloads
 from ptshare_plugin import program as programs
-from ptshare_plugin.errors import UserError, nearest
+from ptshare_plugin import trace as traces
+from ptshare_plugin.errors import UserError, nearest, os_reason
 from ptshare_plugin.machine import KEYS, Machine
 from ptshare_plugin.program import Program
 from ptshare_plugin.spec import RunSpec, default_cores
+from ptshare_plugin.trace import Trace
 
 NAMES = (
-    *("workload", "program", "args", "engine", "policy", "procs", "cores", "region", "preset"),
-    *("seed", "work", "share"),
+    *("workload", "program", "args", "trace", "trace_share", "engine", "policy", "procs"),
+    *("cores", "region", "preset", "seed", "work", "share"),
 )
 DEFAULTS: dict[str, Any] = {
-    **{"args": (), "engine": "embedded", "policy": None, "procs": 4, "cores": None},
+    **{"program": None, "args": (), "trace": None, "trace_share": None},
+    **{"engine": "embedded", "policy": None, "procs": 4, "cores": None},
     **{"region": workloads.DEFAULT_REGION, "preset": config.DEFAULT_PRESET},
     **{"seed": 1, "work": None, "share": True},
 }
@@ -42,7 +46,8 @@ def checked(name: str, value: Any, where: str, folder: Path) -> Any:
     try:
         return _option(name, value, folder)
     except UserError as error:
-        raise UserError(f"{where}: {name}: {str(error).removeprefix(f'--{name}: ')}") from error
+        message = str(error).removeprefix(f"--{name}: ").removeprefix("--trace-share ")
+        raise UserError(f"{where}: {name}: {message}") from error
 
 
 def _option(name: str, value: Any, folder: Path) -> Any:
@@ -63,6 +68,11 @@ def _option(name: str, value: Any, folder: Path) -> Any:
     elif name == "program":
         text = str(folder / text)
         _program(text)
+    elif name == "trace":
+        text = str(folder / text)
+        _stamp(text)  # it is read once it is known with which share
+    elif name == "trace_share":
+        traces.parse_share(text)
     elif name == "preset":
         if "/" in text or text.endswith(".toml"):
             text = str(folder / text)
@@ -80,12 +90,15 @@ def _of_type(value: Any, kind: type, words: str) -> Any:
 class Options:
     """The options of ``ptshare run``, ready to be sent to another machine.
 
-    :param program: name of a workload, or an absolute path.
+    :param program: name of a workload, or an absolute path; None for a trace.
+    :param trace: absolute path.
     :param policy: None for the engine's default.
     """
 
-    program: str
+    program: str | None
     args: tuple[str, ...]
+    trace: str | None
+    trace_share: str | None
     engine: str
     policy: str | None
     procs: int
@@ -102,6 +115,8 @@ class Options:
         """Options of checked ``values``; those that are not there have their default."""
         given = {**DEFAULTS, **{name: values[name] for name in NAMES if name in values}}
         given["program"] = given.pop("workload", None) or given["program"]
+        if given["trace"] is not None:
+            given["engine"] = "stream"
         return cls(
             **given,
             overrides=tuple(
@@ -118,11 +133,16 @@ class Options:
 
     def command(self) -> list[str]:
         """The command line that makes the same run."""
-        words = ["ptshare", "run", self.program, "--engine", self.engine]
+        words = ["ptshare", "run"]
+        words += [] if self.program is None else [self.program]
+        words += [] if self.trace is None else ["--trace", self.trace]
+        words += [] if self.trace_share is None else ["--trace-share", self.trace_share]
+        words += ["--engine", self.engine]
         words += [] if self.policy is None else ["--policy", self.policy]
         words += ["--procs", str(self.procs)]
         words += [] if self.cores is None else ["--cores", str(self.cores)]
-        words += ["--region", units.exact_size(self.region), "--preset", self.preset]
+        words += ["--region", units.exact_size(self.region)] if self.trace is None else []
+        words += ["--preset", self.preset]
         words += [word for override in self.overrides for word in ("--set", override)]
         words += ["--seed", str(self.seed)]
         words += [] if self.work is None else ["--work", str(self.work)]
@@ -130,30 +150,71 @@ class Options:
         return words + (["--", *self.args] if self.args else [])
 
     def spec(self) -> RunSpec:
-        """The run itself; a UserError when the machine's keys do not fit together."""
-        workload = None if "/" in self.program else workloads.describe(self.program)
+        """The run itself; a UserError when the machine's keys do not fit together.
+
+        Or when the trace is none, or its share is not touched.
+        """
         engine = engines.by_name(self.engine)
+        workload, trace, args, region = None, None, self.args, self.region
+        if self.trace is not None:
+            trace = _trace(self.trace, self.trace_share)
+            program, args, region = trace.program(), trace.args, trace.share[1] - trace.share[0]
+        else:
+            assert self.program is not None
+            if "/" not in self.program:
+                workload = workloads.describe(self.program)
+            program = _program(self.program if workload is None else str(workload.path))
         return RunSpec(
-            program=_program(self.program if workload is None else str(workload.path)),
+            program=program,
             workload=workload,
-            args=self.args,
+            args=args,
             engine=self.engine,
             policy=self.policy or engine.default_policy,
             procs=self.procs,
             cores=default_cores(self.procs, self.engine) if self.cores is None else self.cores,
-            region=self.region,
+            region=region,
             share=self.share,
             seed=self.seed,
             work=self.work,
             preset=self.preset,
             overrides=self.overrides,
             config=_machine(self.preset, self.overrides),
+            trace=trace,
         )
 
 
 @functools.cache
 def _program(path: str) -> Program:
     return programs.load(path)
+
+
+def _trace(path: str, share: str | None) -> Trace:
+    found = _surveyed(path, share, _stamp(path))
+    if isinstance(found, UserError):
+        raise found
+    return found
+
+
+@functools.cache
+def _surveyed(path: str, share: str | None, _: tuple[int, int]) -> Trace | UserError:
+    """The trace, or what is wrong with it: to read it takes long."""
+    try:
+        return traces.load(path, share)
+    except UserError as error:
+        message = str(error)
+        own = message.startswith("--trace-share ")
+        return UserError(
+            message.replace("--trace-share", "trace_share") if own else f"trace: {message}"
+        )
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """What another file, or another content, has differently."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise UserError(f"trace: {path}: cannot be read: {os_reason(error)}") from error
+    return status.st_mtime_ns, status.st_size
 
 
 @functools.lru_cache(maxsize=4096)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptshare_plugin import engines, stream_engine
+from ptshare_plugin import engines, gem5_engine, stream_engine
 from ptshare_plugin.errors import UserError
+from ptshare_plugin.linux import engine as linux
 from ptshare_plugin.spec import check
 from ptshare_plugin.sweep.file import Limits, SweepFile, read
 from ptshare_plugin.sweep.options import Options
@@ -39,12 +40,14 @@ class Plan:
     """All runs of a sweep.
 
     :param combinations: of which some may be the same run.
+    :param m5out: whether runs in gem5 keep gem5's own files.
     """
 
     path: Path
     points: list[Point]
     combinations: int
     limits: Limits
+    m5out: bool
 
 
 def load(path: Path) -> Plan:
@@ -64,8 +67,10 @@ def load(path: Path) -> Plan:
             points.setdefault(point.run, point)
     if not combinations:
         sweep.wrong(("exclude", 0), "exclude: nothing is left")
+    if sweep.m5out and not any(point.options.engine == "gem5" for point in points.values()):
+        sweep.wrong(("keep", "m5out"), "keep: m5out: no run has engine gem5")
     sweep.refuse_errors()
-    return Plan(path, list(points.values()), combinations, sweep.limits)
+    return Plan(path, list(points.values()), combinations, sweep.limits, sweep.m5out)
 
 
 def _combinations(sweep: SweepFile) -> Iterator[dict[str, Any]]:
@@ -86,26 +91,41 @@ def _point(sweep: SweepFile, varying: dict[str, Any]) -> Point | None:
     try:
         spec = options.spec()
     except UserError as error:
-        _note(sweep, error)
-        # The machine is wrong; what else is, is found on the preset's own.
+        _note(sweep, error, varying)
+        # The machine is wrong; what else is, is found on the preset's own. Or the trace is.
         options = dataclasses.replace(options, overrides=())
-        spec = options.spec()
+        try:
+            spec = options.spec()
+        except UserError:
+            return None
     try:
         check(spec, _policies(spec.engine))
-        if spec.engine == "stream":
+        if spec.engine == "stream" and spec.trace is None:
             stream_engine.check(spec)
+        elif spec.engine == "gem5":
+            gem5_engine.check_contexts(spec.config, spec.procs, spec.cores, spec.policy)
+        elif spec.engine == "linux":
+            linux.check(spec)
     except UserError as error:
-        _note(sweep, error)
+        _note(sweep, error, varying)
     return None if sweep.errors else Point(spec.run_id(), options, varying)
 
 
-def _note(sweep: SweepFile, error: UserError) -> None:
-    """Note an error of a run at the line of the key that it is about."""
+def _note(sweep: SweepFile, error: UserError, varying: dict[str, Any]) -> None:
+    """Note an error of a run at the line of the key, or of its value, that it is about."""
     message = str(error)
     # Those of options begin with --option, those of the machine with the key.
-    words = re.findall(r"[a-z0-9_.]*[a-z0-9_]", message)
+    about = re.sub(r"^engine \w+: (?=--)", "", message)
+    words = re.findall(r"[a-z0-9_.]*[a-z0-9_]", about)
     name = next((word for word in words if word in sweep.places), "")
-    sweep.wrong(sweep.places.get(name, ()), message.removeprefix("--"))
+    if about.startswith("--set "):
+        name = next(key for key in sweep.places if "." in key)
+    elif not name and about != message:  # an argument of the program
+        name = "args"
+    place = sweep.places.get(name, ())
+    if name in varying:
+        place = (*place, sweep.varying[name].index(varying[name]))
+    sweep.wrong(place, message.removeprefix("--"))
 
 
 @functools.cache

@@ -9,7 +9,6 @@ input ends, so does what is running.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -17,14 +16,15 @@ import os
 import select
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ptshare_plugin.errors import EXIT_FAILURE, UserError
+from ptshare_plugin.tied import tie
 
 EXIT_NO_SPACE = 74
 LOG, FOLDER = "log", "run"
-_PDEATHSIG = 1
 # What a run imports on its way.
 _IMPORTS = ("ptshare_plugin._core", "elftools.elf.elffile", "pyarrow.parquet")
 
@@ -39,7 +39,6 @@ def main() -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     work.warm()
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
     gc.freeze()  # so that collections in children do not copy the parent's pages
     rest = b""
     while True:
@@ -54,11 +53,7 @@ def main() -> None:
             parent = os.getpid()
             child = os.fork()
             if child == 0:
-                os.setsid()
-                prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-                if os.getppid() != parent:
-                    os._exit(EXIT_FAILURE)
-                _child(job)
+                _child(job, parent)
             os.write(1, b"pid %d\n" % child)
             os.write(1, b"ended %d\n" % _ended(child))
 
@@ -86,15 +81,19 @@ def _ended(child: int) -> int:
         return os.waitpid(child, 0)[1]
 
 
-def _child(job: dict[str, Any]) -> NoReturn:
-    place = Path(job["place"])
-    log = os.open(place / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+def _child(job: dict[str, Any], parent: int) -> NoReturn:
     code = EXIT_FAILURE
     try:
+        os.setsid()
+        tie(parent)
+        place = Path(job["place"])
+        log = os.open(place / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        # What a run leaves when it is killed goes with its place.
+        os.environ["TMPDIR"] = tempfile.tempdir = str(place)
         from ptshare_plugin.sweep import child as work
 
         code = work.perform(job, place / FOLDER)

@@ -12,10 +12,12 @@ from pathlib import Path
 from ptshare_plugin import files
 from ptshare_plugin.errors import UserError, UserErrors, os_reason
 from ptshare_plugin.folders import sync_entry
-from ptshare_plugin.run import OUTPUT, RUN_JSON, STATS
+from ptshare_plugin.run import M5OUT, OUTPUT, RUN_JSON, STATS
+from ptshare_plugin.sweep.options import Options
 from ptshare_plugin.sweep.plan import Point
 
 RUNS, FAILED, TMP, LOCK = "runs", "failed", "tmp", "lock"
+_PARQUET = b"PAR1"  # its first and its last bytes
 
 
 @contextmanager
@@ -38,18 +40,45 @@ def locked(out: Path) -> Iterator[None]:
 def finished(out: Path, points: list[Point]) -> set[str]:
     """Runs of ``points`` that are made; a UserErrors names folders that are not whole."""
     found = names(out / RUNS) & {point.run for point in points}
-    damaged = [
-        out / RUNS / run / name
-        for run in sorted(found)
-        for name in (RUN_JSON, STATS, OUTPUT)
-        if not (out / RUNS / run / name).is_file()
-    ]
+    damaged = []
+    for folder in (out / RUNS / run for run in sorted(found)):
+        try:
+            _check(folder)
+        except UserError as error:
+            damaged.append(f"{error}; remove the folder {folder} to have the run made again")
     if damaged:
-        raise UserErrors(
-            f"{path}: missing; remove the folder {path.parent} to have the run made again"
-            for path in damaged
-        )
+        raise UserErrors(damaged)
     return found
+
+
+def _check(folder: Path) -> None:
+    """Refuse a run folder that lacks a file, or whose files were cut off or mixed up.
+
+    Whether every figure can be read is found when they are: that takes longer than some runs.
+    """
+    for name in (RUN_JSON, STATS, OUTPUT):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name}: missing")
+    record = files.read_json(folder / RUN_JSON)
+    if not isinstance(record, dict) or record.get("run") != folder.name:
+        raise UserError(f"{folder / RUN_JSON}: damaged: not the record of run {folder.name}")
+    try:
+        with (folder / STATS).open("rb") as file:
+            ends = [file.read(4)]
+            file.seek(-4, os.SEEK_END)
+            ends.append(file.read(4))
+    except OSError as error:  # shorter than that
+        ends = [os_reason(error).encode()]
+    if ends != [_PARQUET, _PARQUET]:
+        raise UserError(f"{folder / STATS}: damaged: not a whole Parquet file")
+
+
+def without_m5out(out: Path, points: list[Point]) -> int:
+    """How many runs of ``points``, which are made, lack gem5's own files."""
+    return sum(
+        point.options.engine == "gem5" and not (out / RUNS / point.run / M5OUT).is_dir()
+        for point in points
+    )
 
 
 def failed(out: Path, points: list[Point]) -> set[str]:
@@ -67,16 +96,18 @@ def names(folder: Path) -> set[str]:
         raise UserError(f"{folder}: cannot be read: {os_reason(error)}") from error
 
 
-def record_failure(out: Path, point: Point, reason: str, seconds: float, tail: list[str]) -> None:
+def record_failure(
+    out: Path, run: str, options: Options, reason: str, seconds: float, tail: list[str]
+) -> None:
     """Keep that a run failed, and why."""
     record = {
-        "run": point.run,
-        "command": point.options.command(),
+        "run": run,
+        "command": options.command(),
         "reason": reason,
         "seconds": seconds,
         "output": tail,
     }
-    with files.replacing(out / FAILED / f"{point.run}.json") as partial:
+    with files.replacing(out / FAILED / f"{run}.json") as partial:
         partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         sync_entry(partial)
 

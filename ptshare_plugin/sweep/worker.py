@@ -15,19 +15,37 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from ptshare_plugin import units
-from ptshare_plugin.errors import os_reason
-from ptshare_plugin.sweep import child
+import ptshare_plugin
+from ptshare_plugin import engines, units
+from ptshare_plugin.errors import UserError, os_reason
+from ptshare_plugin.sweep import child, store
 from ptshare_plugin.sweep.file import Limits
 from ptshare_plugin.sweep.options import Options
-from ptshare_plugin.sweep.server import EXIT_NO_SPACE, LOG
+from ptshare_plugin.sweep.server import EXIT_NO_SPACE, FOLDER, LOG
 
 _LOOK_SECONDS = 0.1
+TRIES = 4
+"""Times that a run is begun when what starts it is killed; as often as Dask tries other workers."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _local = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is the same for all runs of a sweep.
+
+    :param version: of ptshare, where the sweep was begun.
+    :param m5out: keep gem5's own files.
+    """
+
+    out: Path
+    limits: Limits
+    m5out: bool
+    version: str = ptshare_plugin.__version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +53,40 @@ class Outcome:
     """How a run ended.
 
     :param reason: what went wrong; None when its folder is there.
-    :param fatal: whether other runs would end so, too: the disk is full.
+    :param fatal: whether other runs would end so, too: the disk is full, or an engine not there.
     """
 
     run: str
     reason: str | None = None
     fatal: bool = False
-    seconds: float = 0.0
-    tail: list[str] = field(default_factory=list)
 
 
-def perform(run: str, options: Options, out: Path, limits: Limits) -> Outcome:
-    """Make a run in ``out``, unless it is there."""
-    target = out / "runs" / run
+def lack(setting: Setting, names: Iterable[str]) -> str | None:
+    """What this worker lacks to run the engines ``names``, in one line; None when nothing."""
+    if (version := ptshare_plugin.__version__) != setting.version:
+        return f"has ptshare {version}, where the sweep was begun it is {setting.version}"
+    for name in names:
+        if (missing := engines.by_name(name).missing()) is not None:
+            return f"engine {name}: {missing}"
+    if not (setting.out / store.TMP).is_dir():
+        return f"does not see {setting.out}"
+    return None
+
+
+def perform(run: str, options: Options, setting: Setting) -> Outcome:
+    """Make a run, unless it is there; that it failed is kept at once."""
+    out = setting.out
+    target = out / store.RUNS / run
     if target.is_dir():  # made before its worker died
         return Outcome(run)
+    if (lacking := lack(setting, [options.engine])) is not None:  # it came later than the others
+        from distributed import get_worker
+
+        return Outcome(run, f"worker {get_worker().address}: {lacking}", fatal=True)
     start = time.monotonic()
     # Hidden: no reader of run folders takes it for one.
     name = f".{run}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}"
-    place = out / "tmp" / name
+    place = out / store.TMP / name
     try:
         place.mkdir()
         with (place / LOG).open("w") as log:
@@ -63,19 +96,24 @@ def perform(run: str, options: Options, out: Path, limits: Limits) -> Outcome:
                 "options": dataclasses.asdict(options),
                 "place": str(place),
                 "target": str(target),
+                "m5out": setting.m5out,
             }
-            reason, fatal = _run(job, limits)
-            lines = child.tail(place / LOG) if reason else []
+            reason, fatal = _try(job, setting.limits)
+            if reason is not None and not fatal:
+                lines = child.tail(place / LOG)
+                store.record_failure(out, run, options, reason, time.monotonic() - start, lines)
+    except UserError as error:
+        return Outcome(run, str(error), fatal=True)
     except OSError as error:
         return Outcome(run, f"{error.filename or out}: {os_reason(error)}", fatal=True)
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    return Outcome(run, reason, fatal, time.monotonic() - start, lines)
+    return Outcome(run, reason, fatal)
 
 
 def remove_stale(out: Path) -> None:
     """Remove what runs that were killed left behind; those that go on elsewhere hold a lock."""
-    for place in (out / "tmp").iterdir():
+    for place in (out / store.TMP).iterdir():
         with contextlib.suppress(FileNotFoundError), (place / LOG).open() as log:
             try:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,8 +122,23 @@ def remove_stale(out: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _run(job: dict[str, object], limits: Limits) -> tuple[str | None, bool]:
+def _try(job: dict[str, object], limits: Limits) -> tuple[str | None, bool]:
     """What went wrong, or None; and whether it would for other runs."""
+    for _ in range(TRIES):
+        try:
+            return _run(job, limits)
+        except _ServerKilled:  # by whom, nobody knows: the run may have no part in it
+            if Path(str(job["target"])).is_dir():
+                return None, False
+            shutil.rmtree(Path(str(job["place"]), FOLDER), ignore_errors=True)
+    return f"the process that starts runs was killed {TRIES} times", False
+
+
+class _ServerKilled(Exception):
+    """The process that forks runs has ended, and its run with it."""
+
+
+def _run(job: dict[str, object], limits: Limits) -> tuple[str | None, bool]:
     server = _server()
     start = time.monotonic()
     why: str | None = None
@@ -101,7 +154,7 @@ def _run(job: dict[str, object], limits: Limits) -> tuple[str | None, bool]:
         _local.server = None
         if pid:  # it dies with its parent, but not what it has started
             _kill(pid)
-        return "the process that starts runs was killed", False
+        raise _ServerKilled from None
     except BaseException:  # the task is given up
         server.end()
         _local.server = None

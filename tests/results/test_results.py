@@ -1,18 +1,24 @@
-"""Do the reference results hold together, and do their commands still give them?"""
+"""Do the reference results hold together, and do their sweeps still give them?"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from ptshare_plugin import engines, metrics, spec, workloads
+import ptshare_plugin
+from ptshare_plugin import engines, metrics, run, units, vocabulary, workloads
+from ptshare_plugin.analysis import PARAMETERS
 from ptshare_plugin.errors import UserError
-from ptshare_plugin.run import identity_columns
+from ptshare_plugin.machine import KEYS
+from ptshare_plugin.spec import RunSpec, identity_hash
+from ptshare_plugin.sweep import plan
 
 RESULTS = Path(__file__).parents[2] / "results"
 _SPEC = importlib.util.spec_from_file_location("make", RESULTS / "make.py")
@@ -21,138 +27,246 @@ make = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(make)
 
 NAMES = make.names()
-RUNS = [(name, run) for name in NAMES for run in make.commands(name)]
-# The runs that are made again without --rerun: seconds each.
-SHORT = {
-    ("gem5-policies", "random-1-ptshare"),
-    ("shared-tags", "ptshare-shared-tags"),
-    ("shootdowns", "lazy-6"),
-}
-FAULT_KINDS = ("link", "host", "file", "anon", "cow", "write_protect", "spurious", "segv", "bus")
-PAGE = 4096
+PAGE, PMD_BYTES = 4096, 2 << 20
+UNSHARED = ("private", "huge-2m")  # hugetlb-pmd shares no table below 1 GiB
+AGAIN = 2  # runs of each folder that are made again without --rerun
 
 
-def made(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((RESULTS / name / make.MADE).read_text())
-    return found
+@functools.cache
+def rows(name: str) -> pd.DataFrame:
+    return ptshare_plugin.load(RESULTS / name / make.SUMMARY)
 
 
-def numbers(row: dict[str, str]) -> dict[str, float]:
-    return {key: float(value) for key, value in row.items() if key in metrics.registry() and value}
+@functools.cache
+def specs(name: str) -> list[RunSpec]:
+    """What the sweep runs; skips where this machine lacks the engine."""
+    for engine in set(rows(name)["engine"]):
+        try:
+            engines.get(engine)
+        except UserError as error:
+            pytest.skip(str(error))
+    return [point.options.spec() for point in plan.load(RESULTS / name / make.SWEEP).points]
 
 
-def test_there_are_results_and_all_are_listed() -> None:
+def numbers(row: pd.Series[Any]) -> dict[str, float]:
+    """Metrics that the row has."""
+    return {
+        name: float(value)
+        for name, value in row.items()
+        if name in metrics.registry() and not pd.isna(value)
+    }
+
+
+def chosen(name: str, **values: object) -> pd.DataFrame:
+    """Rows of a folder by their parameters; ``_`` stands for the dots of a key."""
+    frame = rows(name)
+    for key, value in values.items():
+        column = key if key in frame else key.replace("__", ".")
+        frame = frame[frame[column] == value]
+    assert len(frame), values
+    return frame
+
+
+def test_all_results_are_listed() -> None:
     assert NAMES
     listed = (RESULTS / "README.md").read_text()
-    for name in NAMES:
-        assert f"({name}/README.md)" in listed
-        assert (RESULTS / name / "README.md").is_file()
+    for folder in RESULTS.iterdir():
+        if folder.is_dir() and folder.name != "__pycache__":
+            assert f"({folder.name}/README.md)" in listed
+            assert (folder / "README.md").is_file()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_schema(name: str) -> None:
-    rows, records, commands = make.read(name), made(name), make.commands(name)
-    assert list(rows) == list(records) == list(commands)
-    for run, row in rows.items():
-        record = records[run]
-        what = set(identity_columns(record)) | {"program.output", "program.exit"}
-        assert set(row) <= what | set(metrics.registry())
-        identity = {key: record[key] for key in spec.IDENTITY}
-        assert spec.identity_hash(identity) == record["run"] == row["run"]
-        assert record["versions"]["ptshare"] and not record["failed"]
-        for metric in ("instructions", "fault.total", "pt.bytes", "walk.count", "roi.walk.count"):
-            assert float(row[metric]) > 0, (run, metric)
-
-
-@pytest.mark.parametrize(("name", "run"), RUNS)
-def test_invariants(name: str, run: str) -> None:
-    row = make.read(name)[run]
-    found = numbers(row)
-    derived = metrics.with_derived(metrics.with_derived(dict(found), "process"), "machine")
-    for metric, value in found.items():
-        assert derived[metric] == pytest.approx(value), f"{metric} is not what its formula gives"
-        if metric.startswith(metrics.ROI) and metrics.get(metric).formula is None:
-            assert value <= found[metric.removeprefix(metrics.ROI)], metric
-    assert found["fault.total"] == sum(found[f"fault.{kind}"] for kind in FAULT_KINDS)
-    assert found["pt.bytes"] == PAGE * sum(
-        found[f"pt.tables.{level}"] for level in ("pte", "pmd", "pud", "p4d", "pgd")
-    )
-    assert found["pt.bytes"] == found["pt.bytes.guest"] + found["pt.bytes.host"]
-    leaks = row["policy"] == "rfc-v2"
-    assert (found["pt.end.bytes"] != 0) == leaks, "tables outlived their processes, or should have"
-    if row["policy"] == "private":
-        assert found["pt.bytes.host"] == found["fault.link"] == found["fault.host"] == 0
-    else:
-        chunks = float(row["region_bytes"]) / (2 << 20)
-        assert found["pt.region.pte_tables"] == chunks
-        links = chunks * float(row["procs"])
-        # A process that another one's TLB entries serve needs no link.
-        serves = made(name)[run]["config"].get("mmu.shared_tags")
-        assert found["share.links"] < links if serves else found["share.links"] == links
-
-
-def test_sharing_changes_no_tlb_miss_but_those_of_faults() -> None:
-    # TLB entries are tagged: what is left is that a walk which ends in a fault is repeated.
-    rows = make.read("gem5-policies")
-    for run, row in rows.items():
-        if run.endswith("-ptshare"):
-            without_faults = [
-                float(policy["roi.tlb.dtlb.misses"]) - float(policy["roi.walk.faulted"])
-                for policy in (row, rows[run.replace("-ptshare", "-private")])
-            ]
-            assert without_faults[0] == without_faults[1] > 0, run
+    frame = rows(name)
+    parameters = set(PARAMETERS)
+    described = {"run", "run_id", "preset", "started", "ptshare", "gem5", "failed", "command"}
+    assert set(frame) <= parameters | described | set(KEYS) | set(metrics.registry())
+    assert set(KEYS) <= set(frame)
+    assert not any(column.startswith("host.") for column in frame)
+    assert not frame[sorted(parameters - {"work"})].isna().any(axis=None)
+    assert (frame["failed"] == 0).all() and frame["ptshare"].notna().all()
+    assert (frame["gem5"].notna() == (frame["engine"] == "gem5")).all()
+    assert frame["run_id"].is_unique
+    for metric in ("instructions", "fault.total", "pt.bytes", "walk.count", "roi.walk.count"):
+        assert (frame[metric] > 0).all(), metric
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_policies_change_no_output(name: str) -> None:
-    rows = make.read(name)
-    for run, row in rows.items():
-        if run.endswith("-ptshare"):
-            private = rows[run.replace("-ptshare", "-private")]
-            assert row["program.output"] == private["program.output"]
-            assert row["program.exit"] == private["program.exit"]
+def test_the_rows_are_the_sweeps(name: str) -> None:
+    frame = rows(name)
+    assert len(frame) == len(specs(name))
+    for spec, (_, row) in zip(specs(name), frame.iterrows(), strict=True):
+        identity = spec.identity()
+        identity["program"]["sha256"] = row["program_sha256"]  # of the compiler there
+        assert identity_hash(identity) == row["run_id"]
+        for key, value in identity["config"].items():
+            assert row[key] == value, key
+        for column, value in run.identity_columns({**identity, "run": "", "preset": ""}).items():
+            if column not in ("run", "preset", "work"):
+                assert row[column] == value, column
 
 
-def test_only_who_is_not_told_uses_stale_translations() -> None:
-    stale = {run: int(row["tlb.stale_hits"]) for run, row in make.read("shootdowns").items()}
-    assert {run for run, hits in stale.items() if hits} == {"caller-only-6", "rfc-v2"}
+@pytest.mark.parametrize("name", NAMES)
+def test_invariants_of_counts(name: str) -> None:
+    for _, row in rows(name).iterrows():
+        found = numbers(row)
+        derived = metrics.with_derived(metrics.with_derived(dict(found), "process"), "machine")
+        for metric, value in found.items():
+            assert derived[metric] == pytest.approx(value), (row["run"], metric)
+            if metric.startswith(metrics.ROI) and metrics.get(metric).formula is None:
+                assert value <= found[metric.removeprefix(metrics.ROI)], (row["run"], metric)
+        kinds = (*vocabulary.MINOR_FAULTS, "segv", "bus")
+        assert found["fault.total"] == sum(found[f"fault.{kind}"] for kind in kinds)
+        times = sum(found[f"walk.latency.from_{low}"] for low in vocabulary.WALK_LATENCIES)
+        assert times == found["walk.count"] + found["walk.dirty_assists"], row["run"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_invariants_of_tables(name: str) -> None:
+    for _, row in rows(name).iterrows():
+        found, policy, procs = numbers(row), row["policy"], row["procs"]
+        tables = sum(found[f"pt.tables.{level}"] for level in vocabulary.PTE_LEVELS)
+        assert found["pt.bytes"] == PAGE * tables
+        assert found["pt.bytes"] == found["pt.bytes.guest"] + found["pt.bytes.host"]
+        assert (found["pt.end.bytes"] != 0) == (policy == "rfc-v2"), (row["run"], "leaked tables")
+        if policy in UNSHARED:
+            assert found["pt.bytes.host"] == found["fault.link"] == found["share.links"] == 0
+            assert found["fault.host"] == 0
+        if policy == "ptshare" and row["program"] != "churn":  # whose ranks attach again
+            chunks = row["region_bytes"] / PMD_BYTES
+            assert found["pt.region.pte_tables"] == chunks
+            # A process that another one's TLB entries serve needs no link.
+            serves = row["mmu.shared_tags"]
+            links = found["share.links"]
+            assert links <= chunks * procs if serves else links == chunks * procs
+
+
+# What the pages say ------------------------------------------------------------------------------
+
+
+def test_shared_tables_do_not_grow_with_processes() -> None:
+    for region, own in (("64MiB", 168), ("1GiB", 2088)):
+        size = units.parse_size(region)
+        assert_linear(chosen("pt-memory", region_bytes=size, policy="private"), 0, own)
+        for policy, once, each in (("ptshare", 12, 40), ("mshare", 12, 32), ("huge-2m", 0, 40)):
+            tables = 0 if policy == "huge-2m" else size // PMD_BYTES * 4
+            shared = chosen("pt-memory", region_bytes=size, policy=policy)
+            assert_linear(shared, tables + once, each)
+
+
+def assert_linear(frame: pd.DataFrame, once: int, each: int) -> None:
+    """``pt.bytes`` is ``once`` KiB and ``each`` KiB a process."""
+    assert (frame["pt.bytes"] == 1024 * (once + each * frame["procs"])).all(), frame["run"]
+
+
+def test_a_page_costs_one_fault_not_one_a_process() -> None:
+    for policy in ("ptshare", "mshare"):
+        assert (chosen("faults", program="scan", policy=policy)["fault.host"] == 1024).all()
+    private = chosen("faults", program="scan", policy="private", kernel__fault_around_bytes=PAGE)
+    assert (private["fault.file"] == 1029 * private["procs"]).all()
+    # Tables that are freed with the last rank are filled again.
+    assert (chosen("faults", program="churn", policy="ptshare")["fault.host"] == 3 * 256).all()
+    assert (chosen("faults", program="churn", policy="mshare")["fault.host"] == 256).all()
+
+
+def net_misses(frame: pd.DataFrame) -> pd.Series[float]:
+    """Second-level misses in the region of interest without the repeated accesses of faults."""
+    return (frame["roi.tlb.stlb.misses"] - frame["roi.walk.faulted"]).astype(float)
 
 
 def test_sharing_tables_changes_no_tlb_miss_but_shared_tags_do() -> None:
-    rows = make.read("shared-tags")
-    misses = {
-        run: int(row["roi.tlb.stlb.misses"]) - int(row["roi.walk.faulted"])
-        for run, row in rows.items()
-    }
-    assert misses["private"] == misses["ptshare"] > 5 * misses["ptshare-shared-tags"]
+    alone = net_misses(chosen("shared-tags", policy="private"))
+    shared = chosen("shared-tags", policy="ptshare")
+    by_tags = dict(zip(shared["mmu.shared_tags"], net_misses(shared), strict=True))
+    assert by_tags[False] == alone.item() > 5 * by_tags[True]
+    frame = rows("walks").assign(net=net_misses(rows("walks")))
+    found = frame.pivot(index=["program", "procs", "seed"], columns="policy", values="net")
+    for policy in ("ptshare", "mshare"):
+        assert (abs(found[policy] - found["private"]) <= 3).all()
+    cheaper = chosen("walks", procs=16).groupby(["program", "policy"])["roi.walk.cycles"].sum()
+    for program in ("random", "zipf"):
+        assert cheaper[program, "ptshare"] < 0.6 * cheaper[program, "private"]
 
 
-def lack(name: str, run: str) -> str | None:
-    """Why this machine cannot give the same figures, if it cannot."""
-    record = made(name)[run]
-    try:
-        engines.get(record["engine"])
-    except UserError as error:
-        return str(error)
-    binary = workloads.path(record["program"]["name"])
-    if hashlib.sha256(binary.read_bytes()).hexdigest() != record["program"]["sha256"]:
-        return "another compiler made the workloads of this machine"
-    return None
+def test_what_clients_gain_grows_until_their_tables_leave_the_caches() -> None:
+    frame = rows("scale")
+    time = frame.pivot(index="procs", columns="policy", values="cycles.makespan")
+    gain = time["private"] / time["ptshare"]
+    assert (
+        1.8 < gain[125] < gain[250] < gain[500] and gain[[500, 1000, 2000]].round(1).eq(2.7).all()
+    )
+    assert (time["huge-2m"] < time["mshare"]).all() and (time["mshare"] < time["ptshare"]).all()
+    net = frame.assign(net=frame["tlb.dtlb.misses"] - frame["walk.faulted"])
+    misses = net.pivot(index="procs", columns="policy", values="net")
+    assert (abs(misses["ptshare"] / misses["private"] - 1) < 0.006).all()
+    links = chosen("scale", policy="ptshare")
+    assert (links["share.links"] == 32 * links["procs"]).all()
 
 
-@pytest.mark.gem5
-@pytest.mark.parametrize(("name", "run"), RUNS)
-def test_rerun(name: str, run: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    if (name, run) not in SHORT and not request.config.getoption("--rerun"):
-        pytest.skip("run again with --rerun only")
-    reason = lack(name, run)
-    if reason is not None:
-        pytest.skip(reason)
-    row, record = make.execute(make.commands(name)[run], tmp_path / "run")
-    theirs = made(name)[run]
-    if record["versions"].get("gem5") != theirs["versions"].get("gem5"):
-        pytest.skip(f"made with gem5 {theirs['versions']['gem5']}")
-    then = make.read(name)[run]
-    assert record["run"] == theirs["run"]
-    now = {key: "" if value is None else str(value) for key, value in row.items()}
-    assert now == {key: value for key, value in then.items() if key in now or value}
+def test_only_who_is_not_told_uses_stale_translations() -> None:
+    frame = rows("protect")
+    stale = frame[frame["tlb.stale_hits"] > 0]
+    assert set(stale["policy"]) == {"ptshare", "rfc-v2"}
+    assert set(stale["shootdown.strategy"]) == {"caller-only", "policy"}
+    assert set(stale["procs"]) == {4, 8, 16}
+
+
+def test_both_engines_say_the_same() -> None:
+    frame = rows("gem5-crosscheck").set_index(["program", "procs", "policy", "engine"])
+    gem5, embedded = (frame.xs(engine, level="engine") for engine in ("gem5", "embedded"))
+    embedded = embedded.loc[gem5.index]
+    equal = [f"fault.{kind}" for kind in vocabulary.MINOR_FAULTS if kind != "link"]
+    equal += [f"pt.tables.{level}" for level in vocabulary.PTE_LEVELS]
+    for metric in (*equal, "pt.bytes", "pt.bytes.host", "pt.region.pte_tables", "share.links"):
+        assert (gem5[metric] == embedded[metric]).all(), metric
+    for metric in ("roi.tlb.dtlb.misses", "roi.walk.data"):
+        assert (abs(gem5[metric] / embedded[metric] - 1) < 0.01).all(), metric
+
+
+def test_the_cpu_model_changes_neither_tables_nor_faults_that_map() -> None:
+    frame = rows("gem5-cpus")
+    for _, same in frame.groupby("policy"):
+        for metric in ("pt.bytes", "share.links", "fault.host", "fault.file", "fault.anon"):
+            assert same[metric].nunique() == 1, metric
+        quiet = same[same["gem5.cpu"] != "o3"]
+        assert (quiet["fault.spurious"] == 0).all()
+
+
+# Made again -------------------------------------------------------------------------------------
+
+
+def again(name: str, rerun: bool) -> list[int]:
+    """Rows that are run again: of each policy the shortest one, some of them, or all."""
+    frame = rows(name)
+    if rerun:
+        return list(frame.index)
+    work = frame["access.data"].where(frame["engine"] != "gem5", frame["access.data"] * 1000)
+    shortest = work.groupby(frame["policy"]).idxmin()
+    return sorted(shortest, key=lambda index: float(work[index]))[:AGAIN]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.gem5] if name.startswith("gem5-") else [])
+        for name in NAMES
+    ],
+)
+def test_rerun(name: str, request: pytest.FixtureRequest) -> None:
+    known = specs(name)
+    compared = 0
+    for index in again(name, request.config.getoption("--rerun")):
+        then, spec = rows(name).loc[index], known[index]
+        binary = workloads.path(spec.program.name)
+        if hashlib.sha256(binary.read_bytes()).hexdigest() != then["program_sha256"]:
+            pytest.skip("another compiler made the workloads of this machine")
+        made = run.execute(spec)
+        version = made.result.versions.get("gem5")
+        if version is not None and version != then["gem5"]:
+            pytest.skip(f"made with gem5 {then['gem5']}, here is {version}")
+        now = json.loads(json.dumps(made.values[metrics.ALL]))
+        mine = {key: float(value) for key, value in now.items() if not key.startswith("host.")}
+        assert mine == numbers(then), then["command"]
+        compared += 1
+    assert compared

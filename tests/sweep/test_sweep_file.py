@@ -54,6 +54,8 @@ def test_lines_of_keys() -> None:
     assert lines.of(("a",)) == lines.of(("a", "b c")) == 2
     assert lines.of(("a", "b c", "x")) == 3
     assert lines.of(("a", "b c", "list")) == 7
+    values = [lines.of(("a", "b c", "list", i)) for i in range(4)]
+    assert values == [8, 8, 9, 7]
     assert lines.of(("a", "b c", "d", "e", "f\t")) == 11
     assert [lines.of(("t", i, "k")) for i in (0, 1)] == [13, 15]
     assert lines.of(("t", 1, "u", "v")) == 17
@@ -178,7 +180,7 @@ memory = "lots"
         13: "before it begins",
         14: "a value is there twice",
         15: "must be a list or a range",
-        16: "mmu.stlb.ways must be a whole number",
+        18: "mmu.stlb.ways must be a whole number",
         21: "all keys need as many values",
         26: "region does not vary",
         29: "seeds must be 1 to",
@@ -189,6 +191,20 @@ memory = "lots"
     assert {line for line, _ in found} == set(expected)
     for line, part in expected.items():
         assert any(part in message for at, message in found if at == line), part
+
+
+def test_errors_of_values_name_their_lines(tmp_path: Path) -> None:
+    text = (
+        BASE + "[axes]\nprocs = [\n  1,\n  40000, # too many\n  2, 1,\n]\n"
+        "args = [\n  ['--around', '1'],\n  ['--around',\n   7],\n]\n"
+        "[[exclude]]\nprocs = [\n  2,\n  3,\n]\n"
+    )
+    assert [line for line, _ in errors(tmp_path, text)] == [9, 13, 19]
+    # What each run is refused for is found once all values are right.
+    right = text.replace("  2, 1,", "  2,").replace("   7", "   '1'").replace("'1'", "'0'", 1)
+    assert [line for line, _ in errors(tmp_path, right.replace("  3,", ""))] == [8]
+    wrong = right.replace("  3,", "").replace("40000", "4").replace("   '1'", "   '7'")
+    assert [line for line, _ in errors(tmp_path, wrong)] == [13]
 
 
 def test_wrong_combinations_are_named_with_the_line_of_their_key(tmp_path: Path) -> None:
@@ -241,3 +257,24 @@ def test_a_missing_gem5_is_one_error_before_anything_starts(
     text = BASE.replace('engine = "stream"\n', "") + "[axes]\nengine = ['gem5']\n"
     found = errors(tmp_path, text)
     assert found == [(5, "axes: engine: engine gem5: no gem5.opt on PATH")]
+
+
+def test_engine_linux_is_no_simulated_machine(tmp_path: Path) -> None:
+    engine = BASE.replace("stream", "linux")
+    text = engine + "[axes]\npolicy = ['private']\n'mmu.pcids' = [0, 6]\n"
+    assert [line for line, _ in errors(tmp_path, text)] == [7]
+    (found,) = errors(tmp_path, engine + "preset = 'gem5-x86'\n")
+    assert found[0] == 5
+    assert "this one is as it is" in found[1]
+
+
+def test_cores_that_gem5_cannot_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Gem5Engine, "missing", lambda _: None)
+    text = BASE.replace("stream", "gem5") + (
+        "preset = 'gem5-x86'\nprocs = 4\n[axes]\ncores = [\n  4,\n  2,\n]\n"
+        "'gem5.cpu' = ['timing', 'o3']\n"
+    )
+    (found,) = errors(tmp_path, text)
+    assert found[0] == 10
+    assert "an O3 CPU cannot be stopped" in found[1]
+    load(tmp_path, text.replace(", 'o3'", ""))

@@ -7,18 +7,28 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from compiler import compiled
+from sweeps import (
+    COMMAND,
+    below,
+    failures,
+    made,
+    parent,
+    report,
+    runs_as,
+    servers,
+    started,
+    sweep,
+    until,
+)
 
 from ptshare_plugin.sweep import plan
 
-COMMAND = Path(sys.executable).with_name("ptshare")
 SMALL = """\
 [base]
 workload = "scan"
@@ -31,37 +41,6 @@ procs = [1, 2]
 [repeat]
 seeds = 2
 """
-
-
-def command(file: Path, out: Path, *more: str) -> list[str]:
-    return [str(COMMAND), "sweep", str(file), "-o", str(out), *more]
-
-
-def sweep(file: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(file, out, *more), text=True, capture_output=True, timeout=300)
-
-
-def report(file: Path, out: Path, *more: str) -> dict[str, Any]:
-    done = sweep(file, out, "--json", *more)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def made(out: Path) -> dict[str, tuple[int, int]]:
-    """Each finished run with what would differ if it were made again."""
-    found = {}
-    for folder in (out / "runs").iterdir():
-        status = (folder / "run.json").stat()
-        found[folder.name] = (status.st_ino, status.st_mtime_ns)
-    return found
-
-
-def until(condition: Any, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -120,9 +99,7 @@ def test_a_run_is_that_of_its_command(file: Path, out: Path, tmp_path: Path) -> 
 
 
 def test_a_killed_client_loses_and_repeats_nothing(slow: Path, out: Path) -> None:
-    client = subprocess.Popen(
-        command(slow, out, "--workers", "2"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    client = started(slow, out, "--workers", "2")
     until(lambda: (out / "runs").is_dir() and len(made(out)) >= 2)
     client.kill()
     client.communicate()
@@ -135,60 +112,38 @@ def test_a_killed_client_loses_and_repeats_nothing(slow: Path, out: Path) -> Non
     assert list((out / "tmp").iterdir()) == []
 
 
-def _below(pid: int) -> list[int]:
-    try:
-        threads = Path(f"/proc/{pid}/task").iterdir()
-        text = " ".join((task / "children").read_text() for task in threads)
-    except OSError:
-        return []
-    return [each for child in map(int, text.split()) for each in (child, *_below(child))]
-
-
-def _is(pid: int, part: bytes) -> bool:
-    try:
-        return part in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
-def test_a_killed_worker_is_replaced(slow: Path, out: Path) -> None:
-    client = subprocess.Popen(
-        command(slow, out, "--workers", "2"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+@pytest.mark.parametrize("who", ["worker", "server"])
+def test_a_killed_worker_is_replaced(who: str, slow: Path, out: Path) -> None:
+    client = started(slow, out, "--workers", "2")
     until(lambda: (out / "runs").is_dir() and len(made(out)) >= 1)
-    # Of the client's processes a worker is what has a server below it.
-    servers = [pid for pid in _below(client.pid) if _is(pid, b"sweep.server")]
     first = made(out)
-    status = Path(f"/proc/{servers[0]}/stat").read_text()
-    os.kill(int(status.rpartition(")")[2].split()[1]), signal.SIGKILL)
+    started_by = servers(client.pid)[0]
+    os.kill(parent(started_by) if who == "worker" else started_by, signal.SIGKILL)
     _, complaints = client.communicate(timeout=120)
     assert client.returncode == 0, complaints
     assert len(made(out)) == 8
     assert made(out).items() >= first.items()
 
 
-def test_ctrl_c_ends_everything(slow: Path, out: Path) -> None:
-    client = subprocess.Popen(
-        command(slow, out, "--workers", "2"),
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+@pytest.mark.parametrize("times", [1, 4])
+def test_ctrl_c_ends_everything(times: int, slow: Path, out: Path) -> None:
+    client = started(slow, out, "--workers", "2")
     until(lambda: (out / "runs").is_dir() and len(made(out)) >= 1)
-    others = _below(client.pid)
-    os.killpg(client.pid, signal.SIGINT)  # as a terminal does
+    others = below(client.pid)
+    for _ in range(times):
+        os.killpg(client.pid, signal.SIGINT)  # as a terminal does
+        time.sleep(0.05)
     _, complaints = client.communicate(timeout=60)
     assert client.returncode == 130
     assert complaints == "ptshare: error: interrupted\n"
-    until(lambda: not any(_is(pid, b"ptshare") for pid in others), 10)
+    until(lambda: not any(runs_as(pid, b"ptshare") for pid in others), 10)
     first = made(out)
     assert report(slow, out)["before"] == len(first)
     assert made(out).items() >= first.items()
 
 
 def test_two_sweeps_into_one_folder(slow: Path, file: Path, out: Path) -> None:
-    client = subprocess.Popen(command(slow, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    client = started(slow, out)
     until(lambda: (out / "lock").exists() and list((out / "tmp").iterdir()))
     done = sweep(file, out)
     assert (done.returncode, done.stdout) == (1, "")
@@ -237,7 +192,7 @@ def test_limits(file: Path, out: Path, limit: str, reason: str) -> None:
     done = sweep(file, out)
     assert done.returncode == 1
     assert made(out) == {}
-    records = [json.loads(path.read_text()) for path in (out / "failed").iterdir()]
+    records = failures(out)
     assert len(records) == 2
     assert all(reason in record["reason"] for record in records)
 
@@ -254,17 +209,34 @@ def test_a_scheduler_that_is_there(file: Path, out: Path) -> None:
     assert done.stderr == f"ptshare: error: --dask {address}: no scheduler answers there\n"
 
 
-def test_a_damaged_folder_is_named(file: Path, out: Path) -> None:
+def test_damaged_folders_are_named(file: Path, out: Path) -> None:
     report(file, out)
-    folder = sorted((out / "runs").iterdir())[0]
-    (folder / "stats.parquet").unlink()
+    folders = sorted((out / "runs").iterdir())
+    first = made(out)
+    (folders[0] / "stats.parquet").unlink()
+    (folders[1] / "output.txt").unlink()
+    os.truncate(folders[2] / "stats.parquet", 1000)
+    os.truncate(folders[3] / "stats.parquet", 0)
+    os.truncate(folders[4] / "run.json", 100)
+    shutil.copy(folders[6] / "run.json", folders[5] / "run.json")
     done = sweep(file, out)
-    assert done.stderr == (
-        f"ptshare: error: {folder}/stats.parquet: missing; remove the folder {folder} to have"
-        " the run made again\n"
-    )
-    shutil.rmtree(folder)
-    assert report(file, out)["made"] == 1
+    assert (done.returncode, done.stdout) == (1, "")
+    told = [
+        "stats.parquet: missing",
+        "output.txt: missing",
+        "stats.parquet: damaged: not a whole Parquet file",
+        "stats.parquet: damaged: not a whole Parquet file",
+        "run.json: damaged: not JSON",
+        f"run.json: damaged: not the record of run {folders[5].name}",
+    ]
+    assert done.stderr.splitlines() == [
+        f"ptshare: error: {folder}/{reason}; remove the folder {folder} to have the run made again"
+        for folder, reason in zip(folders, told, strict=False)
+    ]
+    for folder in folders[:6]:
+        shutil.rmtree(folder)
+    assert report(file, out)["made"] == 6
+    assert made(out).items() >= {(name, first[name]) for name in (f.name for f in folders[6:])}
 
 
 def test_errors_of_a_file_are_lines(tmp_path: Path, out: Path) -> None:

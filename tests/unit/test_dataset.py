@@ -2,7 +2,9 @@ import json
 import multiprocessing
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -402,3 +404,34 @@ def test_the_command_is_one_that_can_be_typed(out: Path) -> None:
     row = ptshare_plugin.load(out / "summary").iloc[0]
     assert row["command"] == "ptshare run './my program'"
     assert row["gem5"] == "24.0.0.1"
+
+
+def test_what_cannot_be_read_is_skipped_and_named(out: Path) -> None:
+    # Root reads everything: another user gathers, from where it may write.
+    root = os.geteuid() == 0
+    import pyarrow.compute  # noqa: F401  # that user may not be able to
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, "out")
+        shutil.copytree(out, place)
+        for path in (Path(folder), place):
+            path.chmod(0o777)
+        first, second = runs(place)[:2]
+        first.chmod(0)
+        (second / RUN_JSON).chmod(0)
+        context = multiprocessing.get_context("fork")
+        nobody = {"initializer": os.setuid, "initargs": (65534,)} if root else {}
+        with ProcessPoolExecutor(1, context, **nobody) as pool:
+            done = pool.submit(gather, place).result()
+            assert (done.total, done.added) == (2, 2)
+            assert sorted(done.skipped) == [
+                f"{path / RUN_JSON}: {reason}"
+                for path, reason in (
+                    (first, "permission denied"),
+                    (second, "cannot be read: permission denied"),
+                )
+            ]
+            with pytest.raises(UserError, match=f"{first}/{RUN_JSON}: cannot be read"):
+                pool.submit(frames.load_tidy, place / "runs").result()
+        first.chmod(0o700)
+        assert gather(place).added == 2
