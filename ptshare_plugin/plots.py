@@ -96,7 +96,10 @@ def css(dark: bool) -> str:
 
 
 def settings(salt: str) -> Any:
-    """Matplotlib's settings, for ``rc_context``. ``salt``: plots of one page need different ones."""
+    """Matplotlib's settings, for ``rc_context``.
+
+    :param salt: of ids; plots of one page need different ones.
+    """
     return {
         "svg.hashsalt": salt,
         "svg.fonttype": "none",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ptshare_plugin import metrics, plots, units
+from ptshare_plugin.report import values
 from ptshare_plugin.report.groups import Group
 from ptshare_plugin.report.model import (
     Bars,
@@ -16,9 +16,6 @@ from ptshare_plugin.report.model import (
     mean_text,
 )
 from ptshare_plugin.vocabulary import CACHES, CYCLE_STACK, MINOR_FAULTS, PLACES, PTE_LEVELS
-
-if TYPE_CHECKING:
-    pass
 
 LATENCY = "walk.latency.from_"
 MOST_PROCS = 3
@@ -221,7 +218,7 @@ def latency(group: Group) -> Figure | str:
         rows = found[found["procs"] == count].set_index("policy")[names].astype(float)
         shares = rows.div(rows.sum(axis=1), axis=0)[rows.sum(axis=1) > 0]
         drawn = tuple(
-            (name, plots.policy(name), tuple(float(value) for value in shares.loc[name]))
+            (name, plots.policy(name), tuple(float(share) for share in shares.loc[name]))
             for name in group.policies
             if name in shares.index
         )

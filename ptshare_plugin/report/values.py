@@ -98,23 +98,28 @@ def chosen(values: Sequence[int], most: int) -> tuple[int, ...]:
 
 
 def has(group: Group, name: str) -> bool:
+    """Whether some run of the group has the metric."""
     return name in group.frame.columns and bool(group.frame[name].notna().any())
 
 
 def scope(group: Group) -> tuple[str, str]:
+    """Prefix of the metrics to show, and in words what they cover."""
     return (ROI, "inside the region of interest") if group.roi else ("", "whole run")
 
 
 def repeats(group: Group, intervals: bool = False) -> list[str]:
+    """A sentence on means over seeds, if there are several."""
     if group.seeds < 2:
         return []
-    bars = "; bars at points are 95 % intervals" if intervals else ""
-    return [f"Means over {group.seeds} seeds{bars}."]
+    drawn = "; bars at points are 95 % intervals" if intervals else ""
+    return [f"Means over {group.seeds} seeds{drawn}."]
 
 
 def meanings(names: Sequence[str]) -> dict[str, str]:
+    """What each metric means."""
     return {name: metrics.get(name).meaning for name in names}
 
 
 def processes(count: int) -> str:
+    """A number of processes in words."""
     return "1 process" if count == 1 else f"{count:,} processes"

@@ -87,8 +87,8 @@ def test_nothing_but_what_a_figure_shows_varies_in_a_group(keep: Keep, tmp_path:
         ("overrides", [(), ("mmu.pcids=0",)]),
         ("args", [(), ("--x",)]),
     ]
-    for values in itertools.product(*(choices for _, choices in axes)):
-        keep(**dict(zip([name for name, _ in axes], values, strict=True)))
+    for point in itertools.product(*(choices for _, choices in axes)):
+        keep(**dict(zip([name for name, _ in axes], point, strict=True)))
     frame = read(tmp_path / "out")
     divided = groups.divide(frame)
     assert len(divided) == 8 and sum(len(group.frame) for group in divided) == len(frame) == 64
@@ -222,10 +222,10 @@ def test_stacks_are_means_of_a_process(out: Path) -> None:
         assert [panel.title for panel in figure.bars] == ["private", "ptshare"]
         for panel in figure.bars:
             assert panel.bars == (1, 2, 4)
-            for procs, values in zip(panel.bars, panel.values, strict=True):
+            for procs, stacked in zip(panel.bars, panel.values, strict=True):
                 whole = mean(frame, total, panel.title, procs) / procs
-                assert sum(values) == pytest.approx(whole)
-                for part, value in zip(figure.parts, values, strict=True):
+                assert sum(stacked) == pytest.approx(whole)
+                for part, value in zip(figure.parts, stacked, strict=True):
                     name = f"{total.rpartition('.')[0]}.{part.label}"
                     assert value == pytest.approx(mean(frame, name, panel.title, procs) / procs)
     assert len(figures.cycles(group).parts) == len(CYCLE_STACK)  # type: ignore[union-attr]
