@@ -62,12 +62,12 @@ class Reader(html.parser.HTMLParser):
             self._inside = named.get("class") == "runs"
         elif tag == "tr" and self._inside:
             self.rows.append([])
-        self._cell = tag in ("td", "th") and self._inside
-        if self._cell:
+        elif tag in ("td", "th") and self._inside:
+            self._cell = True
             self.rows[-1].append("")
 
     def handle_endtag(self, tag: str) -> None:
-        self._cell = self._cell and tag != "td"
+        self._cell = self._cell and tag not in ("td", "th")
 
     def handle_data(self, data: str) -> None:
         if self._cell:
