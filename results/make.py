@@ -5,6 +5,7 @@ Runs are kept in ``build/results/NAME``: after an interruption it goes on.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,18 @@ from ptshare_plugin.sweep import plan, store
 
 HERE = Path(__file__).resolve().parent
 SWEEP, SUMMARY = "sweep.toml", "summary.csv"
+FIGURE = "figure.svg"
+# Which figure of its report a folder shows.
+FIGURES = {
+    "faults": "g4-faults",
+    "gem5-cpus": "g3-faults",
+    "gem5-crosscheck": "g2-reads",
+    "protect": "shootdowns-2",
+    "pt-memory": "g1-memory",
+    "scale": "g1-walks",
+    "shared-tags": "g1-reads",
+    "walks": "g1-latency",
+}
 _KEPT = HERE.parent / "build" / "results"
 
 
@@ -25,12 +38,16 @@ def names() -> list[str]:
 
 
 def make(name: str) -> None:
-    """Make the sweep of a folder and write its summary."""
+    """Make the sweep of a folder, write its summary and take its figure."""
     file, out = HERE / name / SWEEP, _KEPT / name
     subprocess.run(["ptshare", "sweep", str(file), "-o", str(out)], check=True)
     dataset.gather([out / store.RUNS], out / "summary")
     runs = [point.run for point in plan.load(file).points]
-    summary(dataset.load(out / "summary"), runs).to_csv(HERE / name / SUMMARY, index=False)
+    rows = HERE / name / SUMMARY
+    summary(dataset.load(out / "summary"), runs).to_csv(rows, index=False)
+    report = ["ptshare", "report", str(rows), "-o", str(out / "report.html"), "--force"]
+    subprocess.run([*report, "--figures", str(out / "figures")], check=True)
+    shutil.copyfile(out / "figures" / f"{FIGURES[name]}.svg", HERE / name / FIGURE)
 
 
 def summary(frame: pd.DataFrame, runs: list[str]) -> pd.DataFrame:

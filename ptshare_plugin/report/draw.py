@@ -313,7 +313,7 @@ def _steps(figure: Figure) -> matplotlib.figure.Figure:
                 linestyle=("-", "--", "-.", ":")[number % 4],
                 label=label,
             )
-        ax.set_xticks(places, [*(short(edge, "") for edge in panel.edges), "\u221e"])
+        ax.set_xticks(places, [*(f"{edge:,}" for edge in panel.edges), "\u221e"])
         ax.tick_params(axis="x", labelrotation=90 if len(figure.steps) > 1 else 0)
         ax.set_title(panel.title, loc="left")
         ax.set_xlabel("cycles of a walk")

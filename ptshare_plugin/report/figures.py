@@ -63,7 +63,8 @@ def memory(group: Group) -> Figure | str:
         if (part := shared.get(f"{each.label}, shared")) is not None:
             shown.append(part)
     if shared:
-        notes.append("Dashed: what of it is in host mms, shared (pt.bytes.host).")
+        mark = "Dashed" if len(group.procs) > 1 else "Hatched"
+        notes.append(f"{mark}: what of it is in host mms, shared (pt.bytes.host).")
     elif name == "pt.bytes":
         notes.append("None of it is in host mms (pt.bytes.host).")
     panel = Lines("Page-table memory", quantity, "bytes", tuple(shown))

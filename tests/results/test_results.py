@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,11 @@ def test_all_results_are_listed() -> None:
     for folder in RESULTS.iterdir():
         if folder.is_dir() and folder.name != "__pycache__":
             assert f"({folder.name}/README.md)" in listed
-            assert (folder / "README.md").is_file()
+            page = (folder / "README.md").read_text()
+            drawn = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
+            assert all((folder / name).is_file() for name in drawn)
+            assert (drawn == [make.FIGURE]) == (folder.name in NAMES)
+    assert set(make.FIGURES) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
