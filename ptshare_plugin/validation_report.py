@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptshare_plugin import __version__, plots
+from ptshare_plugin import pages, plots
 from ptshare_plugin.files import replacing
 from ptshare_plugin.metrics import registry
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from ptshare_plugin.validate import Outcome, Validation
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _PLOTS = (
     ("vm.pte_bytes.end", "Page tables at the end mark (VmPTE, KiB, sum over processes)", 1024),
     ("roi.fault.minor", "Minor faults in the region of interest", 1),
@@ -23,26 +22,16 @@ _PLOTS = (
 
 
 def _render(template: str, result: Validation, escape: bool, drawn: Sequence[str]) -> str:
-    import jinja2
-
     from ptshare_plugin.validate import GROWTH, MARKS, METRICS, PTE_MARKS, summary
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=escape,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     known = registry()
     meanings = {name: known[name].meaning for name in (*METRICS, GROWTH)}
-    return environment.get_template(template).render(
+    return pages.render(
+        template,
+        escape,
         result=result,
         summary=summary(result),
-        version=__version__,
         plots=drawn,
-        light=plots.css(dark=False),
-        dark=plots.css(dark=True),
         meanings=meanings,
         columns=("vm.pte_bytes.end", "roi.fault.minor", PTE_MARKS, MARKS),
     )

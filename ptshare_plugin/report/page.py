@@ -5,10 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptshare_plugin import __version__, plots
+from ptshare_plugin import pages
 from ptshare_plugin.report import commands, draw, figures, flips, groups, table, ways
 from ptshare_plugin.report.commands import Commands
 from ptshare_plugin.report.groups import Group
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 MOST_GROUPS = 12
 """Groups with figures. The others are in the table of runs, and are named."""
-
-_TEMPLATES = Path(__file__).parent.parent / "templates"
 
 
 @dataclass(slots=True)
@@ -112,31 +109,20 @@ def _commands(frame: pd.DataFrame) -> Commands | None:
 
 def render(content: Content) -> str:
     """The page as HTML text."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     read = content.read
     failed: list[str] = []
     if content.runs is not None:
         pairs = zip(content.runs.rows, content.runs.failed, strict=True)
         failed = [row[0].text for row, flag in pairs if flag]
-    return environment.get_template("report.html.j2").render(
+    return pages.render(
+        "report.html.j2",
         content=content,
         read=read,
         failed=failed,
         facts=_facts(read),
         versions=_versions(read),
-        version=__version__,
         plots={figure.name: draw.inline(figure) for figure in content.figures},
         again=shlex.join(["ptshare", "report", *content.inputs, "-o", "report.html"]),
-        light=plots.css(dark=False),
-        dark=plots.css(dark=True),
     )
 
 
