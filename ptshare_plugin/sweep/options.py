@@ -65,6 +65,8 @@ def _option(name: str, value: Any, folder: Path) -> Any:
         workloads.path(text)
     elif name == "engine":
         engines.get(text)
+    elif name == "policy":
+        _known_policy(text)
     elif name == "program":
         text = str(folder / text)
         _program(text)
@@ -78,6 +80,17 @@ def _option(name: str, value: Any, folder: Path) -> Any:
             text = str(folder / text)
         _machine(text, ())
     return text
+
+
+def _known_policy(name: str) -> None:
+    """Refuse what no engine knows; what the engine of a run knows is for its check."""
+    known = dict.fromkeys(
+        policy for engine in engines.all_engines() for policy, _ in engine.policies()
+    )
+    if name not in known:
+        raise UserError(
+            f"unknown policy {name}{nearest(name, known)}; there are {', '.join(known)}"
+        )
 
 
 def _of_type(value: Any, kind: type, words: str) -> Any:
