@@ -214,7 +214,7 @@ def test_wrong_combinations_are_named_with_the_line_of_their_key(tmp_path: Path)
         "mmu.stlb.entries = [1000]\nprocs = [1, 40000]\n"
     )
     found = errors(tmp_path, text)
-    assert [line for line, _ in found] == [6, 7, 8]
+    assert [line for line, _ in found] == [6, 6, 7, 8]
 
 
 @pytest.mark.parametrize(
