@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,7 +103,9 @@ def _client(workers: int, address: str | None) -> Iterator[Client]:
 
     # Its own messages are about connections; what they mean for runs is said here.
     dask.config.set({"distributed.logging.distributed": "critical"})
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in list(logging.root.manager.loggerDict):  # some have levels of their own
+        if name.partition(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     if address is not None:
         try:
             client = Client(address, timeout=_CONNECT_SECONDS)
@@ -190,6 +193,8 @@ def _outcome(future: Any, point: Point, out: Path) -> worker.Outcome:
         reason = "its Dask worker died, again and again"
         store.record_failure(out, point.run, point.options, reason, 0, [])
         return worker.Outcome(point.run, reason)
+    except (CancelledError, OSError):  # the latter: Dask's CommClosedError
+        return worker.Outcome(point.run, "the scheduler has ended or is out of reach", fatal=True)
     except Exception as error:
         # Not the run's fault: ptshare is not there, or another version, or the cluster has ended.
         reason = f"Dask: {type(error).__name__}: {error}"

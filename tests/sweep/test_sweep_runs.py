@@ -209,6 +209,34 @@ def test_a_scheduler_that_is_there(file: Path, out: Path) -> None:
     assert done.stderr == f"ptshare: error: --dask {address}: no scheduler answers there\n"
 
 
+def test_a_scheduler_that_is_killed(slow: Path, out: Path) -> None:
+    place = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    info = out.with_name("scheduler.json")
+    dask = COMMAND.with_name("dask")
+    scheduler = subprocess.Popen([dask, "scheduler", *place, "--scheduler-file", info])
+    try:
+        until(info.is_file)
+        address = json.loads(info.read_text())["address"]
+        one = ["--nthreads", "1", "--no-dashboard", "--death-timeout", "5"]
+        with subprocess.Popen([dask, "worker", address, *one]) as worker:
+            try:
+                client = started(slow, out, "--dask", address)
+                until(lambda: (out / "runs").is_dir() and len(made(out)) >= 1)
+                scheduler.kill()
+                _, complaints = client.communicate(timeout=60)
+            finally:
+                worker.terminate()
+    finally:
+        scheduler.kill()
+        scheduler.wait()
+    assert client.returncode == 1
+    assert complaints.startswith("ptshare: error: the scheduler has ended or is out of reach; ")
+    assert len(complaints.splitlines()) == 1
+    first = made(out)
+    assert report(slow, out)["before"] == len(first) >= 1
+    assert made(out).items() >= first.items()
+
+
 def test_damaged_folders_are_named(file: Path, out: Path) -> None:
     report(file, out)
     folders = sorted((out / "runs").iterdir())
