@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ptshare_plugin import files
 from ptshare_plugin.errors import EXIT_USAGE, UserError, os_reason
-from ptshare_plugin.report import draw, inputs, page
+from ptshare_plugin.report import draw, groups, inputs, page
 
 _SHOWN = 10  # warnings, before they are only counted
 
@@ -38,7 +38,8 @@ def report(paths: Sequence[str], output: str, plots: str | None, force: bool) ->
     with files.replacing(target) as partial:
         partial.write_text(text, encoding="utf-8")
     runs = 0 if read.runs is None else len(read.runs)
-    sys.stdout.write(f"{output}: {runs:,} runs, {len(content.figures)} figures\n")
+    figures = groups.count(len(content.figures), "figure")
+    sys.stdout.write(f"{output}: {groups.count(runs, 'run')}, {figures}\n")
     if folder is not None:
         sys.stdout.write(f"{folder}: each figure as .pdf and .svg\n")
 

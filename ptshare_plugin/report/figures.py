@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ptshare_plugin import metrics, plots, units
-from ptshare_plugin.report import values
+from ptshare_plugin.report import groups, values
 from ptshare_plugin.report.groups import Group
 from ptshare_plugin.report.model import (
     Bars,
@@ -224,7 +224,7 @@ def latency(group: Group) -> Figure | str:
             if name in shares.index
         )
         if drawn:
-            panels.append(Steps(values.processes(count), edges, drawn))
+            panels.append(Steps(groups.count(count, "process"), edges, drawn))
     if not panels:
         return "Walk latency: no figure, no run has a walk."
     notes = [f"Shares of all walks by the cycles that they took, {scope}."]
@@ -286,7 +286,7 @@ def headline(group: Group) -> tuple[str, list[str], list[list[tuple[str, str]]]]
             )
             row.append((mean_text(value, metrics.get(name).unit), change))
         rows.append(row)
-    return f"With {values.processes(most)}", ["policy", *names], rows
+    return f"With {groups.count(most, 'process')}", ["policy", *names], rows
 
 
 def _number(value: object) -> float | None:

@@ -115,7 +115,7 @@ def _group(number: int, runs: pd.DataFrame, differing: Sequence[str], following:
         title=_title(first),
         differs=differs,
         frame=good,
-        cores=_cores(runs) if follows else _count(int(first["cores"]), "core"),
+        cores=_cores(runs) if follows else count(int(first["cores"]), "core"),
         by=("policy", "procs", "cores") if follows else ("policy", "procs"),
         policies=tuple(sorted_policies(good["policy"].unique())),
         procs=tuple(sorted(int(count) for count in good["procs"].unique())),
@@ -148,8 +148,10 @@ def _cores(runs: pd.DataFrame) -> str:
     return f"cores by processes: {each}"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("s" if number != 1 else "")
+def count(number: int, noun: str) -> str:
+    """A number of things in words."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}" + (plural if number != 1 else "")
 
 
 def _label(name: str) -> str:

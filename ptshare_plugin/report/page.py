@@ -130,21 +130,17 @@ def _facts(read: Inputs) -> list[str]:
     """What the report is of, in few words each."""
     facts = []
     if (frame := read.runs) is not None:
-        facts.append(_count(len(frame), "run"))
+        facts.append(groups.count(len(frame), "run"))
         facts.append(_listed("program", [str(name) for name in frame["program"].unique()]))
         names = groups.sorted_policies(frame["policy"].unique())
         facts.append(_listed("policy" if len(names) == 1 else "policies", names))
         facts.append(_listed("engine", [str(name) for name in frame["engine"].unique()]))
         low, high = int(frame["procs"].min()), int(frame["procs"].max())
-        facts.append(_count(low, "process") if low == high else f"{low:,} to {high:,} processes")
+        same = low == high
+        facts.append(groups.count(low, "process") if same else f"{low:,} to {high:,} processes")
     if read.ways:
-        facts.append(_count(len(read.ways), "file") + " of protect-ways")
+        facts.append(groups.count(len(read.ways), "file") + " of protect-ways")
     return facts
-
-
-def _count(number: int, noun: str) -> str:
-    plural = "es" if noun.endswith("s") else "s"
-    return f"{number:,} {noun}" + (plural if number != 1 else "")
 
 
 def _listed(noun: str, names: Sequence[str], most: int = 6) -> str:

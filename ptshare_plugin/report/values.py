@@ -118,8 +118,3 @@ def repeats(group: Group, intervals: bool = False) -> list[str]:
 def meanings(names: Sequence[str]) -> dict[str, str]:
     """What each metric means."""
     return {name: metrics.get(name).meaning for name in names}
-
-
-def processes(count: int) -> str:
-    """A number of processes in words."""
-    return "1 process" if count == 1 else f"{count:,} processes"
