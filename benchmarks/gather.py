@@ -18,8 +18,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ptshare_plugin.run import OUTPUT, RUN_JSON, STATS
-from ptshare_plugin.spec import IDENTITY, identity_hash
+from ptshare_plugin.runs.run import OUTPUT, RUN_JSON, STATS
+from ptshare_plugin.spec.run import IDENTITY, identity_hash
 
 PTSHARE = Path(sys.executable).with_name("ptshare")
 RUN = ("compare", "scan", "--procs", "4", "--region", "4MiB")

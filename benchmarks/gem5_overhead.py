@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ptshare_plugin import gem5_stats
+from ptshare_plugin.engines.gem5 import stats
 
 SCRIPT = Path(__file__).resolve().parent.parent / "gem5_configs" / "ptshare.py"
 
@@ -70,7 +70,7 @@ def run(binary: Path, cpu: str, out: Path, *options: str) -> tuple[float, str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    last = gem5_stats.dumps(out / gem5_stats.STATS_TXT)[-1]
+    last = stats.dumps(out / stats.STATS_TXT)[-1]
     return last["hostSeconds"] / last["simInsts"] * 1e9, (out / "process0.out").read_text()
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptshare_plugin import workloads
+from ptshare_plugin.spec import workloads
 
 MIB = 1 << 20
 

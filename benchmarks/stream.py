@@ -11,7 +11,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ptshare_plugin import _core, config, program, spec, stream_engine, workloads
+from ptshare_plugin import _core
+from ptshare_plugin.engines import stream
+from ptshare_plugin.machine import config
+from ptshare_plugin.spec import program, workloads
+from ptshare_plugin.spec import run as spec
 
 MIB = 1 << 20
 # Instructions that the front-end counts between two looks at the clock.
@@ -57,23 +61,23 @@ def run_spec(case: Case) -> spec.RunSpec:
 
 def modelled(case: Case) -> tuple[float, float]:
     """Accesses a second of the second half of the work, and walks an access of all of it."""
-    stream = stream_engine.simulation(run_spec(case))
+    simulation = stream.simulation(run_spec(case))
     steps: list[tuple[float, int]] = [(time.thread_time(), 0)]
     done = False
     while not done:
-        done = stream.step(STEP)
-        steps.append((time.thread_time(), stream.instructions))
+        done = simulation.step(STEP)
+        steps.append((time.thread_time(), simulation.instructions))
     # Every access counts the same number of instructions; pages are touched in the first half.
     half = steps[len(steps) // 2]
     share = (steps[-1][1] - half[1]) / steps[-1][1]
-    walks = sum(value for _, name, value in stream.statistics() if name == "roi.walk.data")
+    walks = sum(value for _, name, value in simulation.statistics() if name == "roi.walk.data")
     return case.work * share / (steps[-1][0] - half[0]), walks / case.work
 
 
 def native(case: Case) -> float:
     """Accesses a second of a loop that reads and writes real memory."""
     accesses, seconds, _ = _core.native_loop(
-        "random", stream_engine.values(run_spec(case), workloads.describe("random"))
+        "random", stream.values(run_spec(case), workloads.describe("random"))
     )
     return accesses / seconds
 

@@ -26,12 +26,14 @@ import m5
 import ptshare_board as board
 from m5.objects import Process, RedirectPath, Root
 
-from ptshare_plugin import config, spec, workloads
-from ptshare_plugin.errors import UserError
-from ptshare_plugin.gem5_engine import ERROR, FILES, check_contexts, contexts
-from ptshare_plugin.gem5_stats import RECORD
-from ptshare_plugin.machine import KEYS, flatten
-from ptshare_plugin.units import parse_size
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.common.units import parse_size
+from ptshare_plugin.engines.gem5.engine import ERROR, FILES, check_contexts, contexts
+from ptshare_plugin.engines.gem5.stats import RECORD
+from ptshare_plugin.machine import config
+from ptshare_plugin.machine.schema import KEYS, flatten
+from ptshare_plugin.spec import run as spec
+from ptshare_plugin.spec import workloads
 
 BUILT = HERE.parent / "build"
 FIRST_PID = 1000

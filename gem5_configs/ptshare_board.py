@@ -43,8 +43,8 @@ from m5.objects import (
     X86TimingSimpleCPU,
 )
 
-from ptshare_plugin.gem5_engine import MODULE, check_contexts, contexts
-from ptshare_plugin.machine import flatten
+from ptshare_plugin.engines.gem5.engine import MODULE, check_contexts, contexts
+from ptshare_plugin.machine.schema import flatten
 
 CPUS = {"atomic": X86AtomicSimpleCPU, "timing": X86TimingSimpleCPU, "o3": X86O3CPU}
 HOW_TO_BUILD = "build it with: scons -f SConstruct.local"
@@ -88,7 +88,7 @@ def load_module(path: Path = MODULE) -> None:
             for exported in dir(parameters):
                 if not exported.startswith("_"):
                     setattr(m5.internal.params, exported, getattr(parameters, exported))
-    m5.objects.__path__.append(str(path.parents[2] / "ptshare_plugin" / "gem5"))
+    m5.objects.__path__.append(str(path.parents[2] / "ptshare_plugin" / "native" / "gem5"))
     import m5.objects.PtshareObjects as declared
 
     for name in dir(declared):

@@ -44,8 +44,8 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     from pathlib import Path
 
-    from ptshare_plugin import dataset
-    from ptshare_plugin.frames import load_tidy
+    from ptshare_plugin.records import dataset
+    from ptshare_plugin.records.frames import load_tidy
 
     if Path(path).suffix == ".csv":
         return dataset.read_csv(path)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ptshare_plugin import dataset
+from ptshare_plugin.records import dataset
 from ptshare_plugin.sweep import plan, store
 
 HERE = Path(__file__).resolve().parent

@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptshare_plugin import files
-from ptshare_plugin.errors import EXIT_USAGE, UserError, os_reason
+from ptshare_plugin.common import files
+from ptshare_plugin.common.errors import EXIT_USAGE, UserError, os_reason
 from ptshare_plugin.report import draw, groups, inputs, page
 
 _SHOWN = 10  # warnings, before they are only counted

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptshare_plugin import plots, units
+from ptshare_plugin.common import units
 from ptshare_plugin.report.model import Bars, Figure, Lines, Part, Series
+from ptshare_plugin.show import plots
 
 if TYPE_CHECKING:
     import matplotlib.figure

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ptshare_plugin import metrics, plots, units
+from ptshare_plugin.common import units
+from ptshare_plugin.metrics import registry as metrics
+from ptshare_plugin.metrics.vocabulary import CACHES, CYCLE_STACK, MINOR_FAULTS, PLACES, PTE_LEVELS
 from ptshare_plugin.report import groups, values
 from ptshare_plugin.report.groups import Group
 from ptshare_plugin.report.model import (
@@ -15,7 +17,7 @@ from ptshare_plugin.report.model import (
     Steps,
     mean_text,
 )
-from ptshare_plugin.vocabulary import CACHES, CYCLE_STACK, MINOR_FAULTS, PLACES, PTE_LEVELS
+from ptshare_plugin.show import plots
 
 LATENCY = "walk.latency.from_"
 MOST_PROCS = 3

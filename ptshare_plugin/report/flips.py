@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ptshare_plugin import analysis, plots
+from ptshare_plugin.records import analysis
 from ptshare_plugin.report import groups, values
 from ptshare_plugin.report.groups import Group
 from ptshare_plugin.report.model import Figure, Lines, Series
+from ptshare_plugin.show import plots
 
 if TYPE_CHECKING:
     import pandas as pd

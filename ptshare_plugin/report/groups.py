@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ptshare_plugin import analysis, policy_matrix, units
-from ptshare_plugin.machine import KEYS
-from ptshare_plugin.metrics import ROI
+from ptshare_plugin.common import units
+from ptshare_plugin.machine.schema import KEYS
+from ptshare_plugin.metrics.registry import ROI
+from ptshare_plugin.records import analysis
 from ptshare_plugin.report.inputs import VERSIONS
+from ptshare_plugin.studies import policy_matrix
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptshare_plugin import analysis, dataset, metrics
-from ptshare_plugin.errors import UserError, os_reason
-from ptshare_plugin.files import read_json
-from ptshare_plugin.machine import KEYS
+from ptshare_plugin.common.errors import UserError, os_reason
+from ptshare_plugin.common.files import read_json
+from ptshare_plugin.machine.schema import KEYS
+from ptshare_plugin.metrics import registry as metrics
+from ptshare_plugin.records import analysis, dataset
 from ptshare_plugin.sweep.store import FAILED, RUNS
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ptshare_plugin import units
+from ptshare_plugin.common import units
 
 
 @dataclass(frozen=True, slots=True)

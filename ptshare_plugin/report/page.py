@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ptshare_plugin import pages
 from ptshare_plugin.report import commands, draw, figures, flips, groups, table, ways
 from ptshare_plugin.report.commands import Commands
 from ptshare_plugin.report.groups import Group
 from ptshare_plugin.report.inputs import VERSIONS, Inputs
 from ptshare_plugin.report.model import Figure
+from ptshare_plugin.show import pages
 
 if TYPE_CHECKING:
     import pandas as pd

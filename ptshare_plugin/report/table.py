@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ptshare_plugin import analysis, metrics, units
-from ptshare_plugin.machine import KEYS
+from ptshare_plugin.common import units
+from ptshare_plugin.machine.schema import KEYS
+from ptshare_plugin.metrics import registry as metrics
+from ptshare_plugin.records import analysis
+from ptshare_plugin.records.summary import KEY_METRICS
 from ptshare_plugin.report import groups
 from ptshare_plugin.report.inputs import VERSIONS
-from ptshare_plugin.summary import KEY_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd

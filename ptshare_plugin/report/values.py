@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ptshare_plugin import analysis, metrics, plots
-from ptshare_plugin.metrics import ROI
+from ptshare_plugin.metrics import registry as metrics
+from ptshare_plugin.metrics.registry import ROI
+from ptshare_plugin.records import analysis
 from ptshare_plugin.report.groups import Group
 from ptshare_plugin.report.model import Bars, Point, Series
+from ptshare_plugin.show import plots
 
 if TYPE_CHECKING:
     import pandas as pd

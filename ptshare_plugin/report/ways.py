@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from ptshare_plugin import plots, units
-from ptshare_plugin.protect_ways import DIRECTIONS, WAYS
+from ptshare_plugin.common import units
 from ptshare_plugin.report.groups import sorted_policies
 from ptshare_plugin.report.inputs import Ways
 from ptshare_plugin.report.model import Figure, Lines, Point, Series
+from ptshare_plugin.show import plots
+from ptshare_plugin.studies.protect_ways import DIRECTIONS, WAYS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ptshare_plugin import compare, engines, folders, metrics
-from ptshare_plugin import run as runs
-from ptshare_plugin.errors import EXIT_FAILURE, UserError, os_reason
+from ptshare_plugin.common.errors import EXIT_FAILURE, UserError, os_reason
+from ptshare_plugin.engines import registry as engines
+from ptshare_plugin.metrics import registry as metrics
+from ptshare_plugin.records import folders
+from ptshare_plugin.runs import run as runs
+from ptshare_plugin.studies import compare
 from ptshare_plugin.sweep.options import Options
 from ptshare_plugin.sweep.server import EXIT_NO_SPACE
 

@@ -7,8 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from ptshare_plugin import tables
-from ptshare_plugin.errors import UserError
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.show import terminal
 from ptshare_plugin.sweep import plan as plans
 from ptshare_plugin.sweep import store
 from ptshare_plugin.sweep.execute import sweep
@@ -50,8 +50,8 @@ def list_runs(file: str, out: str, as_json: bool) -> None:
         sys.stdout.write(json.dumps(rows, indent=1) + "\n")
         return
     varying = list(plan.points[0].varying)
-    console = tables.console()
-    tables.print_words(
+    console = terminal.console()
+    terminal.print_words(
         console,
         ["run", "state", *varying],
         [

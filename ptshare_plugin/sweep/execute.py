@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptshare_plugin.errors import EXIT_USAGE, UserError, UserErrors
-from ptshare_plugin.folders import sync_entry
+from ptshare_plugin.common.errors import EXIT_USAGE, UserError, UserErrors
+from ptshare_plugin.records.folders import sync_entry
 from ptshare_plugin.sweep import store, worker
 from ptshare_plugin.sweep.plan import Plan, Point
 

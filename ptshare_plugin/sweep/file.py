@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ptshare_plugin import units
-from ptshare_plugin.errors import EXIT_USAGE, UserError, UserErrors, nearest, os_reason
+from ptshare_plugin.common import units
+from ptshare_plugin.common.errors import EXIT_USAGE, UserError, UserErrors, nearest, os_reason
 from ptshare_plugin.sweep import options
 from ptshare_plugin.sweep.lines import Lines
 

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptshare_plugin import config, engines, units, workloads
-from ptshare_plugin import program as programs
-from ptshare_plugin import trace as traces
-from ptshare_plugin.errors import UserError, nearest, os_reason
-from ptshare_plugin.machine import KEYS, Machine
-from ptshare_plugin.program import Program
-from ptshare_plugin.spec import RunSpec, default_cores
-from ptshare_plugin.trace import Trace
+from ptshare_plugin.common import units
+from ptshare_plugin.common.errors import UserError, nearest, os_reason
+from ptshare_plugin.engines import registry as engines
+from ptshare_plugin.machine import config
+from ptshare_plugin.machine.schema import KEYS, Machine
+from ptshare_plugin.spec import program as programs
+from ptshare_plugin.spec import trace as traces
+from ptshare_plugin.spec import workloads
+from ptshare_plugin.spec.program import Program
+from ptshare_plugin.spec.run import RunSpec, default_cores
+from ptshare_plugin.spec.trace import Trace
 
 NAMES = (
     *("workload", "program", "args", "trace", "trace_share", "engine", "policy", "procs"),

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptshare_plugin import engines, gem5_engine, stream_engine
-from ptshare_plugin.errors import UserError
-from ptshare_plugin.linux import engine as linux
-from ptshare_plugin.spec import check
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.engines import registry as engines
+from ptshare_plugin.engines import stream
+from ptshare_plugin.engines.gem5 import engine
+from ptshare_plugin.engines.linux import engine as linux
+from ptshare_plugin.spec.run import check
 from ptshare_plugin.sweep.file import Limits, SweepFile, read
 from ptshare_plugin.sweep.options import Options
 
@@ -101,9 +103,9 @@ def _point(sweep: SweepFile, varying: dict[str, Any]) -> Point | None:
     try:
         check(spec, _policies(spec.engine))
         if spec.engine == "stream" and spec.trace is None:
-            stream_engine.check(spec)
+            stream.check(spec)
         elif spec.engine == "gem5":
-            gem5_engine.check_contexts(spec.config, spec.procs, spec.cores, spec.policy)
+            engine.check_contexts(spec.config, spec.procs, spec.cores, spec.policy)
         elif spec.engine == "linux":
             linux.check(spec)
     except UserError as error:

@@ -20,8 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ptshare_plugin.errors import EXIT_FAILURE, UserError
-from ptshare_plugin.tied import tie
+from ptshare_plugin.common.errors import EXIT_FAILURE, UserError
+from ptshare_plugin.common.tied import tie
 
 EXIT_NO_SPACE = 74
 LOG, FOLDER = "log", "run"

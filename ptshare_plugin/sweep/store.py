@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ptshare_plugin import files
-from ptshare_plugin.errors import UserError, UserErrors, os_reason
-from ptshare_plugin.folders import sync_entry
-from ptshare_plugin.run import M5OUT, OUTPUT, RUN_JSON, STATS
+from ptshare_plugin.common import files
+from ptshare_plugin.common.errors import UserError, UserErrors, os_reason
+from ptshare_plugin.records.folders import sync_entry
+from ptshare_plugin.runs.run import M5OUT, OUTPUT, RUN_JSON, STATS
 from ptshare_plugin.sweep.options import Options
 from ptshare_plugin.sweep.plan import Point
 

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ptshare_plugin
-from ptshare_plugin import engines, units
-from ptshare_plugin.errors import UserError, os_reason
+from ptshare_plugin.common import units
+from ptshare_plugin.common.errors import UserError, os_reason
+from ptshare_plugin.engines import registry as engines
 from ptshare_plugin.sweep import child, store
 from ptshare_plugin.sweep.file import Limits
 from ptshare_plugin.sweep.options import Options

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from ptshare_plugin import _core
-from ptshare_plugin.config import load
-from ptshare_plugin.machine import flatten
+from ptshare_plugin.machine.config import load
+from ptshare_plugin.machine.schema import flatten
 
 COMMAND = Path(sys.executable).with_name("ptshare")
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -132,7 +132,7 @@ def test_seeds_case_is_small() -> None:
 @pytest.mark.parametrize("policy", [name for name, _ in _core.policies()])
 @pytest.mark.parametrize("pattern", ["all", "fraction:0.3", "spread:0.01", "zipf:200"])
 def test_audit_is_clean(policy: str, pattern: str) -> None:
-    from ptshare_plugin import plan as planning
+    from ptshare_plugin.studies import plan as planning
 
     asked = planning.Plan(
         procs=3,

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ptshare_plugin import protect_ways
+from ptshare_plugin.studies import protect_ways
 
 COMMAND = Path(sys.executable).with_name("ptshare")
 SMALL = ("--procs", "2,4,12", "--cores", "4", "--region", "2MiB", "--piece", "64KiB")

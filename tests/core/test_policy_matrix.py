@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ptshare_plugin import _core, policy_matrix
-from ptshare_plugin.policy_matrix import CASES, POLICIES, Case, World
+from ptshare_plugin import _core
+from ptshare_plugin.studies import policy_matrix
+from ptshare_plugin.studies.policy_matrix import CASES, POLICIES, Case, World
 
 MEMORY = 128 << 20
 OPERATIONS = {"mmap", "munmap", "mprotect", "mremap", "madvise", "fork", "exec", "exit", "fault"}

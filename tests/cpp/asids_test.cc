@@ -1,5 +1,5 @@
 // Dynamic address-space ids against arch/x86/mm/tlb.c.
-#include "engine/asids.h"
+#include "translation/asids.h"
 
 #include <random>
 #include <vector>

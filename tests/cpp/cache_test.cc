@@ -1,5 +1,5 @@
 // Caches: where accesses are served, exact latencies, coherence.
-#include "engine/cache.h"
+#include "machine/cache.h"
 
 #include <algorithm>
 #include <array>

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "check.h"
-#include "engine/machine.h"
+#include "machine/machine.h"
 #include "parameters.h"
 
 namespace ptshare::engine::test {

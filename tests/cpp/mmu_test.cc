@@ -1,5 +1,5 @@
 // TLBs, walk caches and the walker: what is held, and exact cycles of translations.
-#include "engine/mmu.h"
+#include "machine/mmu.h"
 
 #include <algorithm>
 #include <array>

@@ -4,7 +4,7 @@
 #include <map>
 #include <string>
 
-#include "engine/params.h"
+#include "accounting/params.h"
 
 using Values = std::map<std::string, ptshare::engine::Parameter>;
 

@@ -1,6 +1,6 @@
 // MAP_POPULATE: the faults it takes, and what an engine makes of them.
-#include "engine/counters.h"
-#include "engine/marks.h"
+#include "accounting/counters.h"
+#include "accounting/marks.h"
 #include "world.h"
 
 using namespace ptshare;

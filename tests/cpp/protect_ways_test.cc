@@ -1,5 +1,5 @@
 // The three ways to change a protection: cycles by hand in small cases, and what holds in all.
-#include "engine/protect_ways.h"
+#include "studies/protect_ways.h"
 
 #include <stdexcept>
 #include <string>

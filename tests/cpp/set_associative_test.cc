@@ -1,5 +1,5 @@
 // SetAssociative beside the same array with a time stamp for each entry, on random operations.
-#include "core/mmu/set_associative.h"
+#include "translation/set_associative.h"
 
 #include <array>
 #include <map>

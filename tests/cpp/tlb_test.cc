@@ -1,5 +1,5 @@
 // The arrays of the MMU by themselves: order of use, tags, flushes; beside naive models of them.
-#include "core/mmu/tlb.h"
+#include "translation/tlb.h"
 
 #include <array>
 #include <list>
@@ -9,7 +9,7 @@
 #include <tuple>
 
 #include "check.h"
-#include "core/mmu/walk_cache.h"
+#include "translation/walk_cache.h"
 
 using namespace ptshare;
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from embedded import execute, totals
 
-from ptshare_plugin import vocabulary
+from ptshare_plugin.metrics import vocabulary
 
 MIB = 1 << 20
 NO_FAULT_AROUND = ("kernel.fault_around_bytes=4KiB",)

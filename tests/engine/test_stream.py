@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from embedded import execute, totals
 
-from ptshare_plugin.errors import UserError
+from ptshare_plugin.common.errors import UserError
 
 FAULTS = ("link", "host", "file", "anon", "cow", "write_protect", "spurious", "segv", "bus")
 EXACT = (

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptshare_plugin import config, run, spec, trace
-from ptshare_plugin.errors import UserError
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.machine import config
+from ptshare_plugin.runs import run
+from ptshare_plugin.spec import run as spec
+from ptshare_plugin.spec import trace
 
 PAGE, CHUNK = 4096, 2 << 20
 SHARE = 0x4000_0000

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from gem5_runs import SCRIPT, Gem5Run
 
-from ptshare_plugin import workloads
-from ptshare_plugin.gem5_engine import Gem5Engine
+from ptshare_plugin.engines.gem5.engine import Gem5Engine
+from ptshare_plugin.spec import workloads
 
 HERE = Path(__file__).parent
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from embedded import execute
 
-from ptshare_plugin import engines, run
+from ptshare_plugin.engines import registry as engines
+from ptshare_plugin.runs import run
 
 EQUAL = (
     "fault.host",

@@ -10,7 +10,7 @@ import pytest
 from compiler import compiled
 from gem5_runs import SCRIPT, Gem5, Gem5Run
 
-from ptshare_plugin import gem5_engine
+from ptshare_plugin.engines.gem5 import engine
 
 WORK = {
     "scan": "1",
@@ -167,7 +167,7 @@ except board.BoardError as error:
 
 
 def test_a_module_for_another_gem5_is_refused(tmp_path: Path) -> None:
-    built = Path(gem5_engine.MODULE)
+    built = Path(engine.MODULE)
     module = tmp_path / "build" / "gem5" / built.name
     script = tmp_path / "script.py"
     configs = SCRIPT.parent
@@ -232,7 +232,7 @@ sys.path[:0] = [{configs!r}, {root!r}]
 import m5
 import ptshare_board as board
 from m5.objects import Process, Root
-from ptshare_plugin import config
+from ptshare_plugin.machine import config
 
 board.load_module()
 processes = [Process(pid=100 + n, cmd=[{program!r}, str(n)]) for n in range(2)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import compiler
 import pytest
 
-from ptshare_plugin.linux.engine import LinuxEngine
+from ptshare_plugin.engines.linux.engine import LinuxEngine
 
 HERE = Path(__file__).parent
 

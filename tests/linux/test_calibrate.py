@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from ptshare_plugin import config
-from ptshare_plugin.engines import helper
-from ptshare_plugin.machine import KEYS, flatten
+from ptshare_plugin.engines.registry import helper
+from ptshare_plugin.machine import config
+from ptshare_plugin.machine.schema import KEYS, flatten
 
 COMMAND = Path(sys.executable).with_name("ptshare")
 Done = subprocess.CompletedProcess[str]

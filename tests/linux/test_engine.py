@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from embedded import execute
 
-from ptshare_plugin import validate, workloads
-from ptshare_plugin.errors import UserError
-from ptshare_plugin.linux import engine, hugetlb, perf, proc
-from ptshare_plugin.run import Run
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.engines.linux import engine, hugetlb, perf, proc
+from ptshare_plugin.runs.run import Run
+from ptshare_plugin.spec import workloads
+from ptshare_plugin.studies.validation import validate
 
 COMMAND = Path(sys.executable).with_name("ptshare")
 SHM = Path("/dev/shm")

@@ -18,18 +18,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ptshare_plugin import validate, validation_cases
-from ptshare_plugin.gem5_engine import Gem5Engine
-from ptshare_plugin.linux import sequences
-from ptshare_plugin.run import Run
-from ptshare_plugin.validate import Outcome, Pair
-from ptshare_plugin.validation_cases import Case
+from ptshare_plugin.engines.gem5.engine import Gem5Engine
+from ptshare_plugin.runs.run import Run
+from ptshare_plugin.studies.validation import cases, sequences, validate
+from ptshare_plugin.studies.validation.cases import Case
+from ptshare_plugin.studies.validation.validate import Outcome, Pair
 
 COMMAND = Path(sys.executable).with_name("ptshare")
 EXAMPLES = int(os.environ.get("PTSHARE_EXAMPLES", "25"))
 MODELLED = (6, 17)
 RELEASE = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
-QUICK = validation_cases.select(True, [])
+QUICK = cases.select(True, [])
 OLDER = pytest.mark.skipif(
     RELEASE < MODELLED,
     reason=f"memory calls are modelled after Linux 6.18; this is {platform.release()}",

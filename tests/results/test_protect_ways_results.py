@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ptshare_plugin import config, protect_ways
+from ptshare_plugin.machine import config
+from ptshare_plugin.studies import protect_ways
 
 FOLDER = Path(__file__).parents[2] / "results" / "protect-ways"
 # By file: the piece, and the policies.

@@ -14,11 +14,16 @@ import pandas as pd
 import pytest
 
 import ptshare_plugin
-from ptshare_plugin import engines, metrics, run, units, vocabulary, workloads
-from ptshare_plugin.analysis import PARAMETERS
-from ptshare_plugin.errors import UserError
-from ptshare_plugin.machine import KEYS
-from ptshare_plugin.spec import RunSpec, identity_hash
+from ptshare_plugin.common import units
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.engines import registry as engines
+from ptshare_plugin.machine.schema import KEYS
+from ptshare_plugin.metrics import registry as metrics
+from ptshare_plugin.metrics import vocabulary
+from ptshare_plugin.records.analysis import PARAMETERS
+from ptshare_plugin.runs import run
+from ptshare_plugin.spec import workloads
+from ptshare_plugin.spec.run import RunSpec, identity_hash
 from ptshare_plugin.sweep import plan
 
 RESULTS = Path(__file__).parents[2] / "results"

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ptshare_plugin import config, program, run, spec, workloads
+from ptshare_plugin.machine import config
+from ptshare_plugin.runs import run
+from ptshare_plugin.spec import program, workloads
+from ptshare_plugin.spec import run as spec
 
 
 def execute(

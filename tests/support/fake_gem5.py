@@ -66,7 +66,7 @@ record = {{
 _SITE = """
 from pathlib import Path
 
-import ptshare_plugin.gem5_engine as engine
+import ptshare_plugin.engines.gem5.engine as engine
 
 engine.MODULE = Path(__file__)
 """

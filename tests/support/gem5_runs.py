@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptshare_plugin import gem5_stats
+from ptshare_plugin.engines.gem5 import stats
 
 SCRIPT = Path(__file__).parents[2] / "gem5_configs" / "ptshare.py"
 
@@ -23,14 +23,14 @@ class Gem5Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / gem5_stats.RECORD).read_text())
+        found: dict[str, Any] = json.loads((self.folder / stats.RECORD).read_text())
         return found
 
     def dumps(self) -> list[dict[str, float]]:
-        return gem5_stats.dumps(self.folder / gem5_stats.STATS_TXT)
+        return stats.dumps(self.folder / stats.STATS_TXT)
 
     def lines(self) -> list[str]:
-        processes = gem5_stats.processes(self.folder, self.record)
+        processes = stats.processes(self.folder, self.record)
         return [line for done in processes for line in done.stdout.decode().splitlines()]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ptshare_plugin import workloads
+from ptshare_plugin.spec import workloads
 
 LIMIT_SECONDS = 120
 

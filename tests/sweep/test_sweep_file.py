@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ptshare_plugin.errors import UserError
-from ptshare_plugin.gem5_engine import Gem5Engine
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.engines.gem5.engine import Gem5Engine
 from ptshare_plugin.sweep import plan
 from ptshare_plugin.sweep.lines import Lines
 

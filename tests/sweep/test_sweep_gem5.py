@@ -28,8 +28,9 @@ from sweeps import (
 )
 
 import ptshare_plugin
-from ptshare_plugin import dataset, frames, gem5_stats
-from ptshare_plugin.gem5_engine import Gem5Engine
+from ptshare_plugin.engines.gem5 import stats
+from ptshare_plugin.engines.gem5.engine import Gem5Engine
+from ptshare_plugin.records import dataset, frames
 from ptshare_plugin.sweep import worker as workers
 
 LACK = Gem5Engine().missing()
@@ -88,7 +89,7 @@ def test_m5out_is_kept_where_that_is_asked_for(file: Path, out: Path, fake: Path
     assert len(runs) == 4
     for folder in runs:
         names = {path.name for path in (folder / "m5out").iterdir()}
-        assert names >= {"config.ini", "stats.txt", gem5_stats.RECORD, "simout.txt"}
+        assert names >= {"config.ini", "stats.txt", stats.RECORD, "simout.txt"}
         assert "files" not in names
         assert (folder / "m5out" / "simout.txt").read_text() == "gem5 is not here\n"
     # A run is read once, whoever reads.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sweeps import COMMAND, made, report, sweep
 
-from ptshare_plugin.errors import UserError
+from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.sweep import plan
 
 TEXT = "==1== Lackey\nI  00400000,4\n L 00500000,8\n S 40000000,8\n M 1ffeffe7e0,8\n"

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from elf_builder import BASE, PAGE, elf_header, program_header
 
-from ptshare_plugin import config, metrics
-from ptshare_plugin.engines import ProcessResult, RunResult
-from ptshare_plugin.program import Program, Segment
-from ptshare_plugin.run import Run, collect
-from ptshare_plugin.spec import RunSpec
-from ptshare_plugin.workloads import Workload
+from ptshare_plugin.engines.registry import ProcessResult, RunResult
+from ptshare_plugin.machine import config
+from ptshare_plugin.metrics import registry as metrics
+from ptshare_plugin.runs.run import Run, collect
+from ptshare_plugin.spec.program import Program, Segment
+from ptshare_plugin.spec.run import RunSpec
+from ptshare_plugin.spec.workloads import Workload
 
 
 @pytest.fixture

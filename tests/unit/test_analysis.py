@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 import ptshare_plugin
-from ptshare_plugin import analysis, dataset, folders
-from ptshare_plugin.errors import UserError
-from ptshare_plugin.run import Run, write
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.records import analysis, dataset, folders
+from ptshare_plugin.runs.run import Run, write
 
 MakeRun = Callable[..., Run]
 BYTES, SEEDS = "pt.region.pte_tables", (1, 2, 3)

@@ -8,10 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from ptshare_plugin import calibrate, calibrated, config
-from ptshare_plugin.errors import UserError
-from ptshare_plugin.machine import flatten
-from ptshare_plugin.measured import Measured, NotMeasured, Series, line, measure, paired
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.machine import config
+from ptshare_plugin.machine.schema import flatten
+from ptshare_plugin.studies.calibration import calibrate, rules
+from ptshare_plugin.studies.calibration.timings import (
+    Measured,
+    NotMeasured,
+    Series,
+    line,
+    measure,
+    paired,
+)
 
 BASE = flatten(config.load("server"))
 CACHES = {"l1d": 32 << 10, "l2": 1 << 20, "llc": 32 << 20}
@@ -125,8 +133,8 @@ def made(**changed: float | None) -> Measured:
     return measured
 
 
-def derive(measured: Measured) -> dict[str, calibrated.Found]:
-    return calibrated.derive(measured, BASE, CACHES)
+def derive(measured: Measured) -> dict[str, rules.Found]:
+    return rules.derive(measured, BASE, CACHES)
 
 
 # Repeats ----------------------------------------
@@ -203,7 +211,7 @@ def test_the_cheapest_fault_is_the_entry() -> None:
     assert keys["cost.fault.entry"].value == 900
     assert keys["cost.fault.write_protect"].value == 0
     assert keys["cost.fault.anon_page"].value == 2 * (350 + 50)
-    assert "exited child" in calibrated.cheapest_fault(measured)
+    assert "exited child" in rules.cheapest_fault(measured)
 
 
 def test_without_other_cpus() -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptshare_plugin import config
-from ptshare_plugin.errors import UserError
-from ptshare_plugin.machine import KEYS, flatten
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.machine import config
+from ptshare_plugin.machine.schema import KEYS, flatten
 
 ROOT = Path(__file__).parents[2]
 
@@ -191,7 +191,7 @@ def test_from_flat_refuses_what_a_damaged_record_may_hold() -> None:
 
 def test_configuration_needs_the_standard_library_only() -> None:
     code = (
-        "import sys; from ptshare_plugin import config; config.load('gem5-x86');"
+        "import sys; from ptshare_plugin.machine import config; config.load('gem5-x86');"
         "foreign = {name.split('.')[0] for name in sys.modules} - sys.stdlib_module_names;"
         "print(sorted(name for name in foreign if not name.startswith('_')))"
     )

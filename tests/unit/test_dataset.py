@@ -12,11 +12,12 @@ import pyarrow.dataset
 import pytest
 
 import ptshare_plugin
-from ptshare_plugin import dataset, folders, frames, metrics
-from ptshare_plugin.errors import UserError
-from ptshare_plugin.machine import KEYS
-from ptshare_plugin.run import RUN_JSON, STATS, Run, write
-from ptshare_plugin.summary import summarise
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.machine.schema import KEYS
+from ptshare_plugin.metrics import registry as metrics
+from ptshare_plugin.records import dataset, folders, frames
+from ptshare_plugin.records.summary import summarise
+from ptshare_plugin.runs.run import RUN_JSON, STATS, Run, write
 
 MakeRun = Callable[..., Run]
 

@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ptshare_plugin import dataset, frames, gem5_stats
-from ptshare_plugin.errors import UserError
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.engines.gem5 import stats
+from ptshare_plugin.records import dataset, frames
 
 STATS = """
 ---------- Begin Simulation Statistics ----------
@@ -64,7 +65,7 @@ def folder(tmp_path: Path, **changes: Any) -> Path:
 
 def test_dumps_are_added_or_taken_from_the_last(tmp_path: Path) -> None:
     place = folder(tmp_path)
-    rows = gem5_stats.statistics(place, gem5_stats.read_record(place))
+    rows = stats.statistics(place, stats.read_record(place))
     assert len(rows) == len(set(row[:2] for row in rows))
     values = {(process, name): value for process, name, value in rows}
     assert values[-1, "pt.bytes"] == 8192
@@ -80,7 +81,7 @@ def test_dumps_are_added_or_taken_from_the_last(tmp_path: Path) -> None:
 
 def test_what_runs_on_spare_cores_is_in_the_sum_alone(tmp_path: Path) -> None:
     place = folder(tmp_path, procs=1, cores=2)
-    rows = gem5_stats.statistics(place, gem5_stats.read_record(place))
+    rows = stats.statistics(place, stats.read_record(place))
     values = {(process, name): value for process, name, value in rows}
     assert values[0, "cache.l1d.accesses"] == 600
     assert values[-1, "cache.l1d.accesses"] == 650
@@ -89,14 +90,14 @@ def test_what_runs_on_spare_cores_is_in_the_sum_alone(tmp_path: Path) -> None:
 
 def test_processes_that_were_left_when_one_crashed(tmp_path: Path) -> None:
     place = folder(tmp_path, statuses=[-1000, -11])
-    first, second = gem5_stats.processes(place, gem5_stats.read_record(place))
+    first, second = stats.processes(place, stats.read_record(place))
     assert first.followed and first.status == -9
     assert not second.followed
 
 
 def test_processes_tell_how_they_ended(tmp_path: Path) -> None:
     place = folder(tmp_path)
-    first, second = gem5_stats.processes(place, gem5_stats.read_record(place))
+    first, second = stats.processes(place, stats.read_record(place))
     assert (first.status, first.stdout, first.pid) == (0, b"scan: ok\n", 1000)
     assert (second.status, second.note) == (-11, "read of 0x8 at ip 0x401000")
     assert second.stdout == b""
@@ -110,7 +111,7 @@ def test_summary_reads_m5out_as_a_run(tmp_path: Path) -> None:
     assert (wide["engine"], wide["program"], wide["fault.file"]) == ("gem5", "scan", 9)
     assert wide["roi.fault.file"] == 2
     assert set(loaded.tidy["run"]) == {loaded.record["run"]}
-    other = gem5_stats.read_record(folder(tmp_path, seed=2))
+    other = stats.read_record(folder(tmp_path, seed=2))
     assert other["run"] != loaded.record["run"]
     folder(tmp_path, policy=None)
     with pytest.raises(UserError, match="stock gem5"):
@@ -139,5 +140,5 @@ def test_damaged_folders_are_named(tmp_path: Path, name: str, text: str, told: s
     place = folder(tmp_path)
     (place / name).write_text(text)
     with pytest.raises(UserError, match=told) as error:
-        gem5_stats.statistics(place, gem5_stats.read_record(place))
+        stats.statistics(place, stats.read_record(place))
     assert str(place / name) in str(error.value)

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from ptshare_plugin import metrics, vocabulary
-from ptshare_plugin.engines import RunResult
-from ptshare_plugin.errors import UserError
-from ptshare_plugin.run import Run, collect
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.engines.registry import RunResult
+from ptshare_plugin.metrics import registry as metrics
+from ptshare_plugin.metrics import vocabulary
+from ptshare_plugin.runs.run import Run, collect
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,5 +152,5 @@ def test_an_unknown_counter_of_an_engine_is_refused() -> None:
 
 def test_the_documentation_is_current() -> None:
     assert (ROOT / "docs/metrics.md").read_text() == metrics.document(), (
-        "run: python -m ptshare_plugin.metrics > docs/metrics.md"
+        "run: python -m ptshare_plugin.metrics.registry > docs/metrics.md"
     )

@@ -10,8 +10,8 @@ from elf_builder import BASE, elf_header, program_header
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ptshare_plugin import program
-from ptshare_plugin.errors import UserError
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.spec import program
 
 MakeElf = Callable[..., Path]
 COMPILER = shutil.which("cc")

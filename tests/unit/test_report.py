@@ -11,8 +11,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ptshare_plugin import analysis, config, dataset, metrics, plots, policy_matrix, units
-from ptshare_plugin.errors import UserError
+from ptshare_plugin.common import units
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.machine import config
+from ptshare_plugin.metrics import registry as metrics
+from ptshare_plugin.metrics.vocabulary import CACHES, CYCLE_STACK, PLACES, PTE_LEVELS
+from ptshare_plugin.records import analysis, dataset
 from ptshare_plugin.report import (
     commands,
     draw,
@@ -27,8 +31,9 @@ from ptshare_plugin.report import (
 )
 from ptshare_plugin.report.figures import LATENCY
 from ptshare_plugin.report.model import Lines, Point, Series
-from ptshare_plugin.run import Run, write
-from ptshare_plugin.vocabulary import CACHES, CYCLE_STACK, PLACES, PTE_LEVELS
+from ptshare_plugin.runs.run import Run, write
+from ptshare_plugin.show import plots
+from ptshare_plugin.studies import policy_matrix
 
 MakeRun = Callable[..., Run]
 Keep = Callable[..., Path]

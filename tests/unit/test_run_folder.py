@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ptshare_plugin import folders
-from ptshare_plugin.errors import UserError
-from ptshare_plugin.run import OUTPUT, RUN_JSON, STATS, Run, write
-from ptshare_plugin.spec import RunSpec
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.records import folders
+from ptshare_plugin.runs.run import OUTPUT, RUN_JSON, STATS, Run, write
+from ptshare_plugin.spec.run import RunSpec
 
 MakeRun = Callable[..., Run]
 

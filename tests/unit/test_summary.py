@@ -9,10 +9,13 @@ import pytest
 from rich.console import Console
 
 import ptshare_plugin
-from ptshare_plugin import compare, folders, frames, metrics, tables
-from ptshare_plugin.errors import UserError
-from ptshare_plugin.run import COLUMNS, OUTPUT, RUN_JSON, STATS, Run, write
-from ptshare_plugin.summary import KEY_METRICS, summarise
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.metrics import registry as metrics
+from ptshare_plugin.records import folders, frames
+from ptshare_plugin.records.summary import KEY_METRICS, summarise
+from ptshare_plugin.runs.run import COLUMNS, OUTPUT, RUN_JSON, STATS, Run, write
+from ptshare_plugin.show import terminal
+from ptshare_plugin.studies import compare
 
 MakeRun = Callable[..., Run]
 
@@ -216,7 +219,7 @@ def test_nothing_to_read(tmp_path: Path, results: Path) -> None:
 
 def sections(runs: list[Run], width: int, roi: bool) -> str:
     file = io.StringIO()
-    tables.print_sections(
+    terminal.print_sections(
         Console(file=file, width=width),
         [run.spec.policy for run in runs],
         [run.wide() for run in runs],

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptshare_plugin import units
-from ptshare_plugin.errors import UserError
+from ptshare_plugin.common import units
+from ptshare_plugin.common.errors import UserError
 
 
 @pytest.mark.parametrize(

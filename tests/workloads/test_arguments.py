@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ptshare_plugin import workloads
+from ptshare_plugin.spec import workloads
 
 MIB = 1 << 20
 

@@ -14,7 +14,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from native import Native, datum, mix, run_in, run_natively, shared_folder
 
-from ptshare_plugin import program, workloads
+from ptshare_plugin.spec import program, workloads
 
 PAGE = 4096
 MIB = 1 << 20

@@ -8,8 +8,8 @@ import pytest
 from embedded import execute, totals
 from native import Native, run_natively
 
-from ptshare_plugin import workloads
-from ptshare_plugin.policy_matrix import POLICIES
+from ptshare_plugin.spec import workloads
+from ptshare_plugin.studies.policy_matrix import POLICIES
 
 MIB = 1 << 20
 # misuse prints what the kernel answers, which is what policies differ in.

@@ -1,0 +1,1 @@
+"""The ``ptshare`` command: one file a group of commands."""

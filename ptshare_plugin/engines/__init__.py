@@ -1,0 +1,1 @@
+"""What executes a run: one file or folder an engine."""

@@ -1,0 +1,161 @@
+"""Engine ``stream``: a workload's access pattern on the embedded machine, without its program."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ptshare_plugin.common.errors import EXIT_USAGE, UserError
+from ptshare_plugin.engines.registry import (
+    Progress,
+    RunResult,
+    machine_parameters,
+    require_core,
+    simulate,
+)
+from ptshare_plugin.spec import trace, workloads
+
+if TYPE_CHECKING:
+    from ptshare_plugin._core import Stream
+    from ptshare_plugin.spec.run import RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class _Argument:
+    """An argument of a workload that means something here.
+
+    :param default: the workload's own (se_workloads/*.c).
+    """
+
+    name: str
+    default: int
+    least: int
+    most: int
+    unit: int = 1
+
+    def value(self, text: str) -> int:
+        """What was written; a UserError when it is no value for it."""
+        ok = text.isascii() and text.isdigit() and len(text) < 20
+        if ok and self.least <= int(text) <= self.most and int(text) % self.unit == 0:
+            return int(text)
+        of = f", a multiple of {self.unit}" if self.unit != 1 else ""
+        raise UserError(
+            f"engine stream: {self.name} {text}: must be a number from {self.least} to "
+            f"{self.most}{of}",
+            EXIT_USAGE,
+        )
+
+
+_AROUND = _Argument("--around", 1, 0, 1)
+
+# What each workload has alone.
+_OWN = {
+    "churn": _Argument("--pages", 256, 1, 1 << 34),
+    "pingpong": _Argument("--pages", 64, 1, 1 << 34),
+    "protect": _Argument("--piece", 65536, 4096, 1 << 40, unit=4096),
+    "random": _Argument("--writes", 20, 0, 100),
+    "zipf": _Argument("--writes", 10, 0, 100),
+}
+
+
+class StreamEngine:
+    """Core and MMU model, fed with the accesses that a workload's program would make."""
+
+    name = "stream"
+    description = (
+        "core and MMU model, fed with a workload's access pattern or a trace; executes nothing"
+    )
+    default_policy = "ptshare"
+
+    def missing(self) -> str | None:
+        """The extension module, if that."""
+        if importlib.util.find_spec("ptshare_plugin._core") is None:
+            return "the extension module ptshare_plugin._core is not built: run 'pip install -e .'"
+        return None
+
+    def policies(self) -> list[tuple[str, str]]:
+        """Policies compiled into core."""
+        require_core()
+        from ptshare_plugin import _core
+
+        return _core.policies()
+
+    def run(self, spec: RunSpec, progress: Progress) -> RunResult:
+        """Run the pattern of ``spec``'s workload, or its trace, in this process."""
+        if spec.trace is not None:
+            return trace.replay(spec, spec.trace, progress)
+        return simulate("engine stream", lambda: simulation(spec), progress)
+
+
+def simulation(spec: RunSpec) -> Stream:
+    """The pattern of ``spec``'s workload, ready to be stepped.
+
+    UserError: the workload has none. ValueError: the parameters make no machine.
+    """
+    from ptshare_plugin import _core
+
+    workload = check(spec)
+    loaded = spec.program
+    return _core.Stream(
+        machine_parameters(spec),
+        spec.policy,
+        spec.cores,
+        workload.name,
+        loaded.name,
+        [(s.vaddr, s.offset, s.file_size, s.memory_size, s.prot) for s in loaded.segments],
+        values(spec, workload),
+    )
+
+
+def check(spec: RunSpec) -> workloads.Workload:
+    """The workload of ``spec``; a UserError when it has no pattern, or not with its arguments."""
+    require_core()
+    from ptshare_plugin import _core
+
+    known = _core.pattern_names()
+    if spec.workload is None or spec.workload.name not in known:
+        raise UserError(
+            f"engine stream: {spec.program.name} has no access pattern; there are "
+            f"{', '.join(known)}. Others run with --engine embedded",
+            EXIT_USAGE,
+        )
+    _arguments(spec, spec.workload.name)
+    return spec.workload
+
+
+def values(spec: RunSpec, workload: workloads.Workload) -> dict[str, int]:
+    """What the extension module is to know of a run of ``workload``, by name."""
+    given = _arguments(spec, workload.name)
+    own = _OWN.get(workload.name)
+    place = workloads.symbols(workload.name)
+    return {
+        "options": place["options"],
+        "barrier_page": place["barrier_page"],
+        "powers": place.get("powers", 0),
+        "file_bytes": len(spec.program.image),
+        "region": workloads.REGION_ADDRESS,
+        "region_bytes": spec.region,
+        "share": int(spec.share),
+        "around": given.get(_AROUND.name, _AROUND.default),
+        "processes": spec.procs,
+        "seed": spec.seed,
+        "work": int(workload.work.split()[0]) if spec.work is None else spec.work,
+        "own": given.get(own.name, own.default) if own else 0,
+    }
+
+
+def _arguments(spec: RunSpec, name: str) -> dict[str, int]:
+    """What was written after ``--``: pairs of an argument and its number."""
+    usable = {arg.name: arg for arg in (_OWN.get(name), _AROUND) if arg is not None}
+    found: dict[str, int] = {}
+    words = list(spec.args)
+    for i in range(0, len(words), 2):
+        arg = usable.get(words[i])
+        if arg is None:
+            raise UserError(
+                f"engine stream: {words[i]}: of {name}'s arguments it takes {', '.join(usable)}",
+                EXIT_USAGE,
+            )
+        found[arg.name] = arg.value(words[i + 1] if i + 1 < len(words) else "")
+    return found

@@ -1,0 +1,1 @@
+"""The simulated machine: its keys and presets."""

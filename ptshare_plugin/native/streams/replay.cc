@@ -1,0 +1,164 @@
+#include "streams/replay.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <stdexcept>
+
+namespace ptshare::engine {
+
+namespace {
+
+constexpr std::uint32_t kFirstPid = 1000;
+
+}  // namespace
+
+Replay::Replay(const Params& params, const std::string& policy, unsigned cores,
+               ReplayRequest request)
+    : slice_(params.count("sched.slice_instructions")),
+      line_bytes_(params.count("cache.line_bytes")),
+      request_(std::move(request)),
+      trace_(std::make_shared<const TraceFile>(request_.trace)),
+      machine_(params, policy, cores, contents_),
+      ranks_(request_.processes),
+      turns_(machine_, params.count("sched.quantum_cycles")) {
+    params.count("cpu.frequency_mhz");  // nothing here reads a clock
+    params.refuse_unread();
+
+    Kernel& kernel = machine_.kernel();
+    if (request_.shared_range.first != request_.shared_range.second) {
+        shared_file_ = kernel.create_file("trace-share");
+        shared_file_->resize(request_.shared_range.second - request_.shared_range.first);
+    }
+    for (std::uint64_t rank = 0; rank < request_.processes; ++rank) {
+        Process& process = processes_.emplace_back();
+        process.rank = static_cast<unsigned>(rank);
+        process.mm = &kernel.create_mm();
+        ranks_[rank].pid = kFirstPid + process.rank;
+        turns_.add(process, static_cast<unsigned>(rank % cores));
+    }
+}
+
+bool Replay::step(std::uint64_t records) {
+    const std::uint64_t target = records_ + records;
+    try {
+        while (!turns_.over() && records_ < target) run_slice(turns_.next());
+    } catch (const OutOfMemory& error) {
+        throw std::runtime_error(error.what());
+    }
+    return turns_.over();
+}
+
+void Replay::run_slice(Core& core) {
+    Process& process = turns_.load(core);
+    if (!process.reader) {
+        start(core, process);
+        turns_.wait(core);
+        return;
+    }
+    if (!ranks_[process.rank].marked) begin(process);
+    for (std::uint64_t left = slice_; left != 0; --left) {
+        if (process.at == process.count) {
+            process.at = 0;
+            process.count = process.reader->read(process.batch.data(), process.batch.size());
+            if (process.count == 0) {
+                end(core, process);
+                return;
+            }
+        }
+        replay(core, process.batch[process.at++]);
+        ++records_;
+    }
+    turns_.end_slice(core);
+}
+
+// ---- Start and end
+
+void Replay::start(Core& core, Process& process) {
+    process.reader = read_trace(trace_);
+    for (const AddressRange& range : request_.ranges) {
+        map(core, process, range, kProtRead | kProtWrite | kProtExec, kMapPrivate | kMapAnonymous,
+            nullptr);
+    }
+    if (shared_file_) {
+        map(core, process, request_.shared_range, kProtRead | kProtWrite,
+            kMapShared | (request_.share ? kMapSharedPt : 0), shared_file_);
+    }
+}
+
+void Replay::begin(Process& process) {
+    samples_.push_back(take_sample(process.rank, 0, kMarkBegin, *process.mm, process.counters, 0));
+    process.roi_begin = process.counters;
+    ranks_[process.rank].marked = true;
+}
+
+void Replay::map(Core& core, Process& process, AddressRange range, std::uint64_t prot,
+                 std::uint64_t flags, const std::shared_ptr<File>& file) {
+    MapRequest request;
+    request.address = range.first;
+    request.length = range.second - range.first;
+    request.prot = prot;
+    request.flags = flags | kMapFixed;
+    request.file = file;
+    const MapResult result = machine_.kernel().mmap(*process.mm, request);
+    machine_.charge_syscall(core, machine_.costs().mmap);
+    ++process.counters.syscalls;
+    if (!result.ok()) {
+        throw std::runtime_error(file ? "the policy does not map the range to share"
+                                      : "what the trace touches cannot be mapped");
+    }
+}
+
+void Replay::end(Core& core, Process& process) {
+    Rank& rank = ranks_[process.rank];
+    samples_.push_back(take_sample(process.rank, 0, kMarkEnd, *process.mm, process.counters, 0));
+    rank.roi = process.counters;
+    subtract(rank.roi, process.roi_begin);
+    machine_.kernel().exit(*process.mm);
+    machine_.charge_syscall(core, machine_.costs().exit);
+    add(rank.counters, process.counters);
+    turns_.leave(core);
+    process.mm = nullptr;
+    process.reader.reset();
+}
+
+// ---- Accesses
+
+void Replay::replay(Core& core, const TraceRecord& record) {
+    switch (record.kind) {
+        case TraceKind::Fetch:
+            if (!machine_.block(core, record.address, record.size, 1)) refused(record);
+            ++instructions_;
+            return;
+        case TraceKind::Load:
+            use(core, record, Access::Read);
+            return;
+        case TraceKind::Store:
+            use(core, record, Access::Write);
+            return;
+        case TraceKind::Modify:
+            use(core, record, Access::Read);
+            use(core, record, Access::Write);
+            return;
+    }
+}
+
+// In pieces that each lie in one page and are no longer than a cache line.
+void Replay::use(Core& core, const TraceRecord& record, Access access) {
+    VirtAddr at = record.address;
+    for (std::uint64_t left = record.size; left != 0;) {
+        const std::uint64_t piece = std::min({left, line_bytes_, kPageSize - page_offset(at)});
+        if (!machine_.access(core, at, static_cast<unsigned>(piece), access)) refused(record);
+        at = at + piece;
+        left -= piece;
+    }
+}
+
+void Replay::refused(const TraceRecord& record) const {
+    char address[32];
+    std::snprintf(address, sizeof address, "0x%llx",
+                  static_cast<unsigned long long>(record.address.value));
+    throw std::runtime_error(std::string("the access at ") + address +
+                             " is fatal: " + "the trace is not what it was when it was first read");
+}
+
+}  // namespace ptshare::engine

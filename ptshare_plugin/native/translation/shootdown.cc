@@ -1,0 +1,210 @@
+#include "translation/shootdown.h"
+
+#include <algorithm>
+
+namespace ptshare::engine {
+
+namespace {
+
+bool before(const FlushTarget* a, const FlushTarget* b) {
+    return a->mm < b->mm;
+}
+// The targets of one mm lie side by side.
+auto first_of(const std::vector<const FlushTarget*>& targets, MmId mm) {
+    return std::lower_bound(targets.begin(), targets.end(), mm,
+                            [](const FlushTarget* target, MmId id) { return target->mm < id; });
+}
+template <class Iterator>
+bool is_of(const std::vector<const FlushTarget*>& targets, Iterator it, MmId mm) {
+    return it != targets.end() && (*it)->mm == mm;
+}
+
+}  // namespace
+
+Shootdowns::Shootdowns(const Params& params, const Costs& costs)
+    : costs_(costs),
+      tags_(params),
+      flush_ceiling_(params.count("kernel.flush_ceiling_pages")),
+      batch_(params.flag("shootdown.batch")),
+      broadcast_(params.flag("shootdown.broadcast")) {
+}
+
+MmuContext Shootdowns::load(Asids& asids, TranslationCaches& caches, Mm& mm) const {
+    const Asids::Choice chosen = asids.load(mm.id, mm.tlb_generation);
+    if (chosen.flush) caches.flush_pcid(chosen.pcid);
+    // Without PCIDs, loading CR3 leaves nothing behind.
+    if (chosen.flush && chosen.pcid == 0 && tags_.on()) {
+        caches.flush_all();
+        asids.shared().clear();
+    }
+    return {mm.table.root(), chosen.pcid, tags_.on(), {}, asids.suspect() ? &mm.table : nullptr};
+}
+
+bool Shootdowns::flush(Cpu& cpu, Pcid tag, const FlushTarget& target, bool behind,
+                       Reach& reach) const {
+    reach.reached = true;
+    // As Linux: who has missed a flush before this one drops everything.
+    if (behind || pages_of(target) > flush_ceiling_) {
+        reach.dropped += cpu.caches->flush_pcid(tag);
+        return true;
+    }
+    reach.dropped += cpu.caches->flush_range(tag, target.start, target.end);
+    return false;
+}
+
+Shootdowns::Reach Shootdowns::flush_everything(const Targets& targets, Cpu& cpu) const {
+    Reach reach{true, 0, cpu.caches->flush_all()};
+    for (Asids::Slot& slot : cpu.asids->slots()) {
+        slot.suspect = false;
+        for (auto it = first_of(targets, slot.mm); is_of(targets, it, slot.mm); ++it) {
+            slot.generation = std::max(slot.generation, (*it)->generation);
+        }
+    }
+    cpu.asids->shared().clear();
+    return reach;
+}
+
+Shootdowns::Reach Shootdowns::flush_mms(const FlushRequest& request, const Targets& targets,
+                                        bool broadcast, Cpu& cpu) const {
+    Reach reach;
+    for (Asids::Slot& slot : cpu.asids->slots()) {
+        for (auto it = first_of(targets, slot.mm); is_of(targets, it, slot.mm); ++it) {
+            const FlushTarget& target = **it;
+            if (!is_told(request, target, broadcast, cpu)) continue;
+            const bool behind = slot.generation + 1 < target.generation;
+            const bool whole = flush(cpu, cpu.asids->pcid_of(slot), target, behind, reach);
+            if (whole) slot.suspect = false;
+            slot.generation = std::max(slot.generation, target.generation);
+            reach.cycles += costs_.flush_pages(target, flush_ceiling_);
+        }
+    }
+    return reach;
+}
+
+// Those of the range itself, which nobody owns; they are flushed along with the mms' own, at once.
+void Shootdowns::flush_tags(const FlushRequest& request, const Targets& targets, bool broadcast,
+                            Cpu& cpu, Reach& reach) const {
+    const bool grows = request.strategy != FlushStrategy::CallerOnly;
+    std::vector<std::uint64_t> done;
+    for (const FlushTarget* target : targets) {
+        const std::uint64_t shift = target->start - request.host_start;
+        if (std::find(done.begin(), done.end(), shift) != done.end()) continue;
+        if (!is_told(request, *target, broadcast, cpu)) continue;
+        done.push_back(shift);
+        const SharedTags::Tag* tag = tags_.find(request.host, shift);
+        Asids::SharedSlot* slot = tag ? cpu.asids->find_shared(tag->index, tag->serial) : nullptr;
+        if (!slot) continue;
+        const bool behind = slot->generation + (grows ? 1 : 0) < request.host_generation;
+        const bool whole = flush(cpu, tag->pcid(), *target, behind, reach);
+        if (whole) slot->suspect = false;
+        slot->generation = request.host_generation;
+    }
+    if (!reach.reached) return;
+    const std::uint64_t ranges = std::max<std::uint64_t>(done.size(), 1);
+    reach.cycles = ranges * costs_.flush_pages(*targets.front(), flush_ceiling_);
+}
+
+bool Shootdowns::runs(const Cpu& cpu, MmId mm) {
+    if (!cpu.running) return false;
+    const auto& slots = cpu.asids->slots();
+    return std::any_of(slots.begin(), slots.end(), [&](const Asids::Slot& slot) {
+        return slot.mm == mm && cpu.asids->is_loaded(slot);
+    });
+}
+
+bool Shootdowns::is_told(const FlushRequest& request, const FlushTarget& target, bool broadcast,
+                         const Cpu& cpu) {
+    if (target.generation == 0) return false;
+    return broadcast || request.strategy == FlushStrategy::Sharers || runs(cpu, target.mm);
+}
+
+// What was not flushed by now is due still.
+void Shootdowns::mark_suspects(const FlushRequest& request, const Targets& targets, bool broadcast,
+                               Cpu& cpu) const {
+    for (Asids::Slot& slot : cpu.asids->slots()) {
+        for (auto it = first_of(targets, slot.mm); is_of(targets, it, slot.mm); ++it) {
+            const std::uint64_t generation = (*it)->generation;
+            slot.suspect |= generation == 0 || slot.generation < generation;
+            cpu.changed |= cpu.running && cpu.asids->is_loaded(slot);
+        }
+    }
+    if (request.host == MmId(0) || !tags_.on()) return;
+    cpu.changed = true;
+    // Under CallerOnly the host's generation does not grow: who was not told was left out.
+    const bool grows = request.strategy != FlushStrategy::CallerOnly;
+    std::vector<std::uint64_t> told;
+    for (const FlushTarget* target : targets) {
+        if (!grows && is_told(request, *target, broadcast, cpu))
+            told.push_back(target->start.value);
+    }
+    for (const FlushTarget* target : targets) {
+        const SharedTags::Tag* tag = tags_.find(request.host, target->start - request.host_start);
+        Asids::SharedSlot* slot = tag ? cpu.asids->find_shared(tag->index, tag->serial) : nullptr;
+        if (!slot) continue;
+        const bool left_out =
+            !grows && std::find(told.begin(), told.end(), target->start.value) == told.end();
+        slot->suspect |= left_out || slot->generation < request.host_generation;
+    }
+}
+
+// One instruction for everything, or one for each mm, as each has a tag of its own; one wait.
+std::uint64_t Shootdowns::broadcast_cycles(bool everything, const Targets& targets,
+                                           std::uint64_t others) const {
+    const auto told = std::count_if(targets.begin(), targets.end(), [](const FlushTarget* target) {
+        return target->generation != 0;
+    });
+    const auto issued = everything ? 1 : static_cast<std::uint64_t>(told);
+    return costs_.shootdown_local + issued * costs_.broadcast_issue + costs_.broadcast(others);
+}
+
+std::uint64_t Shootdowns::round(const FlushRequest& request, const Targets& targets, bool broadcast,
+                                Counters& asking, std::vector<Cpu>& cpus) {
+    const bool host = request.host != MmId(0);
+    const bool everything = host && request.strategy == FlushStrategy::AllCpus;
+    std::uint64_t interrupted = 0;
+    for (Cpu& cpu : cpus) {
+        Reach reach = everything ? flush_everything(targets, cpu)
+                                 : flush_mms(request, targets, broadcast, cpu);
+        if (host && !everything && tags_.on()) {
+            flush_tags(request, targets, broadcast, cpu, reach);
+        }
+        cpu.changed |= everything;
+        (cpu.running ? *cpu.running : asking).tlb_flushed_entries += reach.dropped;
+        if (!reach.reached || broadcast) continue;
+        cpu.cycles += costs_.shootdown_local + reach.cycles;
+        if (cpu.running == &asking) continue;
+        ++interrupted;
+        cpu.cycles += costs_.shootdown_receive;
+        if (cpu.running) ++cpu.running->shootdown_received;
+    }
+    asking.shootdown_ipis += interrupted;
+    return broadcast ? broadcast_cycles(everything, targets, cpus.size() - 1)
+                     : costs_.interrupts(interrupted);
+}
+
+std::uint64_t Shootdowns::carry_out(const FlushRequest& request, Counters& asking,
+                                    std::vector<Cpu>& cpus) {
+    invalidated_ranges_ += request.targets.size();
+    ++asking.shootdowns;
+    Targets targets;
+    for (const FlushTarget& target : request.targets) targets.push_back(&target);
+    std::stable_sort(targets.begin(), targets.end(), before);
+    const bool host = request.host != MmId(0);
+    const bool everything = request.strategy == FlushStrategy::AllCpus;
+    const bool broadcast =
+        host && broadcast_ && std::any_of(targets.begin(), targets.end(), [&](const auto* target) {
+            return everything || (target->generation != 0 && target->mm != request.caller);
+        });
+    std::uint64_t waited = 0;
+    if (batch_ || !host) {
+        waited = round(request, targets, broadcast, asking, cpus);
+    } else {
+        for (const FlushTarget* target : targets) {
+            waited += round(request, {target}, broadcast, asking, cpus);
+        }
+    }
+    for (Cpu& cpu : cpus) mark_suspects(request, targets, broadcast, cpu);
+    return waited;
+}
+
+}  // namespace ptshare::engine

@@ -1,0 +1,228 @@
+#include "translation/translation_caches.h"
+
+#include <stdexcept>
+#include <string>
+
+namespace ptshare::engine {
+
+namespace {
+
+Tlb make_tlb(const Params& params, const std::string& name, const char* suffix) {
+    const std::string entries = name + ".entries" + suffix;
+    return Tlb(entries, params.count(entries), params.count(name + ".ways" + suffix));
+}
+
+WalkCache make_walk_cache(const Params& params) {
+    const auto entries = [&](const char* level) {
+        return params.count(std::string("mmu.walk_cache.") + level + "_entries");
+    };
+    std::uint64_t p4d = entries("p4d");
+    std::uint64_t pgd = entries("pgd");
+    // With four levels the root, called PGD, stands at P4D's position.
+    if (params.count("mmu.levels") == 4) {
+        p4d = pgd;
+        pgd = 0;
+    }
+    return WalkCache(entries("pmd"), entries("pud"), p4d, pgd, params.count("mmu.walk_cache.ways"));
+}
+
+// Whether a TLB entry says what the tables say no more: another frame, or a right that they deny.
+// A shared one serves also those who have no link to the host's tables yet, which are asked.
+bool is_stale(const MmuContext& context, VirtAddr address, Pte held, PhysAddr where) {
+    const auto leaf = context.shared.tag == 0
+                          ? context.suspect->leaf(address)
+                          : context.shared.table->leaf(address - context.shared.shift);
+    if (!leaf || leaf->frame_of(address) != pfn_of(where)) return true;
+    for (const Access access : {Access::Read, Access::Write, Access::Fetch}) {
+        if (held.permits(access) && !leaf->pte.permits(access)) return true;
+    }
+    return false;
+}
+
+bool points_at(PageTable& table, VirtAddr address, Level level, Pfn below) {
+    const Pte* entry = table.find(address, level, false);
+    return entry && entry->present() && !entry->large() && entry->pfn() == below;
+}
+
+}  // namespace
+
+TranslationCaches::FirstLevel::FirstLevel(const Params& params, const char* name)
+    : small(make_tlb(params, name, "")), large(make_tlb(params, name, "_2m")) {
+}
+
+TranslationCaches::TranslationCaches(const Params& params)
+    : itlb_(params, "mmu.itlb"),
+      dtlb_(params, "mmu.dtlb"),
+      stlb_(make_tlb(params, "mmu.stlb", "")),
+      walk_cache_(make_walk_cache(params)),
+      has_walk_cache_(walk_cache_.present()),
+      stlb_latency_(params.count("mmu.stlb.latency")),
+      levels_(static_cast<unsigned>(params.count("mmu.levels"))) {
+    if (levels_ != 4 && levels_ != 5) throw std::invalid_argument("mmu.levels must be 4 or 5");
+}
+
+inline PhysAddr TranslationCaches::physical(Pte leaf, PageSize size, VirtAddr address) {
+    const std::uint64_t offset = address.value & ((1ULL << page_shift(size)) - 1);
+    return PhysAddr(address_of(leaf.pfn()).value + offset);
+}
+
+inline Pte* TranslationCaches::find_first(FirstLevel& tlb, Pcid tag, VirtAddr address,
+                                          PageSize& size) {
+    size = PageSize::Small;
+    if (Pte* leaf = tlb.small.find(tag, address, size)) return leaf;
+    size = PageSize::Large;
+    return tlb.large.find(tag, address, size);
+}
+
+void TranslationCaches::forget(const MmuContext& context, VirtAddr address) {
+    for (Tlb* tlb : {&itlb_.small, &itlb_.large, &dtlb_.small, &dtlb_.large, &stlb_}) {
+        tlb->flush_page(context.tlb_tag(), address);
+    }
+    walk_cache_.flush_page(context.pcid, address);
+}
+
+TranslationCaches::Lookup TranslationCaches::find(VirtAddr address, Access access,
+                                                  const MmuContext& context, Counters& counters) {
+    const Pcid tag = context.tlb_tag();
+    const bool fetch = access == Access::Fetch;
+    FirstLevel& first = fetch ? itlb_ : dtlb_;
+    Lookup result;
+    // A walk ignores the upper bits and would take it for another address.
+    if ((address.value >> (kPageShift + kIndexBits * levels_ - 1)) != 0) {
+        result.found = Found::Outside;
+        return result;
+    }
+    PageSize size = PageSize::Small;
+    bool assist = false;
+
+    // Whether a cached leaf serves the access as it stands; if not, why it must be walked again.
+    const auto serves = [&](const Pte& leaf) {
+        if (!leaf.permits(access)) return false;
+        assist = access == Access::Write && !leaf.dirty();
+        return !assist;
+    };
+    const auto here = [&](Pte leaf) {
+        result.found = Found::Here;
+        result.address = physical(leaf, size, address);
+        if (context.suspect && is_stale(context, address, leaf, result.address)) {
+            ++counters.tlb_stale_hits;
+        }
+        return result;
+    };
+
+    ++(fetch ? counters.itlb_accesses : counters.dtlb_accesses);
+    if (const Pte* leaf = find_first(first, tag, address, size)) {
+        if (serves(*leaf)) return here(*leaf);
+        forget(context, address);
+    } else {
+        ++(fetch ? counters.itlb_misses : counters.dtlb_misses);
+        if (stlb_.present()) {
+            ++counters.stlb_accesses;
+            result.cycles = stlb_latency_;
+            size = PageSize::Small;
+            const Pte* second = stlb_.find(tag, address, size);
+            if (!second) {
+                size = PageSize::Large;
+                second = stlb_.find(tag, address, size);
+            }
+            if (second && serves(*second)) {
+                Tlb& refill = size == PageSize::Small ? first.small : first.large;
+                refill.insert(tag, address, size, *second);
+                return here(*second);
+            }
+            if (second) {
+                forget(context, address);
+            } else {
+                ++counters.stlb_misses;
+            }
+        }
+    }
+    result.walk = assist  ? &Counters::walks_dirty
+                  : fetch ? &Counters::walks_fetch
+                          : &Counters::walks_data;
+    return result;
+}
+
+std::optional<PhysAddr> TranslationCaches::held(VirtAddr address, Access access,
+                                                const MmuContext& context) {
+    FirstLevel& first = access == Access::Fetch ? itlb_ : dtlb_;
+    const std::pair<Tlb*, PageSize> in_order[] = {{&first.small, PageSize::Small},
+                                                  {&first.large, PageSize::Large},
+                                                  {&stlb_, PageSize::Small},
+                                                  {&stlb_, PageSize::Large}};
+    for (const auto& [tlb, size] : in_order) {
+        const Pte* leaf = tlb->peek(context.tlb_tag(), address, size);
+        if (!leaf) continue;
+        if (!leaf->permits(access) || (access == Access::Write && !leaf->dirty())) break;
+        return physical(*leaf, size, address);
+    }
+    return std::nullopt;
+}
+
+TranslationCaches::Start TranslationCaches::start(VirtAddr address, const MmuContext& context,
+                                                  Counters& counters) {
+    const Level top = top_level(levels_);
+    if (!has_walk_cache_) return {top, context.root};
+    if (const auto hit = walk_cache_.find(context.pcid, address, top)) {
+        if (context.suspect && !points_at(*context.suspect, address, hit->level, hit->table)) {
+            ++counters.pwc_stale_hits;
+            return {top, context.root};
+        }
+        static constexpr std::uint64_t Counters::*kHits[kLevels] = {
+            nullptr, &Counters::pwc_pmd_hits, &Counters::pwc_pud_hits, &Counters::pwc_p4d_hits,
+            &Counters::pwc_pgd_hits};
+        ++(counters.*kHits[index_of(kernel_name(hit->level, levels_))]);
+        return {static_cast<Level>(index_of(hit->level) - 1), hit->table};
+    }
+    ++counters.pwc_misses;
+    return {top, context.root};
+}
+
+void TranslationCaches::keep(VirtAddr address, const MmuContext& context, Level level, Pfn table) {
+    if (has_walk_cache_) walk_cache_.insert(context.pcid, address, level, table);
+}
+
+PhysAddr TranslationCaches::end(VirtAddr address, Access access, const MmuContext& context,
+                                Level level, Pte leaf, TableMemory& tables, PhysAddr at) {
+    const std::uint64_t bits =
+        Pte::kAccessed | (access == Access::Write ? Pte::kDirty : std::uint64_t{0});
+    const Pte used = leaf.with(bits);
+    if (used != leaf) tables.set_entry_bits(at, bits);
+    const PageSize size = level == Level::Pte ? PageSize::Small : PageSize::Large;
+    FirstLevel& first = access == Access::Fetch ? itlb_ : dtlb_;
+    (size == PageSize::Small ? first.small : first.large)
+        .insert(context.tlb_tag(), address, size, used);
+    if (stlb_.present()) stlb_.insert(context.tlb_tag(), address, size, used);
+    return physical(used, size, address);
+}
+
+std::uint64_t TranslationCaches::flush_range(Pcid pcid, VirtAddr start, VirtAddr end) {
+    std::uint64_t dropped = 0;
+    for (VirtAddr at = align_down(start, kPageSize); at < end; at = at + kPageSize) {
+        for (Tlb* tlb : {&itlb_.small, &itlb_.large, &dtlb_.small, &dtlb_.large, &stlb_}) {
+            dropped += tlb->flush_page(pcid, at);
+        }
+        walk_cache_.flush_page(pcid, at);
+    }
+    return dropped;
+}
+
+std::uint64_t TranslationCaches::flush_pcid(Pcid pcid) {
+    std::uint64_t dropped = 0;
+    for (Tlb* tlb : {&itlb_.small, &itlb_.large, &dtlb_.small, &dtlb_.large, &stlb_}) {
+        dropped += tlb->flush_pcid(pcid);
+    }
+    walk_cache_.flush_pcid(pcid);
+    return dropped;
+}
+
+std::uint64_t TranslationCaches::flush_all() {
+    std::uint64_t dropped = 0;
+    for (Tlb* tlb : {&itlb_.small, &itlb_.large, &dtlb_.small, &dtlb_.large, &stlb_}) {
+        dropped += tlb->flush_all();
+    }
+    walk_cache_.flush_all();
+    return dropped;
+}
+
+}  // namespace ptshare::engine

@@ -1,0 +1,1 @@
+"""What is asked for: a run, a program, a workload, a trace."""

@@ -1,0 +1,202 @@
+"""What is to be run: one program, some processes, one policy, one machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest
+from ptshare_plugin.common.units import PAGE_BYTES, PMD_BYTES, exact_size
+from ptshare_plugin.machine.schema import Machine, Value, flatten
+from ptshare_plugin.spec import workloads
+from ptshare_plugin.spec.program import Program
+
+if TYPE_CHECKING:
+    from ptshare_plugin.spec.trace import Trace
+
+MAX_CORES = 64
+MAX_PROCS = 32768
+_DEFAULT_MAX_CORES = 16
+_LONGEST_NAME = 255  # bytes: NAME_MAX of Linux
+
+IDENTITY = (
+    *("engine", "policy", "program", "args", "procs", "cores", "region_bytes", "share"),
+    *("seed", "work", "config"),
+)
+"""Keys of a ``run.json`` that decide the result; ``RunSpec.identity`` gives them."""
+
+# The policies that answer EINVAL to a misaligned MAP_SHARED_PT request (S2), or to a file that is
+# no multiple of 2 MiB; others fall back.
+_STRICT_POLICIES = frozenset({"hugetlb-pmd", "ptshare"})
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One run, whole: equal specs on one version give equal statistics.
+
+    :param workload: None for a user's own program, which gets ``args`` and nothing else.
+    :param region: bytes of the shared region that a workload maps.
+    :param share: whether a workload asks for MAP_SHARED_PT.
+    :param work: amount of work of a workload; None for its own default.
+    :param trace: what is replayed in place of a program's execution; ``program`` names it.
+    :param preset: what ``config`` was made from, with ``overrides``; for the record.
+    :param varied: further overrides, in which the runs of a comparison differ.
+    """
+
+    program: Program
+    workload: workloads.Workload | None
+    args: tuple[str, ...]
+    engine: str
+    policy: str
+    procs: int
+    cores: int
+    region: int
+    share: bool
+    seed: int
+    work: int | None
+    preset: str
+    overrides: tuple[str, ...]
+    config: Machine
+    trace: Trace | None = None
+    varied: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What tells this run from the others of a comparison; the name of its folder there."""
+        return ",".join([self.policy, *self.varied])
+
+    @property
+    def heading(self) -> str:
+        """The same in few words, where it is said which keys vary."""
+        return " ".join([self.policy, *(each.partition("=")[2] for each in self.varied)])
+
+    def argv(self, rank: int, file: str = workloads.FILE_PATH) -> list[str]:
+        """Command line of process ``rank``; ``file`` is that of a workload's region."""
+        own = workloads.own_arguments(
+            self.args, rank=rank, procs=self.procs, seed=self.seed, region=self.region
+        )
+        if self.workload is None:
+            return [self.program.name, *own]
+        given = workloads.arguments(
+            file=file,
+            region=self.region,
+            share=self.share,
+            rank=rank,
+            procs=self.procs,
+            seed=self.seed,
+            work=self.work,
+        )
+        return [self.program.name, *given, *own]
+
+    def env(self, rank: int) -> list[str]:
+        """Environment of process ``rank``."""
+        return workloads.environment(rank, self.procs)
+
+    def parameters(self) -> dict[str, Value]:
+        """Flat machine configuration, as engines and ``run.json`` take it."""
+        return flatten(self.config)
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the result, ready for JSON."""
+        return {
+            "engine": self.engine,
+            "policy": self.policy,
+            "program": {
+                "name": self.program.name,
+                "sha256": self.program.sha256,
+                "workload": self.workload is not None,
+            },
+            "args": list(self.args),
+            "procs": self.procs,
+            "cores": self.cores,
+            "region_bytes": self.region,
+            "share": self.share,
+            "seed": self.seed,
+            "work": self.work,
+            "config": self.parameters(),
+        }
+
+    def run_id(self) -> str:
+        """Twelve hex digits of the hash of ``identity()``."""
+        return identity_hash(self.identity())
+
+    def kill_is_expected(self, rank: int) -> bool:
+        """Whether ``rank`` is meant to end by a SIGKILL that it sends itself."""
+        return self.workload is not None and self.workload.expected_kill and rank == self.procs - 1
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """Twelve hex digits that stand for a run: equal ones decide equal results."""
+    text = json.dumps(identity, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def default_cores(procs: int, engine: str) -> int:
+    """As many cores as processes, 16 at most but with gem5.
+
+    Linux has the CPUs that it has.
+    """
+    if engine == "linux":
+        return min(procs, len(os.sched_getaffinity(0)))
+    return procs if engine == "gem5" else min(procs, _DEFAULT_MAX_CORES)
+
+
+def check(spec: RunSpec, policies: list[str]) -> None:
+    """Refuse what no engine could run; a UserError names the option."""
+    if len(spec.name.encode()) > _LONGEST_NAME:
+        raise _usage(f"--vary: too many keys for a folder's name, {spec.name}")
+    if not 1 <= spec.procs <= MAX_PROCS:
+        raise _usage(f"--procs {spec.procs}: must be 1 to {MAX_PROCS}")
+    if not 1 <= spec.cores <= MAX_CORES:
+        raise _usage(f"--cores {spec.cores}: must be 1 to {MAX_CORES}")
+    if not 0 <= spec.seed < 1 << 64:
+        raise _usage(f"--seed {spec.seed}: must be 0 to 2^64 - 1")
+    if spec.work is not None and not 1 <= spec.work < 1 << 63:
+        raise _usage(f"--work {spec.work}: must be 1 to 2^63 - 1")
+    if spec.policy not in policies:
+        raise _usage(
+            f"--policy: unknown policy {spec.policy}{nearest(spec.policy, policies)};"
+            f" there are {', '.join(policies)}"
+        )
+    if spec.workload is None:
+        if spec.work is not None:
+            raise _usage(
+                "--work is for workloads; "
+                + (
+                    "a trace is replayed whole"
+                    if spec.trace
+                    else "give your own program its arguments after --"
+                )
+            )
+        return
+    simulated = None if spec.engine == "linux" else spec.config
+    check_region(spec.region, spec.policy if spec.share else None, simulated)
+
+
+def check_region(region: int, policy: str | None, machine: Machine | None) -> None:
+    """Refuse a region that no workload could map; ``policy``: that MAP_SHARED_PT is asked of."""
+    size = exact_size(region)
+    if region < PAGE_BYTES or region % PAGE_BYTES:
+        raise _usage(f"--region {size}: must be a multiple of the page size, 4KiB, and not 0")
+    if policy in _STRICT_POLICIES and region % PMD_BYTES:
+        above = exact_size((region // PMD_BYTES + 1) * PMD_BYTES)
+        raise _usage(
+            f"--region {size}: MAP_SHARED_PT needs a multiple of 2MiB, the size that one "
+            f"PMD entry maps, like {above}"
+        )
+    if machine is None:  # a real one knows itself
+        return
+    memory = machine.kernel.memory_bytes
+    if region >= memory:
+        raise _usage(
+            f"--region {size} does not fit into simulated memory, kernel.memory_bytes = "
+            f"{exact_size(memory)}; set more with --set kernel.memory_bytes=..."
+        )
+
+
+def _usage(message: str) -> UserError:
+    return UserError(message, EXIT_USAGE)

@@ -1,0 +1,165 @@
+"""``ptshare compare``: one program under several policies or machines, side by side."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptshare_plugin.common import units
+from ptshare_plugin.common.errors import EXIT_USAGE, UserError
+from ptshare_plugin.engines import registry as engines
+from ptshare_plugin.runs.run import Run, execute, write
+from ptshare_plugin.show import terminal
+from ptshare_plugin.spec.run import RunSpec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+BASELINE = "private"
+
+
+def default_policies(engine: str) -> tuple[str, ...]:
+    """The baseline, and what the engine shares tables by: by default, or else at all."""
+    usable = engines.get(engine)
+    others = [name for name, _ in usable.policies() if name != BASELINE]
+    return BASELINE, usable.default_policy if usable.default_policy in others else others[0]
+
+
+def variants(vary: Sequence[str], fixed: Sequence[str]) -> list[tuple[str, ...]]:
+    """All combinations of ``KEY=A,B,...``, each as overrides; one empty one for none.
+
+    :param fixed: overrides of all runs, whose keys cannot vary.
+    :raises UserError: for what is no such list; whether keys and values exist is not looked at.
+    """
+    axes = {}
+    for text in vary:
+        key, equals, values = (part.strip() for part in text.partition("="))
+        each = [value.strip() for value in values.split(",")]
+        if not equals or not key or "" in each or len(set(each)) < len(each):
+            raise UserError(f"--vary {text}: must be KEY=A,B,... with different values", EXIT_USAGE)
+        if key in axes:
+            raise UserError(f"--vary {key}: is there twice", EXIT_USAGE)
+        if any(override.partition("=")[0].strip() == key for override in fixed):
+            raise UserError(f"--vary {key}: is set by --set, too", EXIT_USAGE)
+        axes[key] = [f"{key}={value}" for value in each]
+    return list(itertools.product(*axes.values()))
+
+
+def compare(specs: Sequence[RunSpec], folder: Path | None, m5out: bool = False) -> list[Run]:
+    """Run ``specs`` and write each into its own folder in ``folder``.
+
+    :param m5out: keep gem5's own files there, too.
+    """
+    runs = [execute(spec, folder / spec.name if folder and m5out else None) for spec in specs]
+    # After the last run: what writing needs must not count as the simulator's resident memory.
+    if folder is not None:
+        for run in runs:
+            place = folder / run.spec.name
+            place.mkdir(exist_ok=True)
+            write(run, place)
+    return runs
+
+
+def output_differs(runs: Sequence[Run]) -> str | None:
+    """Where the program's output differs from that of the first run, in one line; or None.
+
+    None also for a workload that prints the policy's own answers.
+    """
+    first = runs[0]
+    if first.spec.workload is not None and first.spec.workload.output_depends_on_policy:
+        return None
+    for run in runs[1:]:
+        for rank, (one, other) in enumerate(zip(first.ranks, run.ranks, strict=True)):
+            if (one.stdout, one.status) != (other.stdout, other.status):
+                return (
+                    f"program output differs: rank {rank} under {first.spec.heading} and "
+                    f"under {run.spec.heading}"
+                )
+    return None
+
+
+def print_comparison(runs: Sequence[Run]) -> None:
+    """Print all tables and what they are about to standard output."""
+    out = terminal.console()
+    headings = [run.spec.heading for run in runs]
+    print_header(out, runs[0], headings)
+    roi = all(run.has_roi() for run in runs)
+    terminal.print_sections(out, headings, [run.wide() for run in runs], roi)
+    out.print()
+    if output_differs(runs) is None:
+        out.print(_agreement(runs))
+    for run in runs:
+        out.print(speed(run))
+
+
+def print_header(out: Console, run: Run, headings: Sequence[str]) -> None:
+    """Print what was run and which part of it the figures are about."""
+    spec = run.spec
+    what = f"{spec.program.name}: {spec.procs} processes on {spec.cores} cores"
+    if spec.procs == 1:
+        what = what.replace("processes", "process")
+    if spec.cores == 1:
+        what = what.replace("cores", "core")
+    if spec.workload is not None:
+        what += f", region {units.exact_size(spec.region)}"
+        what += "" if spec.share else ", MAP_SHARED_PT not asked for"
+    # A real machine is as it is.
+    real = run.result.settings
+    machine = f"Linux {real['release']}" if real else f"preset {spec.preset}"
+    out.print(f"{what}, {machine}, seed {spec.seed}, engine {spec.engine}")
+    for override in spec.overrides:
+        out.print(f"  with {override}")
+    if spec.varied:
+        keys = [each.partition("=")[0] for each in spec.varied]
+        out.print(f"  each column: policy, {', '.join(keys)}")
+    if len(headings) > 1:
+        out.print(f"Change in per cent against {headings[0]}. Sums over all processes.")
+    else:
+        out.print(f"Policy {headings[0]}. Sums over all processes.")
+    if not run.has_roi():
+        out.print("The program marks no region of interest: all figures are of the whole run.")
+    out.print()
+
+
+def _agreement(runs: Sequence[Run]) -> str:
+    workload = runs[0].spec.workload
+    if workload is not None and workload.output_depends_on_policy:
+        return "Program output is what each policy answers, so it is not compared."
+    count = len(runs[0].output_lines())
+    return f"Program output is equal in all runs ({count} lines)."
+
+
+def speed(run: Run) -> str:
+    """How fast the simulation was, in one line."""
+    count = int(run.values[-1].get("instructions", 0))
+    seconds = run.result.seconds
+    resident = units.short_size(run.result.peak_rss_bytes)
+    if run.result.settings:
+        largest = f", largest process {resident} resident" if run.result.peak_rss_bytes else ""
+        return f"{run.spec.heading}: {seconds:.2f} s{largest}"
+    rate = count / seconds / 1e6 if seconds else 0.0
+    return (
+        f"{run.spec.heading}: {count:,} instructions simulated in {seconds:.2f} s "
+        f"({rate:.1f} M/s), {resident} resident"
+    )
+
+
+def report_failures(runs: Sequence[Run]) -> list[str]:
+    """Write the standard error of the first rank that failed, and give one line a failing run."""
+    lines = []
+    for run in runs:
+        failures = run.failures()
+        if not failures:
+            continue
+        # Those that only followed another's failure come last.
+        rank, process = min(failures, key=lambda item: (item[1].followed, item[0]))
+        for line in process.stderr.decode("utf-8", "backslashreplace").splitlines()[-20:]:
+            sys.stderr.write(f"rank {rank}: {line}\n")
+        others = f" (and {len(failures) - 1} more ranks failed)" if len(failures) > 1 else ""
+        lines.append(
+            f"{run.spec.program.name} under {run.spec.heading}: rank {rank} {process.how}{others}"
+        )
+    return lines

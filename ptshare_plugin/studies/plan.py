@@ -1,0 +1,385 @@
+"""``ptshare plan``: what many clients of one large file need, by the model's core at full size.
+
+The core's own operations are driven (mmap, faults, mprotect); no figure here is a formula's. There
+is no time in it: no CPU executes anything, so costs are those of the kernel's work alone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from ptshare_plugin import _core
+from ptshare_plugin.common import units
+from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest
+from ptshare_plugin.common.units import PAGE_BYTES, PMD_BYTES, exact_size, short_size, short_value
+from ptshare_plugin.machine.schema import KEYS, Machine, flatten
+from ptshare_plugin.metrics.vocabulary import MINOR_FAULTS, PTE_LEVELS
+from ptshare_plugin.spec.run import MAX_PROCS
+
+POLICIES = ("private", "ptshare", "mshare", "huge-2m")
+PROT_READ = 1
+# The steps, in 2 MiB, in which all clients touch more of the region until memory runs out. Each is
+# a fraction of the one before: after running out, the next kernel starts where that step began.
+_COVERAGE_STEPS = (512, 32, 1)
+# Core touches whole tables at once, but for these policies, whose faults are not all alike.
+_PAGE_BY_PAGE = ("rfc-v2",)
+# Pages touched one by one, clients times pages: minutes.
+_MOST_SINGLE_PAGES = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Which pages of the region each client touches.
+
+    :param kind: ``all``; ``fraction``: the first ``pages``; ``spread``: ``pages`` at even
+        distances; ``zipf``: those of ``visits`` of the workload of that name, other ones a client.
+    """
+
+    kind: str
+    pages: int = 0
+    visits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be computed; sizes in bytes.
+
+    :param resident: ``all``: the file is in the page cache from the start; ``touched``: what
+        clients touch.
+    :param cpus: CPUs that run a client each while a protection changes.
+    """
+
+    procs: int
+    region: int
+    memory: int
+    pattern: Pattern
+    write: bool
+    resident: str
+    cpus: int
+    seed: int
+    machine: Machine
+
+
+def parse_pattern(text: str, region: int) -> Pattern:
+    """Pattern of ``all``, ``fraction:F``, ``spread:F`` (0 < F <= 1) or ``zipf:VISITS``."""
+    kind, colon, value = text.partition(":")
+    try:
+        if text == "all":
+            return Pattern("all", pages=region // PAGE_BYTES)
+        if kind == "zipf" and colon and 0 < int(value) < 1 << 63:
+            return Pattern("zipf", visits=int(value))
+        if kind in ("fraction", "spread") and colon and 0 < float(value) <= 1:
+            return Pattern(kind, pages=max(1, int(float(value) * (region // PAGE_BYTES))))
+    except ValueError:
+        pass
+    raise UserError(
+        f"--pattern {text}: write all, fraction:0.25, spread:0.01 (above 0, at most 1) or"
+        " zipf:10000 (visits a client)",
+        EXIT_USAGE,
+    )
+
+
+def check(plan: Plan, policies: Sequence[str]) -> None:
+    """Refuse what cannot be computed; a UserError names the option."""
+    known = [name for name, _ in _core.policies()]
+    for name in policies:
+        if name not in known:
+            raise _usage(
+                f"--policy: unknown policy {name}{nearest(name, known)};"
+                f" there are {', '.join(known)}"
+            )
+    if not 1 <= plan.procs <= MAX_PROCS:
+        raise _usage(f"--procs {plan.procs}: must be 1 to {MAX_PROCS}")
+    if plan.region < PMD_BYTES or plan.region % PMD_BYTES:
+        raise _usage(f"--region {exact_size(plan.region)}: must be a multiple of 2MiB, not 0")
+    key = KEYS["kernel.memory_bytes"]
+    assert key.low is not None and key.high is not None
+    if not key.low <= plan.memory <= key.high:
+        raise _usage(
+            f"--memory {exact_size(plan.memory)}: must be {exact_size(int(key.low))} to"
+            f" {exact_size(int(key.high))}"
+        )
+    if plan.resident not in ("all", "touched"):
+        raise _usage(f"--resident {plan.resident}: must be all or touched")
+    if plan.resident == "all" and plan.memory <= plan.region:
+        raise _usage(
+            f"--memory {exact_size(plan.memory)}: the file of {exact_size(plan.region)} does not"
+            " fit; take more, or --resident touched"
+        )
+    if not 1 <= plan.cpus <= MAX_PROCS:
+        raise _usage(f"--cpus {plan.cpus}: must be 1 to {MAX_PROCS}")
+    if not 0 <= plan.seed < 1 << 64:
+        raise _usage(f"--seed {plan.seed}: must be 0 to 2^64 - 1")
+    for name in policies:
+        _check_single_pages(plan, name)
+
+
+def _check_single_pages(plan: Plan, policy: str) -> None:
+    pattern = plan.pattern
+    if pattern.kind in ("all", "fraction") and policy not in _PAGE_BY_PAGE:
+        return
+    # The coverage touches all of the region where memory lets it.
+    whole = plan.region // PAGE_BYTES if policy in _PAGE_BY_PAGE else 0
+    single = plan.procs * max(pattern.pages, pattern.visits, whole)
+    if single > _MOST_SINGLE_PAGES:
+        raise _usage(
+            f"{policy}: {single:,} accesses would be served one by one, at most"
+            f" {_MOST_SINGLE_PAGES:,}: take fewer --procs, a smaller --region or --pattern"
+        )
+
+
+def compute_all(plan: Plan, policies: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """``compute`` for each policy, side by side; raises what the first of them raises."""
+    stopped = threading.Event()
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        try:
+            rows = pool.map(lambda policy: compute(plan, policy, stopped), policies)
+            return dict(zip(policies, rows, strict=True))
+        except BaseException:  # Ctrl-C, too: the others shall not go on to their end
+            stopped.set()
+            raise
+
+
+def compute(plan: Plan, policy: str, stopped: threading.Event) -> dict[str, Any]:
+    """All figures of one policy: by name, in bytes, counts, ratios and cycles.
+
+    :param stopped: set by another thread, it ends the computation.
+
+    Raises UserError when the simulator's own memory would not hold the touched tables.
+    """
+    made = _deployment(plan, policy, plan.memory)
+    fits = _start(plan, made, plan.procs, stopped)
+    left = made.frames_left * PAGE_BYTES
+    if fits < plan.procs:
+        # Once more with memory for all of them.
+        high = KEYS["kernel.memory_bytes"].high
+        assert high is not None
+        made = _deployment(plan, policy, int(high))
+        if _start(plan, made, plan.procs, stopped) < plan.procs:
+            raise UserError(
+                f"{policy}: {plan.procs} clients need more than {exact_size(int(high))} of memory"
+            )
+    row = {
+        **_tables_and_faults(made),
+        **_protection(plan, made),
+        "memory.clients": fits,
+        "memory.runs_out": fits < plan.procs,
+        "memory.left_bytes": left,
+    }
+    del made  # a second one beside it would need memory of ours
+    chunks = plan.region // PMD_BYTES
+    whole = fits == plan.procs and plan.pattern.kind == "all"
+    touched = chunks if whole else _coverage(plan, policy, chunks)
+    row["coverage.bytes"] = touched * PMD_BYTES
+    row["coverage.ratio"] = touched / chunks
+    return row
+
+
+def _tables_and_faults(made: _core.Deployment) -> dict[str, Any]:
+    by_owner = made.tables()
+    row: dict[str, Any] = {}
+    row["pt.bytes"] = PAGE_BYTES * sum(sum(levels.values()) for levels in by_owner.values())
+    for owner, levels in by_owner.items():
+        row[f"pt.bytes.{owner}"] = PAGE_BYTES * sum(levels.values())
+        for level in PTE_LEVELS:
+            row[f"pt.bytes.{owner}.{level}"] = PAGE_BYTES * levels[level]
+    faults = made.faults()
+    row["fault.total"] = sum(faults[kind] for kind in MINOR_FAULTS)
+    for kind in (*MINOR_FAULTS, "linked", "around_pages"):
+        row[f"fault.{kind}"] = faults[kind]
+    row["fault.cycles"] = made.fault_cycles
+    return row
+
+
+def _protection(plan: Plan, made: _core.Deployment) -> dict[str, Any]:
+    """What one client's mprotect of the region to PROT_READ costs, and what every client's does."""
+    before = made.write_protected()
+    one = made.protect(0, 1, PROT_READ, plan.cpus)
+    row: dict[str, Any] = {"mprotect.one.reached": made.write_protected() - before}
+    rest = made.protect(1, plan.procs - 1, PROT_READ, plan.cpus)
+    for name in one:
+        row[f"mprotect.one.{name}"] = one[name]
+        row[f"mprotect.each.{name}"] = one[name] + rest[name]
+    return row
+
+
+def _coverage(plan: Plan, policy: str, chunks: int) -> int:
+    """How many chunks of 2 MiB, from the region's start on, all clients can touch in memory."""
+    done = 0
+    for step in _COVERAGE_STEPS:
+        made = _deployment(plan, policy, plan.memory)
+        if _attach(plan, made, plan.procs) != plan.procs:
+            break
+        if not all(
+            made.touch(client, 0, done * PMD_BYTES, plan.write) for client in range(plan.procs)
+        ):
+            raise RuntimeError("what fitted before does not fit again")
+        while done < chunks:
+            more = min(step, chunks - done)
+            at, length = done * PMD_BYTES, more * PMD_BYTES
+            if not all(made.touch(client, at, length, plan.write) for client in range(plan.procs)):
+                break
+            done += more
+        if done == chunks:
+            break
+        del made
+    return done
+
+
+def _deployment(plan: Plan, policy: str, memory: int) -> _core.Deployment:
+    parameters = {**flatten(plan.machine), "kernel.memory_bytes": memory}
+    return _core.Deployment(parameters, policy, plan.region)
+
+
+def _attach(plan: Plan, made: _core.Deployment, procs: int) -> int:
+    """Attach clients until memory runs out; how many did."""
+    for client in range(procs):
+        if not made.attach():
+            return client
+        # Not before: it is the first mapping that decides which pages the file consists of.
+        if client == 0 and plan.resident == "all" and not made.make_resident():
+            return 0
+    return procs
+
+
+def _start(plan: Plan, made: _core.Deployment, procs: int, stopped: threading.Event) -> int:
+    """Attach and touch, client after client, until memory runs out; how many were done."""
+    limit = _holdable_bytes()
+    for client in range(procs):
+        if not made.attach():
+            return client
+        if client == 0 and plan.resident == "all" and not made.make_resident():
+            return 0
+        if stopped.is_set():
+            raise UserError("stopped, as another policy could not be computed")
+        if not _touch(plan, made, client):
+            return client
+        if made.held_bytes > limit:
+            raise UserError(
+                f"after {client + 1} of {procs} clients the simulator holds"
+                f" {short_size(made.held_bytes)} of single table pages, more than half of what this"
+                " machine has free: take fewer --procs, a smaller --region, or --pattern all or"
+                " fraction, whose tables are kept as runs"
+            )
+    return procs
+
+
+def _touch(plan: Plan, made: _core.Deployment, client: int) -> bool:
+    pattern = plan.pattern
+    if pattern.kind == "zipf":
+        return made.visit(client, pattern.visits, plan.seed, plan.write)
+    if pattern.kind == "spread":
+        return made.touch_spread(client, pattern.pages, plan.write)
+    return made.touch(client, 0, pattern.pages * PAGE_BYTES, plan.write)
+
+
+def _holdable_bytes() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def print_plan(plan: Plan, rows: dict[str, dict[str, Any]]) -> None:
+    """Print what was asked and every figure, a column a policy."""
+    from ptshare_plugin.show import terminal
+
+    out = terminal.console()
+    pattern = plan.pattern
+    pages = f"{pattern.pages:,} pages"
+    touched = {
+        "all": "every page",
+        "fraction": f"the first {pages}",
+        "spread": f"{pages} at even distances",
+        "zipf": f"the pages of {pattern.visits:,} zipf visits",
+    }[pattern.kind]
+    kept = "all of it" if plan.resident == "all" else "what is touched"
+    out.print(
+        f"{plan.procs:,} clients map a file of {exact_size(plan.region)}, each"
+        f" {'writes' if plan.write else 'reads'} {touched}; {exact_size(plan.memory)} of memory,"
+        f" with {kept} in the page cache"
+    )
+    for title, lines in _sections(plan, rows):
+        out.print()
+        terminal.print_blocks(out, [title, *rows], lines, 1)
+
+
+def _sections(plan: Plan, rows: dict[str, dict[str, Any]]) -> list[tuple[str, list[list[str]]]]:
+    def line(text: str, name: str, unit: str) -> list[list[str]]:
+        values = [row[name] for row in rows.values()]
+        return [[text, *(short_value(value, unit) for value in values)]] if any(values) else []
+
+    levels = [
+        line(f"{words} {level.upper()}", f"pt.bytes.{owner}.{level}", "bytes")
+        for owner, words in (("guest", "of clients,"), ("host", "of hosts,"))
+        for level in PTE_LEVELS
+    ]
+    memory = [
+        [
+            "clients that fit",
+            *(
+                f"{row['memory.clients']:,}" if row["memory.runs_out"] else f"all {plan.procs:,}"
+                for row in rows.values()
+            ),
+        ],
+        [
+            "memory left then",
+            *(short_value(row["memory.left_bytes"], "bytes") for row in rows.values()),
+        ],
+        [
+            f"of the region, {plan.procs:,} clients can touch",
+            *(short_value(row["coverage.ratio"], "ratio") for row in rows.values()),
+        ],
+    ]
+    faults = [
+        line(f"fault.{kind}", f"fault.{kind}", "count")
+        for kind in ("total", *MINOR_FAULTS, "linked", "around_pages")
+    ]
+    mprotect = [
+        line(f"{words}: {text}", f"mprotect.{way}.{name}", "count")
+        for way, words in (("one", "one call"), ("each", "a call each"))
+        for name, text in (
+            ("reached", "clients reached"),
+            ("ptes_changed", "entries changed"),
+            ("interrupts", "CPUs interrupted"),
+        )
+        if f"mprotect.{way}.{name}" in next(iter(rows.values()))
+    ]
+    mhz = plan.machine.cpu.frequency_mhz
+    times = []
+    for way, words in (("one", "one call"), ("each", "a call each")):
+        cycles = [
+            row[f"mprotect.{way}.cycles"] + row[f"mprotect.{way}.cycles_other"]
+            for row in rows.values()
+        ]
+        times.append([f"{words}: CPU time, ms", *(f"{c / mhz / 1e3:,.3f}" for c in cycles)])
+    fault_time = [
+        [
+            "CPU time of faults, s",
+            *(f"{row['fault.cycles'] / mhz / 1e6:,.3f}" for row in rows.values()),
+        ]
+    ]
+    return [
+        ("page tables", [*line("all", "pt.bytes", "bytes"), *_flat(levels)]),
+        ("memory", memory),
+        ("page faults", [*_flat(faults), *fault_time]),
+        ("mprotect of the region", [*_flat(mprotect), *times]),
+    ]
+
+
+def _flat(groups: list[list[list[str]]]) -> list[list[str]]:
+    return [line for group in groups for line in group]
+
+
+def _usage(message: str) -> UserError:
+    return UserError(message, EXIT_USAGE)
+
+
+def size_of(option: str, text: str) -> int:
+    """Bytes that ``option`` gives; a UserError names it."""
+    try:
+        return units.parse_size(text)
+    except UserError as error:
+        raise _usage(f"{option}: {error}") from error
