@@ -14,6 +14,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, UserErrors
@@ -103,7 +104,10 @@ def sweep(
         if todo:
             start = time.monotonic()
             try:
-                with _client(min(workers or _cores(), len(todo)), address) as client:
+                with (
+                    _without_main(),
+                    _client(min(workers or _cores(), len(todo)), address) as client,
+                ):
                     try:
                         _execute(client, plan, todo, out, report, shown)
                     except KeyboardInterrupt:
@@ -160,6 +164,19 @@ def _client(workers: int, address: str | None) -> Iterator[Client]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     with cluster, Client(cluster) as client:
         yield client
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the caller's script, which each worker that starts would run as its own otherwise.
+
+    ``multiprocessing`` asks scripts to guard themselves; users of a function do not know.
+    """
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _execute(
