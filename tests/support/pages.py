@@ -14,7 +14,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parents[2]
-_FOLDERS = ("benchmarks", "docs", "ptshare_plugin", "results", "se_workloads", "tests")
+_MADE = {"build", "dist", "m5out", "out"}
+"""Folders of what is made there, not kept."""
 _PUNCTUATION = re.compile(r"[^\w\- ]")
 
 
@@ -33,7 +34,8 @@ class Code:
 
 def pages() -> list[Path]:
     """All Markdown pages."""
-    nested = (page for folder in _FOLDERS for page in (ROOT / folder).rglob("*.md"))
+    kept = (place for place in ROOT.iterdir() if place.is_dir() and place.name not in _MADE)
+    nested = (page for folder in kept if folder.name[0] != "." for page in folder.rglob("*.md"))
     return sorted([*ROOT.glob("*.md"), *nested])
 
 
