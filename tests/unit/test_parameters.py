@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ptshare_plugin.engines.registry import unicorn_library
+from ptshare_plugin.engines.embedded import unicorn_library
 from ptshare_plugin.machine import config
 from ptshare_plugin.machine.schema import KEYS, Value, flatten
 
