@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "accounting/kernel_config.h"
 #include "bindings/bindings.h"
 #include "core/audit.h"
 #include "core/snapshot.h"
@@ -84,13 +85,8 @@ class Words final : public FrameContents {
 };
 
 KernelConfig checked(KernelConfig config) {
-    if (config.levels != 4 && config.levels != 5) {
-        throw std::invalid_argument("levels is 4 or 5, not " + std::to_string(config.levels));
-    }
-    const std::uint64_t around = config.fault_around_bytes;
-    if (around < kPageSize || around > kPmdSize || (around & (around - 1)) != 0) {
-        throw std::invalid_argument("fault_around_bytes is a power of two from 4096 to 2097152");
-    }
+    engine::check_levels("levels", config.levels);
+    engine::check_fault_around("fault_around_bytes", config.fault_around_bytes);
     if (config.memory_bytes < 16 * kPageSize) {
         throw std::invalid_argument("memory_bytes is at least 65536");
     }
@@ -185,14 +181,6 @@ Access access_of(const std::string& name) {
         if (name == kAccessNames[i]) return static_cast<Access>(i);
     }
     throw std::invalid_argument("an access is read, write or fetch, not '" + name + "'");
-}
-
-std::optional<Level> level_of(const std::string& name) {
-    for (const Level level : {Level::Pte, Level::Pmd, Level::Pud}) {
-        if (name == kLevelNames[index_of(level)]) return level;
-    }
-    if (name == "policy") return std::nullopt;
-    throw std::invalid_argument("share_level is policy, pte, pmd or pud, not '" + name + "'");
 }
 
 std::int64_t number(Errno error) {
@@ -374,7 +362,8 @@ void bind_kernel(nb::module_& module) {
                 config.fault_around_bytes = fault_around_bytes;
                 config.dirty_tracking = dirty_tracking;
                 config.pt_reclaim = pt_reclaim;
-                config.share_level = level_of(share_level);
+                config.share_level =
+                    engine::chosen("share_level", share_level, engine::kShareLevels);
                 config.share_any_address = share_any_address;
                 config.share_anonymous = share_anonymous;
                 new (self) Model(policy, config);
