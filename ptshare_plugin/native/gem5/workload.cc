@@ -128,22 +128,24 @@ Workload::Result Workload::answer(gem5::ThreadContext* tc, Task& task, std::uint
         case engine::kAlignmentSyscall:
             return engine::answer_alignment(core);
         case SYS_mmap:
-            return charged(mmap(task, args), costs.mmap);
+            return charged(mmap(task, args), costs.memory_call(number));
         case SYS_munmap:
-            return charged(return_value(core.munmap(*task.mm, first, args[1])), costs.munmap);
+            return charged(return_value(core.munmap(*task.mm, first, args[1])),
+                           costs.memory_call(number));
         case SYS_mprotect:
             return charged(return_value(core.mprotect(*task.mm, first, args[1], args[2])),
-                           costs.mprotect);
+                           costs.memory_call(number));
         case SYS_mremap:
             return charged(return_value(core.mremap(*task.mm, first, args[1], args[2], args[3],
                                                     VirtAddr(args[4]))),
-                           costs.mmap);
+                           costs.memory_call(number));
         case SYS_madvise:
             return charged(
                 return_value(core.madvise(*task.mm, first, args[1], static_cast<int>(args[2]))),
-                costs.mprotect);
+                costs.memory_call(number));
         case SYS_brk:
-            return charged(static_cast<std::int64_t>(core.brk(*task.mm, first).value), costs.mmap);
+            return charged(static_cast<std::int64_t>(core.brk(*task.mm, first).value),
+                           costs.memory_call(number));
         case SYS_read:
         case SYS_write:
         case SYS_pread64:

@@ -107,6 +107,7 @@ class Syscalls {
     std::int64_t vectored(const Call& call, bool out);
 
     // syscalls_memory.cc
+    std::int64_t charged(const Call& call, std::int64_t answer);
     SyscallResult mmap(const Call&);
     SyscallResult munmap(const Call&);
     SyscallResult mprotect(const Call&);
@@ -115,6 +116,7 @@ class Syscalls {
     SyscallResult brk(const Call&);
     SyscallResult userfaultfd(const Call&);
     SyscallResult userfault_ioctl(const Call&, OpenFile& file);
+    std::int64_t userfault_register(const Call&, MmId mm);
 
     // syscalls_process.cc
     SyscallResult clone(const Call&);

@@ -1,5 +1,7 @@
 #include "streams/replay.h"
 
+#include <sys/syscall.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <stdexcept>
@@ -100,7 +102,7 @@ void Replay::map(Core& core, Process& process, AddressRange range, std::uint64_t
     request.flags = flags | kMapFixed;
     request.file = file;
     const MapResult result = machine_.kernel().mmap(*process.mm, request);
-    machine_.charge_syscall(core, machine_.costs().mmap);
+    machine_.charge_syscall(core, machine_.costs().memory_call(SYS_mmap));
     ++process.counters.syscalls;
     if (!result.ok()) {
         throw std::runtime_error(file ? "the policy does not map the range to share"

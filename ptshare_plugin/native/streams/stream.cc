@@ -1,5 +1,7 @@
 #include "streams/stream.h"
 
+#include <sys/syscall.h>
+
 #include <algorithm>
 #include <array>
 #include <csignal>
@@ -172,7 +174,7 @@ VirtAddr Stream::map_shared(Core& core, Process& process, const std::shared_ptr<
     request.file = file;
     enter_kernel(core, process);
     const MapResult result = machine_.kernel().mmap(*process.mm, request);
-    machine_.charge_syscall(core, machine_.costs().mmap);
+    machine_.charge_syscall(core, machine_.costs().memory_call(SYS_mmap));
     if (result.error != Errno::Ok) {
         throw std::runtime_error("the policy does not map " + file->name());
     }
@@ -195,11 +197,11 @@ void Stream::make_call(Core& core, Process& process, const StreamCall& call) {
     Errno error = Errno::Ok;
     if (call.kind == StreamCall::Kind::Unmap) {
         error = kernel.munmap(*process.mm, request_.region, request_.region_bytes);
-        machine_.charge_syscall(core, machine_.costs().munmap);
+        machine_.charge_syscall(core, machine_.costs().memory_call(SYS_munmap));
     } else if (call.kind == StreamCall::Kind::Protect) {
         const std::uint64_t prot = kProtRead | (call.writable ? kProtWrite : 0);
         error = kernel.mprotect(*process.mm, call.address, call.length, prot);
-        machine_.charge_syscall(core, machine_.costs().mprotect);
+        machine_.charge_syscall(core, machine_.costs().memory_call(SYS_mprotect));
     } else if (machine_.make_accessible(core, call.address, Access::Write)) {
         throw std::runtime_error("a read-only page of the region can be written");
     }

@@ -1,5 +1,7 @@
 #include "studies/protect_ways.h"
 
+#include <sys/syscall.h>
+
 #include <algorithm>
 #include <memory>
 #include <stdexcept>
@@ -70,7 +72,7 @@ class Processes {
 
     // The mprotect system call of the process that its core runs.
     void protect(unsigned process, std::uint64_t prot) {
-        count_syscall(process, machine_.costs().mprotect, [&] {
+        count_syscall(process, machine_.costs().memory_call(SYS_mprotect), [&] {
             const Errno error =
                 machine_.kernel().mprotect(*tasks_[process].mm, kRegion, setting_.piece, prot);
             if (error != Errno::Ok) {
