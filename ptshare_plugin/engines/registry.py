@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest
 
 if TYPE_CHECKING:
-    from ptshare_plugin._core import Replay, Simulation, Stream
+    from ptshare_plugin._core import Run
     from ptshare_plugin.machine.schema import Value
     from ptshare_plugin.spec.run import RunSpec
 
@@ -148,13 +148,9 @@ class Engine(Protocol):
         """Run ``spec`` to its end. A UserError when the engine itself fails."""
 
 
-Simulated: TypeAlias = "Simulation | Stream | Replay"
-"""A simulation of the extension module, whatever drives it."""
-
-
 def simulate(
     where: str,
-    make: Callable[[], Simulated],
+    make: Callable[[], Run],
     progress: Progress,
     versions: dict[str, str] | None = None,
 ) -> RunResult:
@@ -219,7 +215,7 @@ class EmbeddedEngine:
         require_core()
         from ptshare_plugin import _core
 
-        def made() -> Simulated:
+        def made() -> Run:
             program = spec.program
             simulation = _core.Simulation(
                 machine_parameters(spec), spec.policy, spec.cores, spec.seed, str(unicorn_library())

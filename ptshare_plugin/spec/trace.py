@@ -18,7 +18,6 @@ from ptshare_plugin.engines.registry import (
     STEP,
     Progress,
     RunResult,
-    Simulated,
     machine_parameters,
     require_core,
     simulate,
@@ -26,6 +25,7 @@ from ptshare_plugin.engines.registry import (
 from ptshare_plugin.spec.program import Program
 
 if TYPE_CHECKING:
+    from ptshare_plugin._core import Run
     from ptshare_plugin.spec.run import RunSpec
 
 STDIN = "-"
@@ -127,7 +127,7 @@ def replay(spec: RunSpec, trace: Trace, report: Progress) -> RunResult:
     require_core()
     from ptshare_plugin import _core
 
-    def made() -> Simulated:
+    def made() -> Run:
         return _core.Replay(
             machine_parameters(spec),
             spec.policy,

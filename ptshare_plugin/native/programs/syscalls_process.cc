@@ -34,14 +34,13 @@ void Syscalls::add_process_calls() {
     handlers_[SYS_execve] = &Syscalls::execve;
     handlers_[SYS_exit] = &Syscalls::exit;
     handlers_[SYS_wait4] = &Syscalls::wait4;
-    handlers_[SYS_kill] = &Syscalls::kill;
+    handlers_[SYS_kill] = handlers_[SYS_tkill] = &Syscalls::kill;
     handlers_[SYS_uname] = &Syscalls::uname;
     handlers_[SYS_gettimeofday] = &Syscalls::gettimeofday;
     handlers_[SYS_getrlimit] = &Syscalls::getrlimit;
     handlers_[SYS_getppid] = &Syscalls::getppid;
     handlers_[SYS_arch_prctl] = &Syscalls::arch_prctl;
     handlers_[SYS_gettid] = &Syscalls::gettid;
-    handlers_[SYS_tkill] = &Syscalls::tkill;
     handlers_[SYS_time] = &Syscalls::time;
     handlers_[SYS_futex] = &Syscalls::futex;
     handlers_[SYS_sched_getaffinity] = &Syscalls::sched_getaffinity;
@@ -137,17 +136,12 @@ SyscallResult Syscalls::wait4(const Call& call) {
 
 SyscallResult Syscalls::kill(const Call& call) {
     return control_.kill(call.task, static_cast<std::int32_t>(call.args[0]),
-                         static_cast<int>(call.args[1]), false);
-}
-
-SyscallResult Syscalls::tkill(const Call& call) {
-    return control_.kill(call.task, static_cast<std::int32_t>(call.args[0]),
-                         static_cast<int>(call.args[1]), true);
+                         static_cast<int>(call.args[1]));
 }
 
 SyscallResult Syscalls::tgkill(const Call& call) {
     return control_.kill(call.task, static_cast<std::int32_t>(call.args[1]),
-                         static_cast<int>(call.args[2]), true);
+                         static_cast<int>(call.args[2]));
 }
 
 SyscallResult Syscalls::sched_yield(const Call& call) {
