@@ -1,6 +1,13 @@
 #include "accounting/counters.h"
 
+#include "accounting/vocabulary.h"
+
 namespace ptshare::engine {
+
+#define PTSHARE_KNOWN(field, name) \
+    static_assert(find_metric(name) != nullptr, name " has no row in the vocabulary");
+PTSHARE_COUNTERS(PTSHARE_KNOWN)
+#undef PTSHARE_KNOWN
 
 namespace {
 

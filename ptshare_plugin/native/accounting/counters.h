@@ -1,5 +1,5 @@
-// What the engine counts for each process. Names are those of ptshare_plugin/metrics.py, where unit
-// and meaning stand; a test holds the two lists equal.
+// What the engines count for each process. A name without a row in
+// ptshare_plugin/metrics/vocabulary.py, where unit and meaning stand, does not compile.
 #pragma once
 
 #include <array>
