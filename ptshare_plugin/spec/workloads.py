@@ -102,6 +102,18 @@ def describe(name: str) -> Workload:
     )
 
 
+def unread(name: str, binary: Path) -> Workload:
+    """What is known of workload ``name`` without reading ``binary``."""
+    return Workload(
+        name=name,
+        path=binary,
+        description="",
+        work="",
+        expected_kill=name in KILLS_ITSELF,
+        output_depends_on_policy=name in _OUTPUT_DEPENDS_ON_POLICY,
+    )
+
+
 def arguments(
     *,
     region: int,

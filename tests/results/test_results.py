@@ -271,7 +271,7 @@ def test_rerun(name: str, request: pytest.FixtureRequest) -> None:
         binary = workloads.path(spec.program.name)
         if hashlib.sha256(binary.read_bytes()).hexdigest() != then["program_sha256"]:
             pytest.skip("another compiler made the workloads of this machine")
-        made = run.execute(spec)
+        made = run.execute(spec, ())
         version = made.result.versions.get("gem5")
         if version is not None and version != then["gem5"]:
             pytest.skip(f"made with gem5 {then['gem5']}, here is {version}")

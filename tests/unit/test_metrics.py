@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 
 from ptshare_plugin.common.errors import UserError
-from ptshare_plugin.engines.registry import RunResult
+from ptshare_plugin.engines.result import RunResult
 from ptshare_plugin.metrics import derived, native, vocabulary
 from ptshare_plugin.metrics import registry as metrics
 from ptshare_plugin.metrics.metric import Metric, counted, machine
 from ptshare_plugin.records import frames
-from ptshare_plugin.runs.run import Run, collect, write
+from ptshare_plugin.records.run_folder import write
+from ptshare_plugin.runs.run import Run, collect
 
 ROOT = Path(__file__).parents[2]
 
