@@ -26,8 +26,6 @@ namespace ptshare::bindings {
 
 namespace {
 
-constexpr const char* kKindNames[] = {"link",          "host",     "file", "anon", "cow",
-                                      "write_protect", "spurious", "segv", "bus"};
 constexpr const char* kAccessNames[] = {"read", "write", "fetch"};
 
 Access access_of(const std::string& name) {
@@ -57,8 +55,7 @@ using FaultTuple = std::tuple<std::string, bool, std::uint64_t, bool>;
 FaultTuple fault(Model& model, std::uint64_t mm, std::uint64_t address, const std::string& access) {
     const FaultResult result =
         model.kernel().fault(model.mm(mm), VirtAddr(address), access_of(access));
-    return {kKindNames[static_cast<unsigned>(result.kind)], result.linked, result.around,
-            result.region};
+    return {name_of(result.kind), result.linked, result.around, result.region};
 }
 
 using LeafTuple = std::tuple<std::uint64_t, std::uint64_t, std::string>;

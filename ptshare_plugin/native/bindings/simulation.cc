@@ -59,14 +59,6 @@ void bind_simulation(nb::module_& module) {
         for (const PolicyInfo& info : policies()) list.emplace_back(info.name, info.description);
         return list;
     });
-    module.def("counter_names", [] {
-        std::vector<std::string> names;
-        const engine::Counters none;
-        engine::for_each_counter(
-            none, [&](const std::string& name, std::uint64_t) { names.push_back(name); });
-        return names;
-    });
-    module.def("machine_metric_names", [] { return engine::machine_metric_names(); });
 }
 
 }  // namespace ptshare::bindings
