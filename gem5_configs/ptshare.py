@@ -103,6 +103,16 @@ def check_sharing(args: argparse.Namespace, machine: Any) -> None:
         )
 
 
+def check_policy(args: argparse.Namespace, machine: Any) -> None:
+    """Refuse a policy that there is not, and a region that it would refuse."""
+    known = board.policies()
+    if args.policy not in known:
+        raise UserError(f"--policy {args.policy}: there are {', '.join(known)}")
+    if args.workload:
+        strict = not args.no_share and known[args.policy].strict_alignment
+        spec.check_region(parse_size(args.region), strict, machine)
+
+
 def binary(args: argparse.Namespace) -> Path:
     """The program to run."""
     if args.program:
@@ -238,16 +248,13 @@ def main() -> int:
         check(args)
         machine = config.load(args.preset, args.set)
         check_sharing(args, machine)
-        if args.workload:
-            spec.check_region(
-                parse_size(args.region), None if args.no_share else args.policy, machine
-            )
+        if not args.stock:
+            board.load_module()
+            check_policy(args, machine)
         program = binary(args)
         what = identity(args, program)
         started = processes(args, program)
         inside = check_restore(Path(args.restore), what) if args.restore else False
-        if not args.stock:
-            board.load_module()
     except (UserError, board.BoardError) as error:
         print(f"{ERROR}{error}", file=sys.stderr)
         return 2

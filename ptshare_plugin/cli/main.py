@@ -373,9 +373,10 @@ def plan_command(
     as_json: JsonOpt = False,
 ) -> None:
     """Compute what many clients of a large file need: page tables, memory, faults, mprotect."""
+    from ptshare_plugin import policies as all_policies
     from ptshare_plugin.studies import plan as planning
 
-    policies = _policy_names(policy or list(planning.POLICIES))
+    policies = _policy_names(policy or all_policies.candidates())
     if access not in ("read", "write"):
         raise UserError(f"--access {access}: must be read or write", EXIT_USAGE)
     size = planning.size_of("--region", region)
@@ -530,37 +531,37 @@ def presets(
 @app.command()
 def policies(as_json: JsonOpt = False) -> None:
     """Print what each policy answers to each operation."""
-    from ptshare_plugin.engines import registry as engines
+    from ptshare_plugin import policies as all_policies
+    from ptshare_plugin.engines.registry import require_core
     from ptshare_plugin.show import terminal
+
+    require_core()
     from ptshare_plugin.studies import policy_matrix
 
-    known = dict(engines.get("embedded").policies())
+    known = all_policies.known()
+    rows = [
+        (case.operation, case.situation, {name: case.answer(name) for name in known})
+        for case in policy_matrix.CASES
+    ]
     if as_json:
         _print_json(
             {
-                "policies": {name: known[name] for name in policy_matrix.POLICIES},
+                "policies": dict(all_policies.described()),
                 "answers": [
-                    {"operation": case.operation, "situation": case.situation, **case.answers}
-                    for case in policy_matrix.CASES
+                    {"operation": operation, "situation": situation, **answers}
+                    for operation, situation, answers in rows
                 ],
             }
         )
         return
     out = terminal.console()
-    for name in policy_matrix.POLICIES:
-        out.print(f"{name}: {known[name]}")
+    for name, description in all_policies.described():
+        out.print(f"{name}: {description}")
     out.print()
     terminal.print_words(
         out,
-        ["", "", *policy_matrix.POLICIES],
-        [
-            [
-                case.operation,
-                case.situation,
-                *(case.answers[name] for name in policy_matrix.POLICIES),
-            ]
-            for case in policy_matrix.CASES
-        ],
+        ["", "", *known],
+        [[operation, situation, *answers.values()] for operation, situation, answers in rows],
     )
 
 

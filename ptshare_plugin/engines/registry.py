@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from ptshare_plugin import policies
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest
 
 if TYPE_CHECKING:
@@ -210,9 +211,7 @@ class EmbeddedEngine:
     def policies(self) -> list[tuple[str, str]]:
         """Policies compiled into core."""
         require_core()
-        from ptshare_plugin import _core
-
-        return _core.policies()
+        return policies.described()
 
     def run(self, spec: RunSpec, progress: Progress) -> RunResult:
         """Run ``spec`` in this process."""

@@ -6,6 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ptshare_plugin import policies
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError
 from ptshare_plugin.engines.registry import (
     Progress,
@@ -77,9 +78,7 @@ class StreamEngine:
     def policies(self) -> list[tuple[str, str]]:
         """Policies compiled into core."""
         require_core()
-        from ptshare_plugin import _core
-
-        return _core.policies()
+        return policies.described()
 
     def run(self, spec: RunSpec, progress: Progress) -> RunResult:
         """Run the pattern of ``spec``'s workload, or its trace, in this process."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptshare_plugin import policies
 from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError
 from ptshare_plugin.engines import registry as engines
@@ -18,14 +19,13 @@ from ptshare_plugin.spec.run import RunSpec
 if TYPE_CHECKING:
     from rich.console import Console
 
-BASELINE = "private"
-
 
 def default_policies(engine: str) -> tuple[str, ...]:
     """The baseline, and what the engine shares tables by: by default, or else at all."""
     usable = engines.get(engine)
-    others = [name for name, _ in usable.policies() if name != BASELINE]
-    return BASELINE, usable.default_policy if usable.default_policy in others else others[0]
+    sharing = [name for name, _ in usable.policies() if policies.known()[name].shares_tables]
+    default = usable.default_policy
+    return policies.BASELINE, default if default in sharing else sharing[0]
 
 
 def variants(vary: Sequence[str], fixed: Sequence[str]) -> list[tuple[str, ...]]:

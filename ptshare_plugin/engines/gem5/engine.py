@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptshare_plugin import policies
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.common.tied import tied
 from ptshare_plugin.engines.gem5 import stats
@@ -65,9 +66,7 @@ class Gem5Engine:
 
     def policies(self) -> list[tuple[str, str]]:
         """Those of core, which is in the module too."""
-        from ptshare_plugin import _core
-
-        return _core.policies()
+        return policies.described()
 
     def run(self, spec: RunSpec, progress: Progress) -> RunResult:
         """Run ``spec``, each process on a CPU context; contexts share the cores."""

@@ -3,7 +3,6 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/map.h>
-#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/variant.h>
@@ -64,11 +63,6 @@ void bind_simulation(nb::module_& module) {
         .def("statistics", &statistics<Simulation>)
         .def("samples", &samples<Simulation>);
 
-    module.def("policies", [] {
-        std::vector<std::pair<std::string, std::string>> list;
-        for (const PolicyInfo& info : policies()) list.emplace_back(info.name, info.description);
-        return list;
-    });
     module.def("counter_names", [] {
         std::vector<std::string> names;
         const engine::Counters none;
