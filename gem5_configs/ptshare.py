@@ -32,8 +32,8 @@ from ptshare_plugin.engines.gem5.engine import ERROR, FILES, check_contexts, con
 from ptshare_plugin.engines.gem5.stats import RECORD
 from ptshare_plugin.machine import config
 from ptshare_plugin.machine.schema import KEYS, flatten
+from ptshare_plugin.spec import about, workloads
 from ptshare_plugin.spec import run as spec
-from ptshare_plugin.spec import workloads
 
 BUILT = HERE.parent / "build"
 FIRST_PID = 1000
@@ -252,6 +252,7 @@ def main() -> int:
             board.load_module()
             check_policy(args, machine)
         program = binary(args)
+        last_dies = bool(args.workload) and about.read(program).kills_itself
         what = identity(args, program)
         started = processes(args, program)
         inside = check_restore(Path(args.restore), what) if args.restore else False
@@ -304,7 +305,7 @@ def main() -> int:
             cause = "all processes wait, for ever"
         print(f"{ERROR}the simulation ended early: {cause}", file=sys.stderr)
         return 1
-    if args.workload in workloads.KILLS_ITSELF and args.procs > 1:
+    if last_dies and args.procs > 1:
         statuses, code = statuses[:-1], 0
     return code or max((abs(status) for status in statuses), default=0)
 

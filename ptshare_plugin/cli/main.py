@@ -462,6 +462,8 @@ def report(
 @app.command()
 def workloads(as_json: JsonOpt = False) -> None:
     """List the programs that come with ptshare."""
+    from dataclasses import asdict
+
     from ptshare_plugin.show import terminal
     from ptshare_plugin.spec import workloads as installed
 
@@ -473,15 +475,30 @@ def workloads(as_json: JsonOpt = False) -> None:
                     "description": item.description,
                     "work": item.work,
                     "path": str(item.path),
+                    "kills_itself": item.expected_kill,
+                    "output_depends_on_policy": item.output_depends_on_policy,
+                    "arguments": [asdict(argument) for argument in item.arguments],
                 }
                 for item in known
             }
         )
         return
+    out = terminal.console()
     terminal.print_words(
-        terminal.console(),
+        out,
         ["workload", "default work", "what it does"],
         [[item.name, item.work, item.description] for item in known],
+    )
+    out.print()
+    own = [(item.name, each) for item in known for each in item.arguments if each.own]
+    common = {each.name: ("all", each) for item in known for each in item.arguments if not each.own}
+    terminal.print_words(
+        out,
+        ["after --", "of", "default", "values", "meaning"],
+        [
+            [each.name, owner, each.default_text, each.limits, each.meaning]
+            for owner, each in (*own, *common.values())
+        ],
     )
 
 

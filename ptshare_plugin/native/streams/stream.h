@@ -13,7 +13,7 @@
 #include "machine/machine.h"
 #include "machine/machine_metrics.h"
 #include "programs/task.h"
-#include "streams/stream_patterns.h"
+#include "streams/pattern.h"
 #include "streams/turns.h"
 
 namespace ptshare::engine {
@@ -82,6 +82,7 @@ class Stream {
 
     std::uint64_t slice_;  // instructions
     StreamRequest request_;
+    PatternInfo pattern_;
     FrameContents contents_;  // nobody reads the bytes
     Machine machine_;
     std::shared_ptr<File> program_;
