@@ -81,13 +81,14 @@ def load_module(path: Path = MODULE) -> None:
     spec = importlib.util.spec_from_file_location("ptshare_gem5", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    # What m5.internal.params and m5.objects do for the SimObjects that gem5 was built with.
+    # What m5.internal.params, _m5 and m5.objects do for the SimObjects that gem5 was built with.
     for name in dir(module):
         if name.startswith("param_"):
             parameters = getattr(module, name)
             for exported in dir(parameters):
                 if not exported.startswith("_"):
                     setattr(m5.internal.params, exported, getattr(parameters, exported))
+    _m5.ptshare = module.ptshare
     m5.objects.__path__.append(str(path.parents[2] / "ptshare_plugin" / "native" / "gem5"))
     import m5.objects.PtshareObjects as declared
 

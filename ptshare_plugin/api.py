@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from ptshare_plugin import policies as all_policies
 from ptshare_plugin.common import progress as bars
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.common.progress import Progress
@@ -224,7 +225,7 @@ def plan(
         seed=seed,
         machine=machine,
     )
-    policies = [policy] if isinstance(policy, str) else list(policy) or plans.default_policies()
+    policies = [policy] if isinstance(policy, str) else list(policy) or all_policies.candidates()
     plans.check(asked, policies)
     return Planned(asked, plans.compute_all(asked, policies))
 

@@ -63,6 +63,7 @@ def plan_command(
     as_json: JsonOpt = False,
 ) -> None:
     """Compute what many clients of a large file need: page tables, memory, faults, mprotect."""
+    from ptshare_plugin import policies as all_policies
     from ptshare_plugin.studies import plan as planning
 
     asked = planning.asked(
@@ -76,7 +77,7 @@ def plan_command(
         seed=seed,
         machine=machine(preset, overrides),
     )
-    policies = policy_names(policy) if policy else planning.default_policies()
+    policies = policy_names(policy) if policy else all_policies.candidates()
     planning.check(asked, policies)
     rows = planning.compute_all(asked, policies)
     if as_json:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptshare_plugin import policies
 from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest, os_reason
 from ptshare_plugin.common.progress import Progress, silent
@@ -146,14 +147,8 @@ def _engine(value: Any, folder: Path | None) -> str:
 def _policy(value: Any, folder: Path | None) -> str:
     """Refuse what no engine knows; what the engine of a run knows is for its check."""
     text = _word(value, folder)
-    known = dict.fromkeys(
-        policy
-        for engine in engines.all_engines()
-        if engine.missing() is None
-        for policy, _ in engine.policies()
-    )
-    if text not in known:
-        raise UserError(unknown_policy(text, list(known)), EXIT_USAGE, option="policy")
+    if text not in policies.known():
+        raise UserError(unknown_policy(text, policies.names()), EXIT_USAGE)
     return text
 
 

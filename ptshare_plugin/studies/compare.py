@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptshare_plugin import policies as all_policies
 from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError
 from ptshare_plugin.common.progress import Progress, silent
@@ -24,14 +25,13 @@ from ptshare_plugin.spec.run import RunSpec
 if TYPE_CHECKING:
     from rich.console import Console
 
-BASELINE = "private"
-
 
 def default_policies(engine: str) -> tuple[str, ...]:
     """The baseline, and what the engine shares tables by: by default, or else at all."""
     usable = engines.get(engine)
-    others = [name for name, _ in usable.policies() if name != BASELINE]
-    return BASELINE, usable.default_policy if usable.default_policy in others else others[0]
+    sharing = [name for name, _ in usable.policies() if all_policies.known()[name].shares_tables]
+    default = usable.default_policy
+    return all_policies.BASELINE, default if default in sharing else sharing[0]
 
 
 def specs(

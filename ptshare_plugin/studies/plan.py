@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ptshare_plugin import policies as all_policies
 from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError
 from ptshare_plugin.common.units import PAGE_BYTES, PMD_BYTES, exact_size, short_size, short_value
-from ptshare_plugin.engines.native import require_core
 from ptshare_plugin.machine.schema import KEYS, Machine, flatten
 from ptshare_plugin.metrics.vocabulary import MINOR_FAULTS, PTE_LEVELS
 from ptshare_plugin.spec.run import MAX_PROCS, unknown_policy
@@ -24,13 +24,10 @@ from ptshare_plugin.spec.run import MAX_PROCS, unknown_policy
 if TYPE_CHECKING:
     from ptshare_plugin import _core
 
-POLICIES = ("private", "ptshare", "mshare", "huge-2m")
 PROT_READ = 1
 # The steps, in 2 MiB, in which all clients touch more of the region until memory runs out. Each is
 # a fraction of the one before: after running out, the next kernel starts where that step began.
 _COVERAGE_STEPS = (512, 32, 1)
-# Core touches whole tables at once, but for these policies, whose faults are not all alike.
-_PAGE_BY_PAGE = ("rfc-v2",)
 # Pages touched one by one, clients times pages: minutes.
 _MOST_SINGLE_PAGES = 1 << 28
 
@@ -86,11 +83,6 @@ DEFAULTS = Defaults()
 """The seed's case: 1,500 clients of a 300 GiB file on a machine of 512 GiB."""
 
 
-def default_policies() -> list[str]:
-    """Policies that are computed where none are named."""
-    return list(POLICIES)
-
-
 def asked(
     *,
     procs: int,
@@ -143,10 +135,7 @@ def parse_pattern(text: str, region: int) -> Pattern:
 
 def check(plan: Plan, policies: Sequence[str]) -> None:
     """Refuse what cannot be computed; a UserError names the option."""
-    require_core()
-    from ptshare_plugin import _core
-
-    known = [name for name, _ in _core.policies()]
+    known = all_policies.names()
     for name in policies:
         if name not in known:
             raise _usage(
@@ -203,10 +192,12 @@ def check(plan: Plan, policies: Sequence[str]) -> None:
 
 def _check_single_pages(plan: Plan, policy: str) -> None:
     pattern = plan.pattern
-    if pattern.kind in ("all", "fraction") and policy not in _PAGE_BY_PAGE:
+    # Core touches whole tables at once where the policy lets it.
+    page_by_page = all_policies.known()[policy].page_by_page
+    if pattern.kind in ("all", "fraction") and not page_by_page:
         return
     # The coverage touches all of the region where memory lets it.
-    whole = plan.region // PAGE_BYTES if policy in _PAGE_BY_PAGE else 0
+    whole = plan.region // PAGE_BYTES if page_by_page else 0
     single = plan.procs * max(pattern.pages, pattern.visits, whole)
     if single > _MOST_SINGLE_PAGES:
         raise _usage(

@@ -126,6 +126,25 @@ def test_private_changes_no_output_against_stock_gem5(gem5: Gem5, own: Path, cpu
     assert (with_module.folder / out).read_text() == (stock.folder / out).read_text()
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--policy", "ptshare"), "--region 3MiB: MAP_SHARED_PT needs a multiple of 2MiB"),
+        (("--policy", "private"), None),
+        (("--policy", "ptshare", "--no-share"), None),
+        (("--policy", "ptshar"), "--policy ptshar: there are private, ptshare, rfc-v2, mshare"),
+    ],
+)
+def test_what_the_policy_would_refuse(
+    gem5: Gem5, options: tuple[str, ...], said: str | None
+) -> None:
+    common = ("--workload", "scan", "--region", "3MiB", "--procs", "1", "--work", "1")
+    done = gem5(*common, "--cpu", "atomic", *options)
+    assert done.returncode == (2 if said else 0), done.output
+    errors = [line for line in done.output.splitlines() if "ptshare.py: error: " in line]
+    assert [line.startswith(f"ptshare.py: error: {said}") for line in errors] == [True] * bool(said)
+
+
 CRASH = """
 int main(void) { *(volatile int*)8 = 1; }
 """

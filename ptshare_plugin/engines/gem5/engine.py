@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptshare_plugin import policies
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.common.progress import Progress
 from ptshare_plugin.common.tied import tied
@@ -69,9 +70,7 @@ class Gem5Engine:
 
     def policies(self) -> list[tuple[str, str]]:
         """Those of core, which is in the module too."""
-        from ptshare_plugin import _core
-
-        return _core.policies()
+        return policies.described()
 
     def default_cores(self, procs: int) -> int:
         """One a process, which O3 CPUs need."""

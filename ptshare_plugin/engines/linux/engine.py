@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptshare_plugin import policies
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, os_reason
 from ptshare_plugin.common.progress import Progress
 from ptshare_plugin.common.units import exact_size, short_size
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from ptshare_plugin.spec.run import RunSpec
 
 _SHM = Path("/dev/shm")
-PRIVATE, HUGETLB = "private", "hugetlb-pmd"
+PRIVATE, HUGETLB = policies.BASELINE, "hugetlb-pmd"
 
 
 class LinuxEngine:

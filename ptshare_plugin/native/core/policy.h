@@ -204,13 +204,30 @@ class SharingPolicy {
     std::string name_;
 };
 
+// What holds of a policy on any machine, for those who would otherwise ask for it by its name.
+enum PolicyTrait : unsigned {
+    // Processes that map the same may walk one table.
+    kSharesTables = 1,
+    // A request for MAP_SHARED_PT that is not aligned, or of a file whose size is no multiple of
+    // 2 MiB, is EINVAL; others share it too, or map it privately.
+    kStrictAlignment = 2,
+    // It shares ranges, but has no links_at(): pages cannot be touched many at once.
+    kPageByPage = 4,
+    // Weighed against the baseline where nobody names the policies.
+    kCandidate = 8,
+};
+
 struct PolicyInfo {
     std::string name;
     std::string description;
+    unsigned rank;    // where it stands in lists, and so its colour in plots; equal ones go by name
+    unsigned traits;  // PolicyTrait, or-ed
     std::unique_ptr<SharingPolicy> (*make)();
+
+    bool has(PolicyTrait trait) const { return (traits & trait) != 0; }
 };
 
-// All registered policies, by name.
+// All registered policies, by rank.
 std::vector<PolicyInfo> policies();
 // Throws std::invalid_argument that names the policies there are.
 std::unique_ptr<SharingPolicy> make_policy(const std::string& name);

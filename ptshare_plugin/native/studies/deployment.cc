@@ -6,7 +6,7 @@
 #include <stdexcept>
 
 #include "accounting/kernel_config.h"
-#include "streams/stream_patterns.h"
+#include "streams/pattern.h"
 
 namespace ptshare::engine {
 
@@ -98,7 +98,6 @@ void Deployment::touch_spread(std::size_t client, std::uint64_t pages, bool writ
 
 void Deployment::visit(std::size_t client, std::uint64_t visits, std::uint64_t seed, bool write) {
     PatternRequest request;
-    request.name = "zipf";
     request.region_bytes = region_bytes_;
     // The program's own places lie beyond, and are no part of this.
     ProgramPlaces beyond;
@@ -106,7 +105,7 @@ void Deployment::visit(std::size_t client, std::uint64_t visits, std::uint64_t s
     request.rank = client;
     request.seed = seed;
     request.work = visits;
-    const auto pattern = make_pattern(request, beyond);
+    const auto pattern = find_pattern("zipf").make(request, beyond);
     for (auto then = Pattern::Then::More; then != Pattern::Then::End;) {
         Batch batch;
         then = pattern->fill(batch);
