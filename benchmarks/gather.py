@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ptshare_plugin.runs.run import OUTPUT, RUN_JSON, STATS
+from ptshare_plugin.records.run_folder import OUTPUT, RUN_JSON, STATS
 from ptshare_plugin.spec.run import IDENTITY, identity_hash
 
 PTSHARE = Path(sys.executable).with_name("ptshare")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from ptshare_plugin import _core
 from ptshare_plugin.engines import stream
-from ptshare_plugin.machine import config
-from ptshare_plugin.spec import program, workloads
-from ptshare_plugin.spec import run as spec
+from ptshare_plugin.runs.options import Options
+from ptshare_plugin.spec import workloads
+from ptshare_plugin.spec.run import RunSpec
 
 MIB = 1 << 20
 # Instructions that the front-end counts between two looks at the clock.
@@ -38,25 +38,16 @@ CASES = (
 )
 
 
-def run_spec(case: Case) -> spec.RunSpec:
+def run_spec(case: Case) -> RunSpec:
     """What ``ptshare run random --engine stream --procs 1 --policy private`` would run."""
-    workload = workloads.describe("random")
-    return spec.RunSpec(
-        program=program.load(workload.path),
-        workload=workload,
-        args=(),
+    return Options(
+        program="random",
         engine="stream",
         policy="private",
         procs=1,
-        cores=1,
         region=case.region,
-        share=True,
-        seed=1,
         work=case.work,
-        preset="server",
-        overrides=(),
-        config=config.load("server", []),
-    )
+    ).spec()
 
 
 def modelled(case: Case) -> tuple[float, float]:

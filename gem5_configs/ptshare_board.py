@@ -97,11 +97,6 @@ def load_module(path: Path = MODULE) -> None:
             setattr(m5.objects, name, getattr(declared, name))
 
 
-def policies() -> dict[str, Any]:
-    """The sharing policies by name, as ``ptshare_plugin.policies`` has them; after load_module."""
-    return {info.name: info for info in _m5.ptshare.policies()}
-
-
 # ---- Memory
 
 

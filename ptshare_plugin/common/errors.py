@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -15,19 +15,49 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 class UserError(Exception):
     """Wrong input, or a machine that lacks something: one line, and the exit code to leave with.
 
+    The message does not name the option that it is about: each face (command line, sweep file,
+    Python) spells options in its own way and adds them, see ``told``.
+
     :param message: what is wrong and what would be right; line breaks are folded.
-    :param exit_code: 1, or 2 when the command line itself was wrong.
+    :param exit_code: 1, or 2 when what was asked for was wrong.
+    :param option: of ``runs.options.Options``, by its name there, that is wrong.
+    :param value: what it was given, where that helps.
+    :param key: key of the machine that is wrong; the message names it.
     """
 
-    def __init__(self, message: str, exit_code: int = EXIT_FAILURE) -> None:
+    def __init__(
+        self,
+        message: str,
+        exit_code: int = EXIT_FAILURE,
+        *,
+        option: str | None = None,
+        value: object = None,
+        key: str | None = None,
+    ) -> None:
         """Fold ``message`` into one line."""
-        super().__init__("; ".join(part.strip() for part in message.splitlines() if part.strip()))
+        self.message = "; ".join(part.strip() for part in message.splitlines() if part.strip())
+        super().__init__(self.message)
         self.exit_code = exit_code
+        self.option, self.value, self.key = option, value, key
+
+    def told(self, spell: Callable[[str], str] = str) -> str:
+        """The message, behind its option as ``spell`` writes it; "" leaves the option out."""
+        option = "" if self.option is None else spell(self.option)
+        if not option:
+            return self.message
+        return f"{option}{'' if self.value is None else f' {self.value}'}: {self.message}"
+
+    def __str__(self) -> str:
+        return self.told()
+
+    def told_lines(self, spell: Callable[[str], str] = str) -> list[str]:
+        """What to print, a line an error."""
+        return [self.told(spell)]
 
     @property
     def lines(self) -> list[str]:
-        """What to print, a line an error."""
-        return [str(self)]
+        """The same, with options by their names."""
+        return self.told_lines()
 
 
 class UserErrors(UserError):
@@ -35,12 +65,11 @@ class UserErrors(UserError):
 
     def __init__(self, messages: Iterable[str], exit_code: int = EXIT_FAILURE) -> None:
         """One line each."""
-        self._lines = [str(UserError(message)) for message in messages]
+        self._lines = [UserError(message).message for message in messages]
         super().__init__("; ".join(self._lines), exit_code)
 
-    @property
-    def lines(self) -> list[str]:
-        """In the order in which they were found."""
+    def told_lines(self, _spell: Callable[[str], str] = str) -> list[str]:
+        """In the order in which they were found; whoever found them has named the options."""
         return self._lines
 
 

@@ -25,33 +25,53 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: damaged: not JSON") from error
 
 
-def refuse(path: Path, force: bool, option: str = "-o") -> None:
+def refuse(path: Path, force: bool, option: str = "output") -> None:
     """Refuse, before long work, a file that could not be written after it."""
     if not path.parent.is_dir():
-        raise UserError(f"{option} {path}: no such folder: {path.parent}")
+        raise UserError(
+            f"no such folder: {path.parent}",
+            option=option,
+            value=path,
+        )
     try:
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
-        raise UserError(f"{option} {path}: cannot be written: {os_reason(error)}") from error
+        raise UserError(
+            f"cannot be written: {os_reason(error)}",
+            option=option,
+            value=path,
+        ) from error
     if not os.path.lexists(path):
         return
     if not path.is_file():
-        raise UserError(f"{option} {path}: there is something else than a file")
+        raise UserError(
+            "there is something else than a file",
+            option=option,
+            value=path,
+        )
     if not force:
-        raise UserError(f"{option} {path}: there is a file of that name; --force replaces it")
+        raise UserError(
+            "there is a file of that name; --force replaces it",
+            option=option,
+            value=path,
+        )
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path beside ``path`` to write to; renamed to it when the block ends well.
 
-    Otherwise, Ctrl-C included, it is removed. OSErrors become a UserError that names ``-o``.
+    Otherwise, Ctrl-C included, it is removed. OSErrors become a UserError about option ``output``.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        raise UserError(f"-o {path}: cannot be written: {os_reason(error)}") from error
+        raise UserError(
+            f"cannot be written: {os_reason(error)}",
+            option="output",
+            value=path,
+        ) from error
     finally:
         partial.unlink(missing_ok=True)

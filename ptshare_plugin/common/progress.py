@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ptshare_plugin.engines.registry import Progress
+Progress = Callable[[int, int], None]
+"""Called now and then with the instructions and cycles simulated so far; 0 where not known."""
 
 _TERMINAL_SECONDS = 0.2
 _OTHERWISE_SECONDS = 10.0
+
+
+def silent(_instructions: int, _cycles: int) -> None:
+    """Progress that nobody wants to see."""
 
 
 @contextmanager

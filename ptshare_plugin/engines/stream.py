@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptshare_plugin import policies
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError
-from ptshare_plugin.engines.registry import (
-    Progress,
-    RunResult,
-    machine_parameters,
-    require_core,
-    simulate,
-)
-from ptshare_plugin.spec import trace, workloads
+from ptshare_plugin.common.progress import Progress
+from ptshare_plugin.engines.base import simulated_cores
+from ptshare_plugin.engines.native import Simulated, machine_parameters, require_core, simulate
+from ptshare_plugin.engines.result import RunResult
+from ptshare_plugin.spec import workloads
+from ptshare_plugin.spec.trace import Trace
 
 if TYPE_CHECKING:
     from ptshare_plugin._core import Stream
@@ -32,6 +31,9 @@ class StreamEngine:
         "core and MMU model, fed with a workload's access pattern or a trace; executes nothing"
     )
     default_policy = "ptshare"
+    simulated = True
+    replays_traces = True
+    keeps_own_files = False
 
     def missing(self) -> str | None:
         """The extension module, if that."""
@@ -44,10 +46,19 @@ class StreamEngine:
         require_core()
         return policies.described()
 
-    def run(self, spec: RunSpec, progress: Progress) -> RunResult:
+    def default_cores(self, procs: int) -> int:
+        """As any simulated machine."""
+        return simulated_cores(procs)
+
+    def check(self, spec: RunSpec) -> None:
+        """Refuse a program without a pattern, and arguments that its pattern has not."""
+        if spec.trace is None:
+            check(spec)
+
+    def run(self, spec: RunSpec, progress: Progress, keep: Path | None = None) -> RunResult:
         """Run the pattern of ``spec``'s workload, or its trace, in this process."""
         if spec.trace is not None:
-            return trace.replay(spec, spec.trace, progress)
+            return replay(spec, spec.trace, progress)
         return simulate("engine stream", lambda: simulation(spec), progress)
 
 
@@ -71,6 +82,26 @@ def simulation(spec: RunSpec) -> Stream:
     )
 
 
+def replay(spec: RunSpec, trace: Trace, progress: Progress) -> RunResult:
+    """Replay ``trace`` in each of ``spec``'s processes, in this process."""
+    require_core()
+    from ptshare_plugin import _core
+
+    def made() -> Simulated:
+        return _core.Replay(
+            machine_parameters(spec),
+            spec.policy,
+            spec.cores,
+            trace.path,
+            list(trace.ranges),
+            trace.share,
+            spec.share,
+            spec.procs,
+        )
+
+    return simulate(f"trace {trace.path}", made, progress)
+
+
 def check(spec: RunSpec) -> workloads.Workload:
     """The workload of ``spec``; a UserError when it has no pattern, or not with its arguments."""
     require_core()
@@ -82,6 +113,7 @@ def check(spec: RunSpec) -> workloads.Workload:
             f"engine stream: {spec.program.name} has no access pattern; there are "
             f"{', '.join(known)}. Others run with --engine embedded",
             EXIT_USAGE,
+            option="program",
         )
     _arguments(spec, spec.workload)
     return spec.workload
@@ -122,9 +154,10 @@ def _arguments(spec: RunSpec, workload: workloads.Workload) -> dict[str, int]:
                 f"engine stream: {words[i]}: of {workload.name}'s arguments it takes "
                 f"{', '.join(usable)}",
                 EXIT_USAGE,
+                option="args",
             )
         try:
             found[arg.name] = arg.value(words[i + 1] if i + 1 < len(words) else "")
         except UserError as error:
-            raise UserError(f"engine stream: {error}", EXIT_USAGE) from error
+            raise UserError(f"engine stream: {error}", EXIT_USAGE, option="args") from error
     return found

@@ -1,18 +1,19 @@
 """Presets, files and ``--set`` made into one checked machine configuration.
 
 Standard library only, because gem5's embedded Python imports it. Every refusal is a UserError of
-one line that names the key and what would be right.
+one line that names the key and what would be right, and of an option when one brought it.
 """
 
 from __future__ import annotations
 
 import itertools
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ptshare_plugin.common.errors import UserError, nearest, os_reason
+from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest, os_reason
 from ptshare_plugin.common.units import PAGE_BYTES, exact_size, parse_size
 from ptshare_plugin.machine.schema import KEYS, Key, Machine, Value, build, flatten
 
@@ -43,17 +44,24 @@ def load(
     values = _resolve(path, ())
     missing = [name for name in KEYS if name not in values]
     if missing:
-        raise UserError(
-            f"preset {path}: {missing[0]} is missing ({len(missing)} keys are): "
-            f'add it, or start from base = "{DEFAULT_PRESET}"'
+        raise _of_preset(
+            path,
+            f"{missing[0]} is missing ({len(missing)} keys are): "
+            f'add it, or start from base = "{DEFAULT_PRESET}"',
         )
-    given = [("--set", text) for text in overrides] + [("--vary", text) for text in varied]
+    given = [("set", text) for text in overrides] + [("vary", text) for text in varied]
     for option, text in given:
         name, equals, value = text.partition("=")
         name = name.strip()
         if not equals:
-            raise UserError(f"{option} {text}: write it as key=value, like mmu.stlb.entries=2048")
-        values[name] = _from_text(_known(name, option), value.strip(), option)
+            raise UserError(
+                "write it as key=value, like mmu.stlb.entries=2048",
+                EXIT_USAGE,
+                option=option,
+                value=text,
+            )
+        with _about(option):
+            values[name] = _from_text(_known(name), value.strip())
     machine = build({name: values[name] for name in KEYS})
     check(machine)
     return machine
@@ -61,18 +69,41 @@ def load(
 
 def from_flat(values: Mapping[str, Any]) -> Machine:
     """Machine from the dotted dict of a ``run.json``; refuses unknown, missing and wrong ones."""
-    checked = {name: checked_value(name, value, "configuration") for name, value in values.items()}
-    for name in KEYS:
-        if name not in checked:
-            raise UserError(f"configuration: {name} is missing")
+    with _about("configuration"):
+        checked = {name: checked_value(name, value) for name, value in values.items()}
+        for name in KEYS:
+            if name not in checked:
+                raise UserError(f"{name} is missing", key=name)
     machine = build(checked)
     check(machine)
     return machine
 
 
-def checked_value(name: str, value: Any, where: str) -> Value:
-    """Value of the key ``name`` as TOML holds it; a UserError that begins with ``where``."""
-    return _from_toml(_known(name, where), value, where)
+def checked_value(name: str, value: Any) -> Value:
+    """Value of the key ``name`` as TOML or JSON holds it; a UserError names the key."""
+    return _from_toml(_known(name), value)
+
+
+def text_value(name: str, text: str) -> Value:
+    """Value of the key ``name`` as it is written after ``--set``; a UserError names the key."""
+    return _from_text(_known(name), text)
+
+
+@contextmanager
+def _about(option: str, value: object = None) -> Iterator[None]:
+    """Add to errors of keys what brought the key."""
+    try:
+        yield
+    except UserError as error:
+        if error.option is not None:
+            raise
+        raise UserError(
+            error.message, EXIT_USAGE, option=option, value=value, key=error.key
+        ) from error
+
+
+def _of_preset(path: Path, message: str) -> UserError:
+    return UserError(message, EXIT_USAGE, option="preset", value=path)
 
 
 def describe_limits(key: Key) -> str:
@@ -100,10 +131,10 @@ def _show(key: Key, value: Value) -> str:
     return str(value)
 
 
-def _known(name: str, where: str) -> Key:
+def _known(name: str) -> Key:
     if name not in KEYS:
         raise UserError(
-            f"{where}: unknown key {name}{nearest(name, KEYS)}; 'ptshare presets' lists the keys"
+            f"unknown key {name}{nearest(name, KEYS)}; 'ptshare presets' lists the keys", key=name
         )
     return KEYS[name]
 
@@ -115,7 +146,9 @@ def _preset_path(preset: str, relative_to: Path | None) -> Path:
     if preset not in preset_names():
         raise UserError(
             f"unknown preset {preset}{nearest(preset, preset_names())}; there are "
-            f"{', '.join(preset_names())}, or give the path of a .toml file"
+            f"{', '.join(preset_names())}, or give the path of a .toml file",
+            EXIT_USAGE,
+            option="preset",
         )
     return _FOLDER / f"{preset}.toml"
 
@@ -124,29 +157,29 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"preset {path}: {os_reason(error)}") from error
+        raise _of_preset(path, f"{os_reason(error)}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"preset {path}: not a text file (UTF-8)") from error
+        raise _of_preset(path, "not a text file (UTF-8)") from error
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"preset {path}: not TOML: {error}") from error
+        raise _of_preset(path, f"not TOML: {error}") from error
 
 
 def _resolve(path: Path, above: tuple[Path, ...]) -> dict[str, Value]:
     if path.resolve() in above:
-        raise UserError(f"preset {path}: base leads back to the file itself")
+        raise _of_preset(path, "base leads back to the file itself")
     document = _read(path)
     base = document.get("base")
     values: dict[str, Value] = {}
     if base is not None:
         if not isinstance(base, str):
-            raise UserError(f'preset {path}: base must be a name, like base = "{DEFAULT_PRESET}"')
+            raise _of_preset(path, f'base must be a name, like base = "{DEFAULT_PRESET}"')
         values = _resolve(_preset_path(base, path), (*above, path.resolve()))
-    where = f"preset {path}"
     for name, value in _dotted(document, ""):
         if name not in _NOT_KEYS:
-            values[name] = checked_value(name, value, where)
+            with _about("preset", path):
+                values[name] = checked_value(name, value)
     return values
 
 
@@ -158,35 +191,33 @@ def _dotted(table: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
             yield prefix + name, value
 
 
-def _from_toml(key: Key, value: Any, where: str = "configuration") -> Value:
+def _from_toml(key: Key, value: Any) -> Value:
     if isinstance(value, str) and key.type is int and key.unit == "bytes":
-        return _from_text(key, value, where)
+        return _from_text(key, value)
     if key.type is float and type(value) is int:
         value = float(value)
     if not isinstance(value, bool | int | float | str) or type(value) is not key.type:
-        raise UserError(f"{where}: {key.name} must be {_kind(key)}, not {value!r}")
-    return _limited(key, value, where)
+        raise UserError(f"{key.name} must be {_kind(key)}, not {value!r}", key=key.name)
+    return _limited(key, value)
 
 
-def _from_text(key: Key, text: str, where: str = "--set") -> Value:
+def _from_text(key: Key, text: str) -> Value:
     if key.type is str:
-        return _limited(key, text, where)
+        return _limited(key, text)
     if key.type is bool:
         if text.lower() not in ("true", "false"):
-            raise UserError(f"{where}: {key.name} must be true or false, not '{text}'")
+            raise UserError(f"{key.name} must be true or false, not '{text}'", key=key.name)
         return text.lower() == "true"
-    if key.type is int and key.unit == "bytes":
-        try:
-            return _limited(key, parse_size(text), where)
-        except UserError as error:
-            raise UserError(
-                f"{where}: {key.name}: {error}" if key.name not in str(error) else str(error)
-            ) from error
     try:
-        value: Value = int(text) if key.type is int else float(text)
+        if key.type is int and key.unit == "bytes":
+            value: Value = parse_size(text)
+        else:
+            value = int(text) if key.type is int else float(text)
+    except UserError as error:
+        raise UserError(f"{key.name}: {error}", key=key.name) from error
     except ValueError as error:
-        raise UserError(f"{where}: {key.name} must be {_kind(key)}, not '{text}'") from error
-    return _limited(key, value, where)
+        raise UserError(f"{key.name} must be {_kind(key)}, not '{text}'", key=key.name) from error
+    return _limited(key, value)
 
 
 def _kind(key: Key) -> str:
@@ -197,7 +228,7 @@ def _kind(key: Key) -> str:
     ]
 
 
-def _limited(key: Key, value: Value, where: str) -> Value:
+def _limited(key: Key, value: Value) -> Value:
     wrong = False
     if key.choices:
         wrong = value not in key.choices
@@ -207,7 +238,7 @@ def _limited(key: Key, value: Value, where: str) -> Value:
         wrong = wrong or value & (value - 1) != 0
     if wrong:
         raise UserError(
-            f"{where}: {key.name} is {_show(key, value)}, but must be {describe_limits(key)}"
+            f"{key.name} is {_show(key, value)}, but must be {describe_limits(key)}", key=key.name
         )
     return value
 
@@ -221,9 +252,11 @@ def check(machine: Machine) -> None:
         if cache.bytes % unit:
             raise UserError(
                 f"cache.{level}.bytes is {exact_size(cache.bytes)}, but must be a "
-                f"multiple of ways x line_bytes = {exact_size(unit)}"
+                f"multiple of ways x line_bytes = {exact_size(unit)}",
+                EXIT_USAGE,
+                key=f"cache.{level}.bytes",
             )
-        _power_of_two_sets(f"cache.{level}", cache.bytes // unit)
+        _power_of_two_sets(f"cache.{level}.bytes", cache.bytes // unit)
     for tlb, suffix in (("itlb", ""), ("itlb", "_2m"), ("dtlb", ""), ("dtlb", "_2m"), ("stlb", "")):
         _array(flat, f"mmu.{tlb}.entries{suffix}", f"mmu.{tlb}.ways{suffix}")
     for level in ("pmd", "pud", "p4d", "pgd"):
@@ -233,7 +266,8 @@ def check(machine: Machine) -> None:
     )
     _ascending(flat, "cache.l1i.latency", "cache.l2.latency")
     if machine.kernel.memory_bytes % PAGE_BYTES:
-        raise UserError("kernel.memory_bytes must be a multiple of 4KiB")
+        key = "kernel.memory_bytes"
+        raise UserError(f"{key} must be a multiple of 4KiB", EXIT_USAGE, key=key)
 
 
 def _array(flat: Mapping[str, Value], entries_name: str, ways_name: str) -> None:
@@ -243,7 +277,9 @@ def _array(flat: Mapping[str, Value], entries_name: str, ways_name: str) -> None
     if entries % ways:
         raise UserError(
             f"{entries_name} is {entries}, but must be a multiple of "
-            f"{ways_name} = {ways} (0: fully associative)"
+            f"{ways_name} = {ways} (0: fully associative)",
+            EXIT_USAGE,
+            key=entries_name,
         )
     _power_of_two_sets(entries_name, entries // ways)
 
@@ -252,11 +288,17 @@ def _power_of_two_sets(name: str, sets: int) -> None:
     if sets & (sets - 1):
         raise UserError(
             f"{name}: that makes {sets} sets, but the number of sets must be a "
-            "power of two: change the size or the ways"
+            "power of two: change the size or the ways",
+            EXIT_USAGE,
+            key=name,
         )
 
 
 def _ascending(flat: Mapping[str, Value], *names: str) -> None:
     for near, far in itertools.pairwise(names):
         if int(flat[near]) > int(flat[far]):
-            raise UserError(f"{near} is {flat[near]}, but must not exceed {far} = {flat[far]}")
+            raise UserError(
+                f"{near} is {flat[near]}, but must not exceed {far} = {flat[far]}",
+                EXIT_USAGE,
+                key=near,
+            )

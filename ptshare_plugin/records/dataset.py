@@ -119,16 +119,26 @@ def gather(paths: Sequence[str | os.PathLike[str]], target: Path) -> Gathered:
 def _locked(target: Path) -> Iterator[None]:
     try:
         if target.exists() and not target.is_dir():
-            raise UserError(f"-o {target}: there is something else than a folder")
+            raise UserError(
+                "there is something else than a folder",
+                option="output",
+                value=target,
+            )
         if target.is_dir() and not is_dataset(target) and any(target.iterdir()):
             raise UserError(
-                f"-o {target}: holds something else than a dataset; name a new folder, like "
-                f"{target / 'summary'}"
+                "holds something else than a dataset; name a new folder, like "
+                f"{target / 'summary'}",
+                option="output",
+                value=target,
             )
         target.mkdir(parents=True, exist_ok=True)
         marker = (target / MARKER).open("a+", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"-o {target}: cannot be made: {os_reason(error)}") from error
+        raise UserError(
+            f"cannot be made: {os_reason(error)}",
+            option="output",
+            value=target,
+        ) from error
     with marker:
         try:
             _wait_for_lock(marker.fileno(), target)
@@ -137,7 +147,11 @@ def _locked(target: Path) -> Iterator[None]:
                 marker.flush()
                 os.fsync(marker.fileno())
         except OSError as error:
-            raise UserError(f"-o {target}: cannot be locked: {os_reason(error)}") from error
+            raise UserError(
+                f"cannot be locked: {os_reason(error)}",
+                option="output",
+                value=target,
+            ) from error
         _check_marker(target)
         yield
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ptshare_plugin.common.errors import UserError, os_reason
-from ptshare_plugin.runs.run import RUN_JSON
+from ptshare_plugin.records.run_folder import RUN_JSON
 
 
 @contextmanager
@@ -30,7 +30,11 @@ def whole(target: Path, force: bool) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()
     except OSError as error:
-        raise UserError(f"-o {target}: cannot be made: {os_reason(error)}") from error
+        raise UserError(
+            f"cannot be made: {os_reason(error)}",
+            option="output",
+            value=target,
+        ) from error
     try:
         yield partial
         _sync(partial)
@@ -39,7 +43,11 @@ def whole(target: Path, force: bool) -> Iterator[Path]:
     except BrokenPipeError:  # standard error's, not the folder's
         raise
     except OSError as error:
-        raise UserError(f"-o {target}: cannot be written: {os_reason(error)}") from error
+        raise UserError(
+            f"cannot be written: {os_reason(error)}",
+            option="output",
+            value=target,
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -77,18 +85,31 @@ def _refuse(target: Path, force: bool) -> None:
         if not os.path.lexists(target):
             return
         if not target.is_dir():
-            raise UserError(f"-o {target}: there is a file of that name")
+            raise UserError(
+                "there is a file of that name",
+                option="output",
+                value=target,
+            )
         entries = list(target.iterdir())
     except OSError as error:
-        raise UserError(f"-o {target}: {os_reason(error)}") from error
+        raise UserError(
+            f"{os_reason(error)}",
+            option="output",
+            value=target,
+        ) from error
     if not entries:
         return
     if not force:
-        raise UserError(f"-o {target}: is not empty; choose another folder, or --force to replace")
+        raise UserError(
+            "is not empty; choose another folder, or --force to replace",
+            option="output",
+            value=target,
+        )
     if not is_run(target) and not all(is_run(entry) for entry in entries):
         raise UserError(
-            f"-o {target}: holds something else than results of ptshare, so --force "
-            "does not replace it"
+            "holds something else than results of ptshare, so --force does not replace it",
+            option="output",
+            value=target,
         )
 
 

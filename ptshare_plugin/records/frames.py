@@ -13,15 +13,8 @@ from ptshare_plugin.common.files import read_json
 from ptshare_plugin.engines.gem5 import stats
 from ptshare_plugin.metrics import registry as metrics
 from ptshare_plugin.records.folders import is_run
-from ptshare_plugin.runs.run import (
-    COLUMNS,
-    RUN_JSON,
-    SCHEMA,
-    STATS,
-    collect_rows,
-    identity_columns,
-    table,
-)
+from ptshare_plugin.records.run_folder import COLUMNS, RUN_JSON, STATS, table
+from ptshare_plugin.runs.run import SCHEMA, collect_rows, identity_columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,7 +22,12 @@ def report(paths: Sequence[str], output: str, plots: str | None, force: bool) ->
     """
     target = Path(output)
     if target.suffix not in (".html", ".htm"):
-        raise UserError(f"-o {output}: must end with .html", EXIT_USAGE)
+        raise UserError(
+            "must end with .html",
+            EXIT_USAGE,
+            option="output",
+            value=output,
+        )
     files.refuse(target, force)
     folder = None if plots is None else _folder(Path(plots), force)
     read = inputs.read(paths)
@@ -50,12 +55,22 @@ def _folder(path: Path, force: bool) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()) and not force:
             raise UserError(
-                f"--figures {path}: is not empty; choose another folder, or --force to replace "
-                "figures of the same names"
+                "is not empty; choose another folder, or --force to replace "
+                "figures of the same names",
+                option="figures",
+                value=path,
             )
         tempfile.TemporaryFile(dir=path).close()
     except FileExistsError as error:
-        raise UserError(f"--figures {path}: there is something else than a folder") from error
+        raise UserError(
+            "there is something else than a folder",
+            option="figures",
+            value=path,
+        ) from error
     except OSError as error:
-        raise UserError(f"--figures {path}: cannot be written: {os_reason(error)}") from error
+        raise UserError(
+            f"cannot be written: {os_reason(error)}",
+            option="figures",
+            value=path,
+        ) from error
     return path

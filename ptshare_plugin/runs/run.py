@@ -1,37 +1,27 @@
-"""Execute a run and keep what came of it, in memory or in a run folder."""
+"""Execute a run and keep what came of it in memory."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ptshare_plugin import __version__
-from ptshare_plugin.common import progress
 from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.common.progress import Progress, silent
 from ptshare_plugin.engines import registry as engines
-from ptshare_plugin.engines.gem5.engine import Gem5Engine
-from ptshare_plugin.engines.registry import ProcessResult, RunResult
+from ptshare_plugin.engines.result import ProcessResult, RunResult
 from ptshare_plugin.metrics import registry as metrics
 from ptshare_plugin.metrics.registry import ALL
-from ptshare_plugin.spec.run import RunSpec, check
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from ptshare_plugin.spec.run import RunSpec
 
 SCHEMA = 1
 """Version of a run folder's files; readers refuse others."""
-
-RUN_JSON, STATS, OUTPUT = "run.json", "stats.parquet", "output.txt"
-M5OUT = "m5out"
-"""Folder of gem5's own files in a run folder, where they are kept."""
-COLUMNS = ("run", "engine", "policy", "process", "component", "metric", "value", "unit")
 
 Number = int | float
 
@@ -41,12 +31,14 @@ class Run:
     """A finished run.
 
     :param values: metrics, derived ones included, for each process index and for ``ALL``.
+    :param command: that made it, for the record.
     """
 
     spec: RunSpec
     result: RunResult
     started: str
     values: Mapping[int, Mapping[str, Number]]
+    command: Sequence[str]
 
     @property
     def ranks(self) -> list[ProcessResult]:
@@ -55,7 +47,7 @@ class Run:
 
     def output_lines(self) -> list[str]:
         """Lines of standard output, in rank order."""
-        return [line for rank in self.ranks for line in _text(rank.stdout)]
+        return [line for rank in self.ranks for line in text_lines(rank.stdout)]
 
     def failures(self) -> list[tuple[int, ProcessResult]]:
         """Ranks that did not end as they should."""
@@ -85,7 +77,7 @@ class Run:
         return {
             "schema": SCHEMA,
             "run": self.spec.run_id(),
-            "command": sys.argv,
+            "command": list(self.command),
             "started": self.started,
             "seconds": self.result.seconds,
             "versions": {
@@ -107,19 +99,21 @@ class Run:
         }
 
 
-def execute(spec: RunSpec, folder: Path | None = None) -> Run:
-    """Run ``spec`` to its end, with progress on stderr.
+def execute(
+    spec: RunSpec,
+    command: Sequence[str],
+    progress: Progress = silent,
+    keep: Path | None = None,
+) -> Run:
+    """Check ``spec`` and run it to its end.
 
-    :param folder: run folder of a run in gem5 that keeps gem5's own files, as ``M5OUT`` there.
+    :param command: that makes the run, for its record.
+    :param keep: new folder for the engine's own files, where it has some to keep.
     """
-    engine = engines.get(spec.engine)
-    if folder is not None:
-        engine = Gem5Engine(folder / M5OUT)
-    check(spec, [name for name, _ in engine.policies()])
+    engines.check(spec)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    with progress.show(f"{spec.program.name}, {spec.policy}") as report:
-        result = engine.run(spec, report)
-    return Run(spec=spec, result=result, started=started, values=collect(result))
+    result = engines.get(spec.engine).run(spec, progress, keep)
+    return Run(spec, result, started, collect(result), command)
 
 
 def collect(result: RunResult) -> dict[int, dict[str, Number]]:
@@ -194,57 +188,24 @@ def identity_columns(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def table(record: Mapping[str, Any], values: Mapping[int, Mapping[str, Number]]) -> pa.Table:
-    """Rows of ``COLUMNS``, a row a value, of a run and its metrics by process."""
-    import pyarrow as pa
-
-    known = metrics.registry()
-    process: list[int] = []
-    metric: list[str] = []
-    value: list[float] = []
-    for index, found in values.items():
-        ordered = in_order(found)
-        process += [index] * len(ordered)
-        metric += ordered.keys()
-        value += (float(number) for number in ordered.values())
-    count = len(metric)
-
-    def words(items: list[str]) -> Any:
-        # Words repeat in every row: dictionaries keep a thousand processes small.
-        return pa.array(items, pa.string()).dictionary_encode()
-
-    return pa.table(
-        {
-            "run": words([record["run"]] * count),
-            "engine": words([record["engine"]] * count),
-            "policy": words([record["policy"]] * count),
-            "process": pa.array(process, pa.int32()),
-            "component": words([known[name].component for name in metric]),
-            "metric": words(metric),
-            "value": pa.array(value, pa.float64()),
-            "unit": words([known[name].unit for name in metric]),
-        }
-    )
-
-
-def write(run: Run, folder: Path) -> None:
-    """Write the three files of a run folder into ``folder``, which has none of them."""
-    import pyarrow.parquet as pq
-
-    record = run.record()
-    pq.write_table(table(record, run.values), folder / STATS)
-    (folder / OUTPUT).write_text(output_text(run), encoding="utf-8")
-    (folder / RUN_JSON).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def output_text(run: Run) -> str:
-    """Every line that the processes wrote, each marked with its process, in rank order."""
-    lines = []
-    for index, process in enumerate(run.result.processes):
-        lines += [f"{index}: {line}" for line in _text(process.stdout)]
-        lines += [f"{index} stderr: {line}" for line in _text(process.stderr)]
-    return "".join(line + "\n" for line in lines)
-
-
-def _text(data: bytes) -> list[str]:
+def text_lines(data: bytes) -> list[str]:
+    """Lines that a process wrote, whatever bytes they hold."""
     return data.decode("utf-8", "backslashreplace").splitlines()
+
+
+def report_failures(runs: Sequence[Run]) -> list[str]:
+    """Write the standard error of the first rank that failed, and give one line a failing run."""
+    lines = []
+    for run in runs:
+        failures = run.failures()
+        if not failures:
+            continue
+        # Those that only followed another's failure come last.
+        rank, process = min(failures, key=lambda item: (item[1].followed, item[0]))
+        for line in process.stderr.decode("utf-8", "backslashreplace").splitlines()[-20:]:
+            sys.stderr.write(f"rank {rank}: {line}\n")
+        others = f" (and {len(failures) - 1} more ranks failed)" if len(failures) > 1 else ""
+        lines.append(
+            f"{run.spec.program.name} under {run.spec.heading}: rank {rank} {process.how}{others}"
+        )
+    return lines

@@ -74,6 +74,30 @@ def load(path: str | os.PathLike[str]) -> Program:
     )
 
 
+def unread(path: Path) -> Program:
+    """The program at ``path`` for an engine that reads it itself; it has no image here.
+
+    For gem5's Python, which has no pyelftools.
+    """
+    sha256 = hashlib.sha256(read_image(path)).hexdigest()
+    return named(path.name, str(path), sha256)
+
+
+def named(name: str, path: str, sha256: str) -> Program:
+    """What stands in a program's place where none is executed here; it has no image."""
+    return Program(
+        name=name,
+        path=path,
+        image=b"",
+        segments=(),
+        entry=0,
+        phdr=0,
+        phentsize=0,
+        phnum=0,
+        sha256=sha256,
+    )
+
+
 def read_image(path: str | os.PathLike[str]) -> bytes:
     """Content of the regular file ``path``, of 1 GiB at most."""
     try:

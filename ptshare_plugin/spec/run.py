@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptshare_plugin import policies as all_policies
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest
 from ptshare_plugin.common.units import PAGE_BYTES, PMD_BYTES, exact_size
+from ptshare_plugin.machine import config
 from ptshare_plugin.machine.schema import Machine, Value, flatten
+from ptshare_plugin.spec import program as programs
 from ptshare_plugin.spec import workloads
 from ptshare_plugin.spec.program import Program
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 MAX_CORES = 64
 MAX_PROCS = 32768
-_DEFAULT_MAX_CORES = 16
 _LONGEST_NAME = 255  # bytes: NAME_MAX of Linux
 
 IDENTITY = (
@@ -71,6 +72,11 @@ class RunSpec:
         """The same in few words, where it is said which keys vary."""
         return " ".join([self.policy, *(each.partition("=")[2] for each in self.varied)])
 
+    @property
+    def label(self) -> str:
+        """What progress is shown under."""
+        return f"{self.program.name}, {self.policy}"
+
     def argv(self, rank: int, file: str = workloads.FILE_PATH) -> list[str]:
         """Command line of process ``rank``; ``file`` is that of a workload's region."""
         own = workloads.own_arguments(
@@ -117,6 +123,37 @@ class RunSpec:
             "config": self.parameters(),
         }
 
+    def request(self) -> dict[str, Any]:
+        """The run for another process on this machine, ready for JSON; ``of_request`` reads it."""
+        return {
+            "identity": self.identity(),
+            "program_path": self.program.path,
+            "preset": self.preset,
+        }
+
+    @classmethod
+    def of_request(cls, request: Mapping[str, Any]) -> RunSpec:
+        """The run that ``request()`` gave; its program is named, not read."""
+        identity = request["identity"]
+        told = identity["program"]
+        path = Path(request["program_path"])
+        return cls(
+            program=programs.unread(path),
+            workload=workloads.described(told["name"], path) if told["workload"] else None,
+            args=tuple(identity["args"]),
+            engine=identity["engine"],
+            policy=identity["policy"],
+            procs=identity["procs"],
+            cores=identity["cores"],
+            region=identity["region_bytes"],
+            share=identity["share"],
+            seed=identity["seed"],
+            work=identity["work"],
+            preset=request["preset"],
+            overrides=(),
+            config=config.from_flat(identity["config"]),
+        )
+
     def run_id(self) -> str:
         """Twelve hex digits of the hash of ``identity()``."""
         return identity_hash(self.identity())
@@ -126,53 +163,54 @@ class RunSpec:
         return self.workload is not None and self.workload.expected_kill and rank == self.procs - 1
 
 
+def flat_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """``identity`` with dotted names in place of nested ones: ``program.name``, ``mmu.pcids``."""
+    flat = dict(identity)
+    flat.update(flat.pop("config", None) or {})
+    flat.update({f"program.{name}": value for name, value in flat.pop("program").items()})
+    return flat
+
+
 def identity_hash(identity: Mapping[str, Any]) -> str:
     """Twelve hex digits that stand for a run: equal ones decide equal results."""
     text = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def default_cores(procs: int, engine: str) -> int:
-    """As many cores as processes, 16 at most but with gem5.
+def check(spec: RunSpec, policies: Sequence[str], simulated: bool) -> None:
+    """Refuse what no engine could run; a UserError names the option.
 
-    Linux has the CPUs that it has.
+    :param policies: that the engine knows.
+    :param simulated: whether the machine is; a real one knows its memory itself.
     """
-    if engine == "linux":
-        return min(procs, len(os.sched_getaffinity(0)))
-    return procs if engine == "gem5" else min(procs, _DEFAULT_MAX_CORES)
-
-
-def check(spec: RunSpec, policies: list[str]) -> None:
-    """Refuse what no engine could run; a UserError names the option."""
     if len(spec.name.encode()) > _LONGEST_NAME:
-        raise _usage(f"--vary: too many keys for a folder's name, {spec.name}")
+        raise _usage("vary", None, f"too many keys for a folder's name, {spec.name}")
     if not 1 <= spec.procs <= MAX_PROCS:
-        raise _usage(f"--procs {spec.procs}: must be 1 to {MAX_PROCS}")
+        raise _usage("procs", spec.procs, f"must be 1 to {MAX_PROCS}")
     if not 1 <= spec.cores <= MAX_CORES:
-        raise _usage(f"--cores {spec.cores}: must be 1 to {MAX_CORES}")
+        raise _usage("cores", spec.cores, f"must be 1 to {MAX_CORES}")
     if not 0 <= spec.seed < 1 << 64:
-        raise _usage(f"--seed {spec.seed}: must be 0 to 2^64 - 1")
+        raise _usage("seed", spec.seed, "must be 0 to 2^64 - 1")
     if spec.work is not None and not 1 <= spec.work < 1 << 63:
-        raise _usage(f"--work {spec.work}: must be 1 to 2^63 - 1")
+        raise _usage("work", spec.work, "must be 1 to 2^63 - 1")
     if spec.policy not in policies:
-        raise _usage(
-            f"--policy: unknown policy {spec.policy}{nearest(spec.policy, policies)};"
-            f" there are {', '.join(policies)}"
-        )
+        raise _usage("policy", None, unknown_policy(spec.policy, policies))
     if spec.workload is None:
         if spec.work is not None:
-            raise _usage(
-                "--work is for workloads; "
-                + (
-                    "a trace is replayed whole"
-                    if spec.trace
-                    else "give your own program its arguments after --"
-                )
+            instead = (
+                "a trace is replayed whole"
+                if spec.trace
+                else "give your own program its arguments after --"
             )
+            raise _usage("work", None, f"is for workloads; {instead}")
         return
-    simulated = None if spec.engine == "linux" else spec.config
     strict = spec.share and all_policies.known()[spec.policy].strict_alignment
-    check_region(spec.region, strict, simulated)
+    check_region(spec.region, strict, spec.config if simulated else None)
+
+
+def unknown_policy(name: str, known: Sequence[str]) -> str:
+    """What is said of a policy that is not in ``known``."""
+    return f"unknown policy {name}{nearest(name, known)}; there are {', '.join(known)}"
 
 
 def check_region(region: int, strict: bool, machine: Machine | None) -> None:
@@ -184,22 +222,26 @@ def check_region(region: int, strict: bool, machine: Machine | None) -> None:
     """
     size = exact_size(region)
     if region < PAGE_BYTES or region % PAGE_BYTES:
-        raise _usage(f"--region {size}: must be a multiple of the page size, 4KiB, and not 0")
+        raise _usage("region", size, "must be a multiple of the page size, 4KiB, and not 0")
     if strict and region % PMD_BYTES:
         above = exact_size((region // PMD_BYTES + 1) * PMD_BYTES)
         raise _usage(
-            f"--region {size}: MAP_SHARED_PT needs a multiple of 2MiB, the size that one "
-            f"PMD entry maps, like {above}"
+            "region",
+            size,
+            "MAP_SHARED_PT needs a multiple of 2MiB, the size that one PMD entry maps, "
+            f"like {above}",
         )
     if machine is None:  # a real one knows itself
         return
     memory = machine.kernel.memory_bytes
     if region >= memory:
         raise _usage(
-            f"--region {size} does not fit into simulated memory, kernel.memory_bytes = "
-            f"{exact_size(memory)}; set more with --set kernel.memory_bytes=..."
+            "region",
+            size,
+            f"does not fit into simulated memory, kernel.memory_bytes = {exact_size(memory)}; "
+            "set kernel.memory_bytes to more",
         )
 
 
-def _usage(message: str) -> UserError:
-    return UserError(message, EXIT_USAGE)
+def _usage(option: str, value: object, message: str) -> UserError:
+    return UserError(message, EXIT_USAGE, option=option, value=value)

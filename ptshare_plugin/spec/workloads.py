@@ -87,7 +87,11 @@ def symbols(name: str) -> dict[str, int]:
 @functools.cache
 def describe(name: str) -> Workload:
     """Everything known about workload ``name``."""
-    binary = path(name)
+    return described(name, path(name))
+
+
+def described(name: str, binary: Path) -> Workload:
+    """What ``binary``, which may lie anywhere, states of itself."""
     said = about.read(binary)
     return Workload(
         name=name,

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptshare_plugin import policies
 from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError
+from ptshare_plugin.common.progress import Progress, silent
 from ptshare_plugin.engines import registry as engines
-from ptshare_plugin.runs.run import Run, execute, write
+from ptshare_plugin.machine import config
+from ptshare_plugin.machine.schema import Machine
+from ptshare_plugin.records.run_folder import M5OUT, write
+from ptshare_plugin.runs.options import Options
+from ptshare_plugin.runs.run import Run, execute
 from ptshare_plugin.show import terminal
 from ptshare_plugin.spec.run import RunSpec
 
@@ -28,6 +34,43 @@ def default_policies(engine: str) -> tuple[str, ...]:
     return policies.BASELINE, default if default in sharing else sharing[0]
 
 
+def specs(
+    options: Options,
+    policies: Sequence[str] = (),
+    vary: Sequence[str] = (),
+    progress: Progress = silent,
+) -> list[RunSpec]:
+    """The runs of a comparison, checked: each policy with each combination of varied keys.
+
+    :param options: what all runs share; their policy counts for nothing.
+    :param policies: none for ``default_policies`` of the engine.
+    :param vary: ``KEY=A,B,...`` each.
+    :param progress: of reading a trace.
+    """
+    wanted = tuple(policies) or default_policies(options.engine)
+    if len(set(wanted)) != len(wanted):
+        raise UserError("a policy is named twice", EXIT_USAGE, option="policy")
+    machines: dict[Machine, tuple[str, ...]] = {}
+    for varied in variants(vary, options.set):
+        machine = config.load(options.preset, options.set, varied)
+        if machine in machines:
+            raise UserError(
+                f"{', '.join(varied)} is the same as {', '.join(machines[machine])}",
+                EXIT_USAGE,
+                option="vary",
+            )
+        machines[machine] = varied
+    base = options.spec(progress)
+    made = [
+        dataclasses.replace(base, policy=policy, config=machine, varied=varied)
+        for policy in wanted
+        for machine, varied in machines.items()
+    ]
+    for spec in made:
+        engines.check(spec)
+    return made
+
+
 def variants(vary: Sequence[str], fixed: Sequence[str]) -> list[tuple[str, ...]]:
     """All combinations of ``KEY=A,B,...``, each as overrides; one empty one for none.
 
@@ -39,21 +82,37 @@ def variants(vary: Sequence[str], fixed: Sequence[str]) -> list[tuple[str, ...]]
         key, equals, values = (part.strip() for part in text.partition("="))
         each = [value.strip() for value in values.split(",")]
         if not equals or not key or "" in each or len(set(each)) < len(each):
-            raise UserError(f"--vary {text}: must be KEY=A,B,... with different values", EXIT_USAGE)
+            raise _wrong_variation(text, "must be KEY=A,B,... with different values")
         if key in axes:
-            raise UserError(f"--vary {key}: is there twice", EXIT_USAGE)
+            raise _wrong_variation(key, "is there twice")
         if any(override.partition("=")[0].strip() == key for override in fixed):
-            raise UserError(f"--vary {key}: is set by --set, too", EXIT_USAGE)
+            raise _wrong_variation(key, "is set for all runs, too")
         axes[key] = [f"{key}={value}" for value in each]
     return list(itertools.product(*axes.values()))
 
 
-def compare(specs: Sequence[RunSpec], folder: Path | None, m5out: bool = False) -> list[Run]:
+def _wrong_variation(value: str, message: str) -> UserError:
+    return UserError(message, EXIT_USAGE, option="vary", value=value)
+
+
+def compare(
+    specs: Sequence[RunSpec],
+    command: Sequence[str],
+    progress: Callable[[str], AbstractContextManager[Progress]],
+    folder: Path | None = None,
+    m5out: bool = False,
+) -> list[Run]:
     """Run ``specs`` and write each into its own folder in ``folder``.
 
+    :param command: that makes them, for their records.
+    :param progress: what shows that of one run, whose label it is given.
     :param m5out: keep gem5's own files there, too.
     """
-    runs = [execute(spec, folder / spec.name if folder and m5out else None) for spec in specs]
+    runs = []
+    for spec in specs:
+        keep = folder / spec.name / M5OUT if folder and m5out else None
+        with progress(spec.label) as report:
+            runs.append(execute(spec, command, report, keep))
     # After the last run: what writing needs must not count as the simulator's resident memory.
     if folder is not None:
         for run in runs:
@@ -145,21 +204,3 @@ def speed(run: Run) -> str:
         f"{run.spec.heading}: {count:,} instructions simulated in {seconds:.2f} s "
         f"({rate:.1f} M/s), {resident} resident"
     )
-
-
-def report_failures(runs: Sequence[Run]) -> list[str]:
-    """Write the standard error of the first rank that failed, and give one line a failing run."""
-    lines = []
-    for run in runs:
-        failures = run.failures()
-        if not failures:
-            continue
-        # Those that only followed another's failure come last.
-        rank, process = min(failures, key=lambda item: (item[1].followed, item[0]))
-        for line in process.stderr.decode("utf-8", "backslashreplace").splitlines()[-20:]:
-            sys.stderr.write(f"rank {rank}: {line}\n")
-        others = f" (and {len(failures) - 1} more ranks failed)" if len(failures) > 1 else ""
-        lines.append(
-            f"{run.spec.program.name} under {run.spec.heading}: rank {rank} {process.how}{others}"
-        )
-    return lines

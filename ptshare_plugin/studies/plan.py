@@ -16,11 +16,11 @@ from typing import Any
 from ptshare_plugin import _core
 from ptshare_plugin import policies as all_policies
 from ptshare_plugin.common import units
-from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest
+from ptshare_plugin.common.errors import EXIT_USAGE, UserError
 from ptshare_plugin.common.units import PAGE_BYTES, PMD_BYTES, exact_size, short_size, short_value
 from ptshare_plugin.machine.schema import KEYS, Machine, flatten
 from ptshare_plugin.metrics.vocabulary import MINOR_FAULTS, PTE_LEVELS
-from ptshare_plugin.spec.run import MAX_PROCS
+from ptshare_plugin.spec.run import MAX_PROCS, unknown_policy
 
 PROT_READ = 1
 # The steps, in 2 MiB, in which all clients touch more of the region until memory runs out. Each is
@@ -76,9 +76,11 @@ def parse_pattern(text: str, region: int) -> Pattern:
     except ValueError:
         pass
     raise UserError(
-        f"--pattern {text}: write all, fraction:0.25, spread:0.01 (above 0, at most 1) or"
+        "write all, fraction:0.25, spread:0.01 (above 0, at most 1) or"
         " zipf:10000 (visits a client)",
         EXIT_USAGE,
+        option="pattern",
+        value=text,
     )
 
 
@@ -88,31 +90,53 @@ def check(plan: Plan, policies: Sequence[str]) -> None:
     for name in policies:
         if name not in known:
             raise _usage(
-                f"--policy: unknown policy {name}{nearest(name, known)};"
-                f" there are {', '.join(known)}"
+                unknown_policy(name, known),
+                option="policy",
             )
     if not 1 <= plan.procs <= MAX_PROCS:
-        raise _usage(f"--procs {plan.procs}: must be 1 to {MAX_PROCS}")
+        raise _usage(
+            f"must be 1 to {MAX_PROCS}",
+            option="procs",
+            value=plan.procs,
+        )
     if plan.region < PMD_BYTES or plan.region % PMD_BYTES:
-        raise _usage(f"--region {exact_size(plan.region)}: must be a multiple of 2MiB, not 0")
+        raise _usage(
+            "must be a multiple of 2MiB, not 0",
+            option="region",
+            value=exact_size(plan.region),
+        )
     key = KEYS["kernel.memory_bytes"]
     assert key.low is not None and key.high is not None
     if not key.low <= plan.memory <= key.high:
         raise _usage(
-            f"--memory {exact_size(plan.memory)}: must be {exact_size(int(key.low))} to"
-            f" {exact_size(int(key.high))}"
+            f"must be {exact_size(int(key.low))} to {exact_size(int(key.high))}",
+            option="memory",
+            value=exact_size(plan.memory),
         )
     if plan.resident not in ("all", "touched"):
-        raise _usage(f"--resident {plan.resident}: must be all or touched")
+        raise _usage(
+            "must be all or touched",
+            option="resident",
+            value=plan.resident,
+        )
     if plan.resident == "all" and plan.memory <= plan.region:
         raise _usage(
-            f"--memory {exact_size(plan.memory)}: the file of {exact_size(plan.region)} does not"
-            " fit; take more, or --resident touched"
+            f"the file of {exact_size(plan.region)} does not fit; take more, or --resident touched",
+            option="memory",
+            value=exact_size(plan.memory),
         )
     if not 1 <= plan.cpus <= MAX_PROCS:
-        raise _usage(f"--cpus {plan.cpus}: must be 1 to {MAX_PROCS}")
+        raise _usage(
+            f"must be 1 to {MAX_PROCS}",
+            option="cpus",
+            value=plan.cpus,
+        )
     if not 0 <= plan.seed < 1 << 64:
-        raise _usage(f"--seed {plan.seed}: must be 0 to 2^64 - 1")
+        raise _usage(
+            "must be 0 to 2^64 - 1",
+            option="seed",
+            value=plan.seed,
+        )
     for name in policies:
         _check_single_pages(plan, name)
 
@@ -373,8 +397,8 @@ def _flat(groups: list[list[list[str]]]) -> list[list[str]]:
     return [line for group in groups for line in group]
 
 
-def _usage(message: str) -> UserError:
-    return UserError(message, EXIT_USAGE)
+def _usage(message: str, option: str | None = None, value: object = None) -> UserError:
+    return UserError(message, EXIT_USAGE, option=option, value=value)
 
 
 def size_of(option: str, text: str) -> int:
@@ -382,4 +406,7 @@ def size_of(option: str, text: str) -> int:
     try:
         return units.parse_size(text)
     except UserError as error:
-        raise _usage(f"{option}: {error}") from error
+        raise _usage(
+            f"{error}",
+            option=option,
+        ) from error

@@ -77,29 +77,52 @@ def parse(procs: str, cores: int, region: str, piece: str, ways: str, policies: 
     numbers = []
     for text in procs.split(","):
         if not text.strip().isdecimal() or not 2 <= int(text) <= MAX_PROCS:
-            raise _usage(f"--procs {procs}: must be numbers from 2 to {MAX_PROCS}, like 2,8,32")
+            raise _usage(
+                f"must be numbers from 2 to {MAX_PROCS}, like 2,8,32",
+                option="procs",
+                value=procs,
+            )
         numbers.append(int(text))
     if not 1 <= cores <= MAX_CORES:
-        raise _usage(f"--cores {cores}: must be 1 to {MAX_CORES}")
+        raise _usage(
+            f"must be 1 to {MAX_CORES}",
+            option="cores",
+            value=cores,
+        )
     sizes = {}
-    for option, text in (("--region", region), ("--piece", piece)):
+    for option, text in (("region", region), ("piece", piece)):
         try:
             sizes[option] = units.parse_size(text)
         except UserError as error:
-            raise _usage(f"{option}: {error}") from error
-    if sizes["--region"] == 0 or sizes["--region"] % units.PMD_BYTES:
-        raise _usage(f"--region {region}: must be a multiple of 2MiB, and not 0")
-    if sizes["--piece"] == 0 or sizes["--piece"] % units.PAGE_BYTES:
-        raise _usage(f"--piece {piece}: must be a multiple of 4KiB, and not 0")
-    if sizes["--piece"] > sizes["--region"]:
-        raise _usage(f"--piece {piece}: must not exceed the region of {region}")
+            raise _usage(
+                f"{error}",
+                option=option,
+            ) from error
+    if sizes["region"] == 0 or sizes["region"] % units.PMD_BYTES:
+        raise _usage(
+            "must be a multiple of 2MiB, and not 0",
+            option="region",
+            value=region,
+        )
+    if sizes["piece"] == 0 or sizes["piece"] % units.PAGE_BYTES:
+        raise _usage(
+            "must be a multiple of 4KiB, and not 0",
+            option="piece",
+            value=piece,
+        )
+    if sizes["piece"] > sizes["region"]:
+        raise _usage(
+            f"must not exceed the region of {region}",
+            option="piece",
+            value=piece,
+        )
     return Setting(
         procs=tuple(sorted(set(numbers))),
         cores=cores,
-        region=sizes["--region"],
-        piece=sizes["--piece"],
-        ways=_chosen("--ways", ways, WAYS),
-        policies=_chosen("--policy", policies, all_policies.names()),
+        region=sizes["region"],
+        piece=sizes["piece"],
+        ways=_chosen("ways", ways, WAYS),
+        policies=_chosen("policy", policies, all_policies.names()),
     )
 
 
@@ -108,13 +131,14 @@ def _chosen(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in known:
             raise _usage(
-                f"{option}: unknown '{name}'{nearest(name, known)}; there are {', '.join(known)}"
+                f"unknown '{name}'{nearest(name, known)}; there are {', '.join(known)}",
+                option=option,
             )
     return tuple(dict.fromkeys(names))
 
 
-def _usage(message: str) -> UserError:
-    return UserError(message, EXIT_USAGE)
+def _usage(message: str, option: str, value: object = None) -> UserError:
+    return UserError(message, EXIT_USAGE, option=option, value=value)
 
 
 class Measurement:
@@ -144,7 +168,9 @@ class Measurement:
                     else "with tables of each process's own, like private"
                 )
                 raise _usage(
-                    f"--policy {','.join(setting.policies)}: way {way} needs a policy {kind}"
+                    f"way {way} needs a policy {kind}",
+                    option="policy",
+                    value=",".join(setting.policies),
                 )
             self.pairs += [(way, policy) for policy in fitting]
 
@@ -281,7 +307,11 @@ def sentence(item: dict[str, Any], points: Sequence[int]) -> str:
 def check_output(path: Path, suffixes: Sequence[str], option: str, force: bool) -> None:
     """Refuse, before long work, a file that could not be written after it."""
     if path.suffix not in suffixes:
-        raise _usage(f"{option} {path}: must end with {' or '.join(suffixes)}")
+        raise _usage(
+            f"must end with {' or '.join(suffixes)}",
+            option=option,
+            value=path,
+        )
     files.refuse(path, force, option)
 
 

@@ -10,15 +10,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ptshare_plugin.common import progress
 from ptshare_plugin.common.errors import EXIT_FAILURE, UserError, os_reason
 from ptshare_plugin.engines import registry as engines
 from ptshare_plugin.metrics import registry as metrics
-from ptshare_plugin.records import folders
+from ptshare_plugin.records import folders, run_folder
+from ptshare_plugin.records.run_folder import M5OUT
 from ptshare_plugin.runs import run as runs
-from ptshare_plugin.studies import compare
-from ptshare_plugin.sweep.options import Options
-from ptshare_plugin.sweep.server import EXIT_NO_SPACE
+from ptshare_plugin.runs.options import Options
+from ptshare_plugin.sweep.plan import keeps_m5out
 
+EXIT_NO_SPACE = 74
 _FULL = {os.strerror(number).lower() for number in (errno.ENOSPC, errno.EDQUOT)}
 
 
@@ -28,7 +30,6 @@ def perform(job: dict[str, Any], folder: Path) -> int:
     What is wrong is written to standard error.
     """
     options = Options.of_json(job["options"])
-    sys.argv = options.command()  # for the record: it makes the same run
     try:
         spec = options.spec()
         if spec.run_id() != job["run"]:
@@ -36,11 +37,13 @@ def perform(job: dict[str, Any], folder: Path) -> int:
                 "the program or ptshare on this machine is another one than where the sweep began"
             )
         folder.mkdir()
-        done = runs.execute(spec, folder if job["m5out"] and spec.engine == "gem5" else None)
-        failures = compare.report_failures([done])
+        keep = folder / M5OUT if job["m5out"] and keeps_m5out(options) else None
+        with progress.show(spec.label) as report:
+            done = runs.execute(spec, options.command(), report, keep)
+        failures = runs.report_failures([done])
         if failures:
             raise UserError(failures[0])
-        runs.write(done, folder)
+        run_folder.write(done, folder)
         folders.publish(folder, Path(job["target"]))
     except UserError as error:
         return _failed(str(error), EXIT_FAILURE)
@@ -56,7 +59,7 @@ def warm() -> None:
     engines.all_engines()
     runs.collect_rows([])
     nothing = dict.fromkeys(metrics.registry(), 0)
-    runs.table({"run": "", "engine": "", "policy": ""}, {metrics.ALL: nothing})
+    run_folder.table({"run": "", "engine": "", "policy": ""}, {metrics.ALL: nothing})
 
 
 def _failed(message: str, code: int) -> int:

@@ -61,9 +61,18 @@ class Report:
 def sweep(plan: Plan, out: Path, workers: int | None, address: str | None, retry: bool) -> Report:
     """Make all runs of ``plan`` in ``out`` that are not there."""
     if workers is not None and not 1 <= workers <= 1024:
-        raise UserError(f"--workers {workers}: must be 1 to 1024", EXIT_USAGE)
+        raise UserError(
+            "must be 1 to 1024",
+            EXIT_USAGE,
+            option="workers",
+            value=workers,
+        )
     if workers is not None and address is not None:
-        raise UserError("--workers: the cluster of --dask has its own", EXIT_USAGE)
+        raise UserError(
+            "the cluster of --dask has its own",
+            EXIT_USAGE,
+            option="workers",
+        )
     out = out.absolute()
     with store.locked(out):
         worker.remove_stale(out)
@@ -110,7 +119,11 @@ def _client(workers: int, address: str | None) -> Iterator[Client]:
         try:
             client = Client(address, timeout=_CONNECT_SECONDS)
         except (OSError, ValueError, TimeoutError) as error:
-            raise UserError(f"--dask {address}: no scheduler answers there") from error
+            raise UserError(
+                "no scheduler answers there",
+                option="dask",
+                value=address,
+            ) from error
         with client:
             yield client
         return

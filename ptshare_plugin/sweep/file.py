@@ -11,9 +11,13 @@ from typing import Any
 
 from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, UserErrors, nearest, os_reason
-from ptshare_plugin.sweep import options
+from ptshare_plugin.machine import config
+from ptshare_plugin.machine.schema import KEYS
+from ptshare_plugin.runs.options import ALIASES, STATED, read_option
 from ptshare_plugin.sweep.lines import Lines
 
+NAMES = (*ALIASES, *(name for name in STATED if name != "set"))
+"""Keys of a run; those of the machine have dots."""
 TABLES = ("base", "axes", "zip", "exclude", "repeat", "limits", "keep")
 MAX_VALUES = 100_000
 _RANGE = {"from", "to", "step", "factor"}
@@ -130,9 +134,15 @@ def _flat(table: dict[str, Any], place: Place, prefix: str = "") -> Iterator[Ite
 def _one(sweep: SweepFile, name: str, value: Any, place: Place) -> Any:
     """Checked value; what is wrong is noted, and the answer None."""
     try:
-        return options.checked(name, value, str(place[0]), sweep.path.resolve().parent)
+        if "." in name:
+            return config.checked_value(name, value)
+        if name not in NAMES:
+            raise UserError(f"unknown key {name}{nearest(name, (*NAMES, *KEYS))}")
+        return read_option(ALIASES.get(name, name), value, sweep.path.resolve().parent)
     except UserError as error:
-        sweep.wrong(place, str(error))
+        # The file's own name for the option, and its value as the file has it.
+        error.option = error.option and name
+        sweep.wrong(place, f"{place[0]}: {error}")
         return None
 
 
@@ -253,7 +263,7 @@ def _repeat(sweep: SweepFile, table: dict[str, Any]) -> None:
     elif "seed" in sweep.varying:
         sweep.wrong(place, "repeat: seed is an axis, too: leave one of the two out")
     else:
-        first = sweep.base.pop("seed", options.DEFAULTS["seed"])
+        first = sweep.base.pop("seed", STATED["seed"].default)
         if first is not None:  # else it is wrong, and that is noted
             sweep.axes.append({"seed": list(range(first, first + count))})
             sweep.places.setdefault("seed", place)
@@ -312,20 +322,3 @@ def _programs(sweep: SweepFile) -> None:
         sweep.wrong((), 'base: workload is missing, like workload = "scan"')
     for name in named[1:]:
         sweep.wrong(sweep.places[name], f"{name}: there is a {named[0]}, too: leave one out")
-    if "trace" in named:
-        _traces(sweep)
-        return
-    if "trace_share" in sweep.places:
-        sweep.wrong(sweep.places["trace_share"], "trace_share: is for traces; there is none")
-    if "engine" not in sweep.places:
-        _one(sweep, "engine", options.DEFAULTS["engine"], ("base",))
-
-
-def _traces(sweep: SweepFile) -> None:
-    for name, instead in (("args", ""), ("region", "; a trace has trace_share")):
-        if name in sweep.places:
-            sweep.wrong(sweep.places[name], f"{name}: is for programs{instead}")
-    for engine in sweep.varying.get("engine", [sweep.base.get("engine")]):
-        if engine not in (None, "embedded", "stream"):
-            sweep.wrong(sweep.places["engine"], f"engine: {engine} replays no traces; leave it out")
-    _one(sweep, "engine", "stream", ("base",))

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ptshare_plugin.common.errors import UserError
-from ptshare_plugin.engines import registry as engines
-from ptshare_plugin.engines import stream
-from ptshare_plugin.engines.gem5 import engine
-from ptshare_plugin.engines.linux import engine as linux
-from ptshare_plugin.spec.run import check
+from ptshare_plugin.engines.registry import by_name, check
+from ptshare_plugin.runs.options import ALIASES, Options, read_option
 from ptshare_plugin.sweep.file import Limits, SweepFile, read
-from ptshare_plugin.sweep.options import Options
 
 MAX_RUNS = 100_000
 
@@ -69,10 +63,15 @@ def load(path: Path) -> Plan:
             points.setdefault(point.run, point)
     if not combinations:
         sweep.wrong(("exclude", 0), "exclude: nothing is left")
-    if sweep.m5out and not any(point.options.engine == "gem5" for point in points.values()):
+    if sweep.m5out and not any(keeps_m5out(point.options) for point in points.values()):
         sweep.wrong(("keep", "m5out"), "keep: m5out: no run has engine gem5")
     sweep.refuse_errors()
     return Plan(path, list(points.values()), combinations, sweep.limits, sweep.m5out)
+
+
+def keeps_m5out(options: Options) -> bool:
+    """Whether the run's engine has files of its own to keep."""
+    return by_name(options.engine).keeps_own_files
 
 
 def _combinations(sweep: SweepFile) -> Iterator[dict[str, Any]]:
@@ -89,25 +88,26 @@ def _matches(varying: dict[str, Any], excluded: dict[str, list[Any]]) -> bool:
 
 
 def _point(sweep: SweepFile, varying: dict[str, Any]) -> Point | None:
-    options = Options.of({**sweep.base, **varying})
+    values = {**sweep.base, **varying}
+    chosen = {ALIASES.get(name, name): value for name, value in values.items() if "." not in name}
+    machine = {name: value for name, value in values.items() if "." in name}
+    try:
+        options = Options.of_read({**chosen, "set": read_option("set", machine)})
+    except UserError as error:
+        _note(sweep, error, varying)
+        return None
     try:
         spec = options.spec()
     except UserError as error:
         _note(sweep, error, varying)
         # The machine is wrong; what else is, is found on the preset's own. Or the trace is.
-        options = dataclasses.replace(options, overrides=())
+        options = dataclasses.replace(options, set=())
         try:
             spec = options.spec()
         except UserError:
             return None
     try:
-        check(spec, _policies(spec.engine))
-        if spec.engine == "stream" and spec.trace is None:
-            stream.check(spec)
-        elif spec.engine == "gem5":
-            engine.check_contexts(spec.config, spec.procs, spec.cores, spec.policy)
-        elif spec.engine == "linux":
-            linux.check(spec)
+        check(spec)
     except UserError as error:
         _note(sweep, error, varying)
     return None if sweep.errors else Point(spec.run_id(), options, varying)
@@ -115,21 +115,10 @@ def _point(sweep: SweepFile, varying: dict[str, Any]) -> Point | None:
 
 def _note(sweep: SweepFile, error: UserError, varying: dict[str, Any]) -> None:
     """Note an error of a run at the line of the key, or of its value, that it is about."""
-    message = str(error)
-    # Those of options begin with --option, those of the machine with the key.
-    about = re.sub(r"^engine \w+: (?=--)", "", message)
-    words = re.findall(r"[a-z0-9_.]*[a-z0-9_]", about)
-    name = next((word for word in words if word in sweep.places), "")
-    if about.startswith("--set "):
-        name = next(key for key in sweep.places if "." in key)
-    elif not name and about != message:  # an argument of the program
-        name = "args"
-    place = sweep.places.get(name, ())
+    names = [error.key, error.option]
+    names += [alias for alias, name in ALIASES.items() if name == error.option]
+    name = next((each for each in names if each in sweep.places), "")
+    place = sweep.places.get(name or "", ())
     if name in varying:
         place = (*place, sweep.varying[name].index(varying[name]))
-    sweep.wrong(place, message.removeprefix("--"))
-
-
-@functools.cache
-def _policies(engine: str) -> list[str]:
-    return [name for name, _ in engines.get(engine).policies()]
+    sweep.wrong(place, str(error))

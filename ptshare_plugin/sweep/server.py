@@ -23,7 +23,6 @@ from typing import Any, NoReturn
 from ptshare_plugin.common.errors import EXIT_FAILURE, UserError
 from ptshare_plugin.common.tied import tie
 
-EXIT_NO_SPACE = 74
 LOG, FOLDER = "log", "run"
 # What a run imports on its way.
 _IMPORTS = ("ptshare_plugin._core", "elftools.elf.elffile", "pyarrow.parquet")
@@ -60,7 +59,7 @@ def main() -> None:
 
 def _warm(job: dict[str, Any]) -> None:
     """Have programs and presets read once for all children, which tell what is wrong with them."""
-    from ptshare_plugin.sweep.options import Options
+    from ptshare_plugin.runs.options import Options
 
     with contextlib.suppress(UserError, OSError):
         Options.of_json(job["options"]).spec()

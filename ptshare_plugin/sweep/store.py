@@ -12,9 +12,9 @@ from pathlib import Path
 from ptshare_plugin.common import files
 from ptshare_plugin.common.errors import UserError, UserErrors, os_reason
 from ptshare_plugin.records.folders import sync_entry
-from ptshare_plugin.runs.run import M5OUT, OUTPUT, RUN_JSON, STATS
-from ptshare_plugin.sweep.options import Options
-from ptshare_plugin.sweep.plan import Point
+from ptshare_plugin.records.run_folder import M5OUT, OUTPUT, RUN_JSON, STATS
+from ptshare_plugin.runs.options import Options
+from ptshare_plugin.sweep.plan import Point, keeps_m5out
 
 RUNS, FAILED, TMP, LOCK = "runs", "failed", "tmp", "lock"
 _PARQUET = b"PAR1"  # its first and its last bytes
@@ -28,12 +28,20 @@ def locked(out: Path) -> Iterator[None]:
             (out / name).mkdir(parents=True, exist_ok=True)
         lock = (out / LOCK).open("a")
     except OSError as error:
-        raise UserError(f"-o {out}: cannot be written: {os_reason(error)}") from error
+        raise UserError(
+            f"cannot be written: {os_reason(error)}",
+            option="output",
+            value=out,
+        ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"-o {out}: another sweep is writing to it") from error
+            raise UserError(
+                "another sweep is writing to it",
+                option="output",
+                value=out,
+            ) from error
         yield
 
 
@@ -76,7 +84,7 @@ def _check(folder: Path) -> None:
 def without_m5out(out: Path, points: list[Point]) -> int:
     """How many runs of ``points``, which are made, lack gem5's own files."""
     return sum(
-        point.options.engine == "gem5" and not (out / RUNS / point.run / M5OUT).is_dir()
+        keeps_m5out(point.options) and not (out / RUNS / point.run / M5OUT).is_dir()
         for point in points
     )
 

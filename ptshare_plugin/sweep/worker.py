@@ -23,10 +23,11 @@ import ptshare_plugin
 from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import UserError, os_reason
 from ptshare_plugin.engines import registry as engines
+from ptshare_plugin.runs.options import Options
 from ptshare_plugin.sweep import child, store
+from ptshare_plugin.sweep.child import EXIT_NO_SPACE
 from ptshare_plugin.sweep.file import Limits
-from ptshare_plugin.sweep.options import Options
-from ptshare_plugin.sweep.server import EXIT_NO_SPACE, FOLDER, LOG
+from ptshare_plugin.sweep.server import FOLDER, LOG
 
 _LOOK_SECONDS = 0.1
 TRIES = 4

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from embedded import execute
 
-from ptshare_plugin.engines.registry import Sample
+from ptshare_plugin.engines.result import Sample
 
 KIB, MIB = 1 << 10, 1 << 20
 PAGE = 4 * KIB

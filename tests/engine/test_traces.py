@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptshare_plugin.common.errors import UserError
-from ptshare_plugin.machine import config
+from ptshare_plugin.engines import traces
 from ptshare_plugin.runs import run
-from ptshare_plugin.spec import run as spec
-from ptshare_plugin.spec import trace
+from ptshare_plugin.runs.options import Options
 
 PAGE, CHUNK = 4096, 2 << 20
 SHARE = 0x4000_0000
@@ -82,30 +81,9 @@ def decoded(data: bytes) -> list[Record]:
 
 
 def replay(path: Path, place: str | None = None, **changes: Any) -> dict[str, Any]:
-    loaded = trace.load(str(path), place)
-    sets = changes.pop("sets", ())
-    values: dict[str, Any] = {
-        "policy": "ptshare",
-        "procs": 1,
-        "cores": 1,
-        "share": True,
-        **changes,
-    }
-    made = spec.RunSpec(
-        program=loaded.program(),
-        workload=None,
-        args=loaded.args,
-        engine="stream",
-        region=loaded.share[1] - loaded.share[0],
-        seed=1,
-        work=None,
-        preset="server",
-        overrides=sets,
-        config=config.load("server", list(sets)),
-        trace=loaded,
-        **values,
-    )
-    done = run.execute(made).values[-1]
+    values = {"procs": 1, "cores": 1, "set": changes.pop("sets", ()), **changes}
+    options = Options.of({"trace": path, "trace_share": place, **values})
+    done = run.execute(options.spec(), options.command()).values[-1]
     return {name: value for name, value in done.items() if not name.startswith("host.")}
 
 
@@ -116,10 +94,10 @@ def test_the_binary_form_holds_what_the_text_does(
 ) -> None:
     folder = tmp_path_factory.mktemp("trace")
     text, binary = written(folder / "t.lackey", records), folder / "t.pst"
-    count, size = trace.convert(str(text), str(binary), force=False)
+    count, size = traces.convert(str(text), str(binary), force=False)
     assert (count, size) == (len(records), binary.stat().st_size)
     assert decoded(binary.read_bytes()) == records
-    assert trace.load(str(binary), None).ranges == trace.load(str(text), None).ranges
+    assert traces.load(str(binary), None).ranges == traces.load(str(text), None).ranges
 
 
 @settings(deadline=None, max_examples=15)
@@ -129,7 +107,7 @@ def test_both_forms_replay_to_the_same_figures(
 ) -> None:
     folder = tmp_path_factory.mktemp("trace")
     text, binary = written(folder / "t.lackey", records), folder / "t.pst"
-    trace.convert(str(text), str(binary), force=False)
+    traces.convert(str(text), str(binary), force=False)
     figures = replay(text, procs=procs)
     assert figures == replay(binary, procs=procs)
     touched = {
@@ -218,7 +196,7 @@ def test_a_wrong_line_is_named(tmp_path: Path, lines: list[str], place: int, tex
     path = tmp_path / "t.lackey"
     path.write_text("\n".join([*lines, ""]))
     with pytest.raises(UserError) as caught:
-        trace.load(str(path), None)
+        traces.load(str(path), None)
     assert str(caught.value).startswith(f"{path}:{place}: ")
     assert text in str(caught.value)
 
@@ -226,19 +204,19 @@ def test_a_wrong_line_is_named(tmp_path: Path, lines: list[str], place: int, tex
 def test_a_long_command_line_of_valgrind_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "t"
     path.write_text(f"==1== Command: {'x' * 50_000}\n L 00500000,8\n==1== Exit code: 0")
-    assert trace.load(str(path), None).records == 1
+    assert traces.load(str(path), None).records == 1
 
 
 def test_every_cut_and_every_change_of_length_is_found(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     text = written(tmp_path / "t", [("I", 0x400000, 4), ("L", 0x500000, 8), ("S", 0x500008, 64)])
-    trace.convert(str(text), str(whole), force=False)
+    traces.convert(str(text), str(whole), force=False)
     data = whole.read_bytes()
     path = tmp_path / "damaged"
     for length in range(8, len(data)):
         path.write_bytes(data[:length])
         with pytest.raises(UserError, match=r"damaged: byte \d+: the trace ends"):
-            trace.load(str(path), None)
+            traces.load(str(path), None)
     for damaged, words in [
         (data + b"\0", "more follows the end record"),
         (data[:-1] + b"\x04", "counts 4 records, but there are 3"),
@@ -248,30 +226,30 @@ def test_every_cut_and_every_change_of_length_is_found(tmp_path: Path) -> None:
     ]:
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=words):
-            trace.load(str(path), None)
+            traces.load(str(path), None)
 
 
 def test_what_cannot_be_replayed_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "t", [("L", 0x500000, 8), ("I", SHARE, 4)])
     with pytest.raises(UserError, match=r"t:3: an instruction in the range to share"):
-        trace.load(str(path), SHARED)
+        traces.load(str(path), SHARED)
     with pytest.raises(UserError, match=r"no access of .* lies there"):
-        trace.load(str(path), "0x80000000-0x80200000")
+        traces.load(str(path), "0x80000000-0x80200000")
     empty = tmp_path / "empty"
     empty.write_text("==1== nothing\n")
     with pytest.raises(UserError, match="no access in it"):
-        trace.load(str(empty), None)
+        traces.load(str(empty), None)
     binary = tmp_path / "t.pst"
-    trace.convert(str(path), str(binary), force=False)
+    traces.convert(str(path), str(binary), force=False)
     with pytest.raises(UserError, match="in the binary form already"):
-        trace.convert(str(binary), str(tmp_path / "again"), force=False)
+        traces.convert(str(binary), str(tmp_path / "again"), force=False)
     assert not list(tmp_path.glob("*again*"))
     with pytest.raises(UserError, match="--force replaces it"):
-        trace.convert(str(path), str(binary), force=False)
+        traces.convert(str(path), str(binary), force=False)
     path.write_text(" L 00500000,8\n L 00600000,\n")
     with pytest.raises(UserError, match=r"t:2: "):
-        trace.convert(str(path), str(binary), force=True)
-    assert trace.load(str(binary), None).records == 2  # the older one is still whole
+        traces.convert(str(path), str(binary), force=True)
+    assert traces.load(str(binary), None).records == 2  # the older one is still whole
 
 
 # A real program ----------------------------------------

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ptshare_plugin.engines.registry import helper
+from ptshare_plugin.engines.linux.helpers import helper
 from ptshare_plugin.machine import config
 from ptshare_plugin.machine.schema import KEYS, flatten
 

@@ -322,7 +322,7 @@ def test_shared_memory_that_is_too_small_is_told(monkeypatch: pytest.MonkeyPatch
     real = os.statvfs(SHM)
     full = os.statvfs_result((*real[:4], 255, *real[5:]))  # f_bavail
     monkeypatch.setattr(engine.os, "statvfs", lambda _: full)
-    with pytest.raises(UserError, match=r"--region 2MiB: /dev/shm has 1020\.0 KiB left"):
+    with pytest.raises(UserError, match=r"^region 2MiB: /dev/shm has 1020\.0 KiB left"):
         linux("scan", region=2 * MIB)
 
 

@@ -22,7 +22,7 @@ from ptshare_plugin.engines.gem5.engine import Gem5Engine
 from ptshare_plugin.runs.run import Run
 from ptshare_plugin.studies.validation import cases, sequences, validate
 from ptshare_plugin.studies.validation.cases import Case
-from ptshare_plugin.studies.validation.validate import Outcome, Pair
+from ptshare_plugin.studies.validation.outcome import MARKS, METRICS, PTE_MARKS, Outcome, Pair
 
 COMMAND = Path(sys.executable).with_name("ptshare")
 EXAMPLES = int(os.environ.get("PTSHARE_EXAMPLES", "25"))
@@ -101,16 +101,16 @@ def test_equal_runs_are_judged_equal(pair: tuple[Case, Run, Run]) -> None:
     outcome = judged(*pair)
     assert outcome.ok and not outcome.cause
     marks = len(pair[1].result.samples)
-    assert outcome.metrics[validate.MARKS] == Pair(marks, marks)
+    assert outcome.metrics[MARKS] == Pair(marks, marks)
 
 
 @pytest.mark.parametrize(
     ("field", "metric"),
     [
-        ("vm_pte_bytes", validate.PTE_MARKS),
-        ("minor_faults", validate.MARKS),
-        ("rss_anon_bytes", validate.MARKS),
-        ("rss_file_bytes", validate.MARKS),
+        ("vm_pte_bytes", PTE_MARKS),
+        ("minor_faults", MARKS),
+        ("rss_anon_bytes", MARKS),
+        ("rss_file_bytes", MARKS),
     ],
 )
 def test_one_other_figure_at_one_mark_is_noticed(
@@ -140,9 +140,7 @@ def test_of_several_ranks_faults_count_from_the_region_of_interest() -> None:
 
 def test_page_table_bytes_may_never_differ(pair: tuple[Case, Run, Run]) -> None:
     case, linux, modelled = pair
-    lenient = dataclasses.replace(
-        case, may_differ=(*validate.METRICS, validate.MARKS, validate.PTE_MARKS), cause="luck"
-    )
+    lenient = dataclasses.replace(case, may_differ=(*METRICS, MARKS, PTE_MARKS), cause="luck")
     assert not judged(lenient, linux, changed(modelled, 2, vm_pte_bytes=4096)).ok
     other_faults = judged(lenient, linux, changed(modelled, 2, minor_faults=0))
     assert other_faults.ok and other_faults.cause == "luck"

@@ -287,7 +287,7 @@ def test_rerun(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Non
             sha256(without_details(binary, tmp_path)),
         ):
             pytest.skip("another compiler made the workloads of this machine")
-        made = run.execute(spec)
+        made = run.execute(spec, ())
         version = made.result.versions.get("gem5")
         if version is not None and version != then["gem5"]:
             pytest.skip(f"made with gem5 {then['gem5']}, here is {version}")

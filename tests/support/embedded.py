@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ptshare_plugin.machine import config
 from ptshare_plugin.runs import run
-from ptshare_plugin.spec import program, workloads
-from ptshare_plugin.spec import run as spec
+from ptshare_plugin.runs.options import Options
 
 
 def execute(
@@ -27,25 +25,23 @@ def execute(
     sets: tuple[str, ...] = (),
 ) -> run.Run:
     """Run a workload (by name) or a program (by path) under an engine."""
-    workload = workloads.describe(what) if isinstance(what, str) else None
-    return run.execute(
-        spec.RunSpec(
-            program=program.load(workload.path if workload else what),
-            workload=workload,
-            args=args,
-            engine=engine,
-            policy=policy,
-            procs=procs,
-            cores=spec.default_cores(procs, engine) if cores is None else cores,
-            region=region,
-            share=share,
-            seed=seed,
-            work=work,
-            preset=preset,
-            overrides=sets,
-            config=config.load(preset, list(sets)),
-        )
+    options = Options.of(
+        {
+            "program": what,
+            "args": args,
+            "engine": engine,
+            "policy": policy,
+            "procs": procs,
+            "cores": cores,
+            "region": region,
+            "preset": preset,
+            "set": sets,
+            "seed": seed,
+            "work": work,
+            "share": share,
+        }
     )
+    return run.execute(options.spec(), options.command())
 
 
 def totals(done: run.Run) -> dict[str, Any]:

@@ -18,48 +18,39 @@ parser = argparse.ArgumentParser()
 parser.add_argument("-q", action="store_true")
 parser.add_argument("-d", type=Path)
 parser.add_argument("script")
-for name in ("workload", "workloads", "program", "policy", "preset", "region", "set"):
-    parser.add_argument("--" + name)
-for name in ("procs", "cores", "seed", "work"):
-    parser.add_argument("--" + name, type=int)
-given, _ = parser.parse_known_args()
+parser.add_argument("--run", type=Path)
+given = parser.parse_args()
+request = json.loads(given.run.read_text())
+asked = request["identity"]
 (given.d / "files").mkdir(parents=True)
 (given.d / "config.ini").write_text("[root]\\n")
 print("gem5 is not here", flush=True)
-if given.seed == {for_ever}:
+if asked["seed"] == {for_ever}:
     time.sleep(1000)
-if given.seed == {crashing}:
+if asked["seed"] == {crashing}:
     sys.exit("panic: as it was told")
-count = 100 * given.seed
+if asked["seed"] == {misled}:
+    asked["config"]["mmu.pcids"] += 1
+count = 100 * asked["seed"]
 (given.d / "stats.txt").write_text(
     "---------- Begin Simulation Statistics ----------\\n"
     "system.kernel.pt.bytes  %d  # metric pt.bytes (Byte)\\n"
     "system.kernel.process0.fault.file  7  # metric fault.file (Count)\\n"
     "---------- End Simulation Statistics   ----------\\n" % count
 )
-for rank in range(given.procs):
+for rank in range(asked["procs"]):
     (given.d / ("process%d.out" % rank)).write_text("scan: ok\\n")
 record = {{
-    "engine": "gem5",
-    "policy": given.policy,
-    "program": {{"name": "scan", "sha256": "0" * 64, "workload": True}},
-    "args": [],
-    "procs": given.procs,
-    "cores": given.cores,
-    "region_bytes": 2 << 20,
-    "share": True,
-    "seed": given.seed,
-    "work": None,
-    "preset": given.preset,
-    "contexts": given.cores,
+    **asked,
+    "preset": request["preset"],
+    "contexts": asked["cores"],
     "dumps": ["roi"],
-    "statuses": [0] * given.procs,
+    "statuses": [0] * asked["procs"],
     "first_pid": 1000,
     "cause": "exiting with last active thread context",
     "samples": [],
     "gem5": "0",
     "compiled": "never",
-    "config": {{}},
 }}
 (given.d / "ptshare.json").write_text(json.dumps(record))
 """
@@ -71,15 +62,17 @@ import ptshare_plugin.engines.gem5.engine as engine
 engine.MODULE = Path(__file__)
 """
 
-FOR_EVER, CRASHING = 1000, 2000
-"""Seeds with which it does not end, or ends badly."""
+FOR_EVER, CRASHING, MISLED = 1000, 2000, 3000
+"""Seeds with which it does not end, ends badly, or runs another machine than it was asked for."""
 
 
 def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The fake program, in ``folder``, which is made."""
     folder.mkdir()
     program = folder / "gem5.opt"
-    program.write_text(_PROGRAM.format(python=sys.executable, for_ever=FOR_EVER, crashing=CRASHING))
+    program.write_text(
+        _PROGRAM.format(python=sys.executable, for_ever=FOR_EVER, crashing=CRASHING, misled=MISLED)
+    )
     program.chmod(0o755)
     (folder / "sitecustomize.py").write_text(_SITE)
     monkeypatch.setenv("PATH", str(folder), prepend=":")

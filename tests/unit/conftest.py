@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from elf_builder import BASE, PAGE, elf_header, program_header
 
-from ptshare_plugin.engines.registry import ProcessResult, RunResult
+from ptshare_plugin.engines.result import ProcessResult, RunResult
 from ptshare_plugin.machine import config
 from ptshare_plugin.metrics import registry as metrics
 from ptshare_plugin.runs.run import Run, collect
@@ -87,7 +88,11 @@ def make_run(make_spec: Callable[..., RunSpec]) -> Callable[..., Run]:
             versions={"unicorn": "2.1.4"},
         )
         return Run(
-            spec=spec, result=result, started="2026-01-01T00:00:00+00:00", values=collect(result)
+            spec=spec,
+            result=result,
+            started="2026-01-01T00:00:00+00:00",
+            values=collect(result),
+            command=sys.argv,
         )
 
     return make

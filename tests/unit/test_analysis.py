@@ -8,7 +8,8 @@ import pytest
 import ptshare_plugin
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.records import analysis, dataset, folders
-from ptshare_plugin.runs.run import Run, write
+from ptshare_plugin.records.run_folder import write
+from ptshare_plugin.runs.run import Run
 
 MakeRun = Callable[..., Run]
 BYTES, SEEDS = "pt.region.pte_tables", (1, 2, 3)

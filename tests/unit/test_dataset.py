@@ -16,8 +16,9 @@ from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.machine.schema import KEYS
 from ptshare_plugin.metrics import registry as metrics
 from ptshare_plugin.records import dataset, folders, frames
+from ptshare_plugin.records.run_folder import RUN_JSON, STATS, write
 from ptshare_plugin.records.summary import summarise
-from ptshare_plugin.runs.run import RUN_JSON, STATS, Run, write
+from ptshare_plugin.runs.run import Run
 
 MakeRun = Callable[..., Run]
 

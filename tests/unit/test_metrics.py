@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ptshare_plugin.common.errors import UserError
-from ptshare_plugin.engines.registry import RunResult
+from ptshare_plugin.engines.result import RunResult
 from ptshare_plugin.metrics import registry as metrics
 from ptshare_plugin.metrics import vocabulary
 from ptshare_plugin.runs.run import Run, collect

@@ -18,6 +18,7 @@ from ptshare_plugin.machine import config
 from ptshare_plugin.metrics import registry as metrics
 from ptshare_plugin.metrics.vocabulary import CACHES, CYCLE_STACK, PLACES, PTE_LEVELS
 from ptshare_plugin.records import analysis, dataset
+from ptshare_plugin.records.run_folder import write
 from ptshare_plugin.report import (
     commands,
     draw,
@@ -32,7 +33,7 @@ from ptshare_plugin.report import (
 )
 from ptshare_plugin.report.figures import LATENCY
 from ptshare_plugin.report.model import Lines, Point, Series
-from ptshare_plugin.runs.run import Run, write
+from ptshare_plugin.runs.run import Run
 from ptshare_plugin.show import plots
 
 MakeRun = Callable[..., Run]

@@ -7,7 +7,8 @@ import pytest
 
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.records import folders
-from ptshare_plugin.runs.run import OUTPUT, RUN_JSON, STATS, Run, write
+from ptshare_plugin.records.run_folder import OUTPUT, RUN_JSON, STATS, write
+from ptshare_plugin.runs.run import Run
 from ptshare_plugin.spec.run import RunSpec
 
 MakeRun = Callable[..., Run]

@@ -12,8 +12,9 @@ import ptshare_plugin
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.metrics import registry as metrics
 from ptshare_plugin.records import folders, frames
+from ptshare_plugin.records.run_folder import COLUMNS, OUTPUT, RUN_JSON, STATS, write
 from ptshare_plugin.records.summary import KEY_METRICS, summarise
-from ptshare_plugin.runs.run import COLUMNS, OUTPUT, RUN_JSON, STATS, Run, write
+from ptshare_plugin.runs.run import Run
 from ptshare_plugin.show import terminal
 from ptshare_plugin.studies import compare
 

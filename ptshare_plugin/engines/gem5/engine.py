@@ -5,22 +5,24 @@ That script, inside gem5, imports this for what both must know: standard library
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ptshare_plugin import policies
 from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.common.progress import Progress
 from ptshare_plugin.common.tied import tied
 from ptshare_plugin.engines.gem5 import stats
-from ptshare_plugin.engines.registry import Progress, RunResult
-from ptshare_plugin.spec import workloads
+from ptshare_plugin.engines.result import RunResult
+from ptshare_plugin.spec.run import flat_identity
 
 if TYPE_CHECKING:
     from ptshare_plugin.machine.schema import Machine
@@ -32,6 +34,8 @@ MODULE = _SOURCE / "build" / "gem5" / "ptshare_gem5.so"
 """Where ``SConstruct.local`` leaves the module."""
 ERROR = "ptshare.py: error: "
 """How ``gem5_configs/ptshare.py`` begins the line that says what is wrong."""
+REQUEST = "run.json"
+"""File in m5out that says what is to be run, ``RunSpec.request()``; gem5's ``--run`` takes it."""
 FILES = "files"
 """Folder in m5out of what the workloads share."""
 _LOOK_SECONDS = 0.05
@@ -39,17 +43,14 @@ _SIMOUT = "simout.txt"  # as gem5 itself calls what it wrote
 
 
 class Gem5Engine:
-    """gem5's system-call emulation with core as a plugin.
-
-    :param m5out: new folder where gem5's own files stay; without it they go with the run.
-    """
+    """gem5's system-call emulation with core as a plugin; ``m5out`` is its own files."""
 
     name = "gem5"
     description = "gem5's syscall emulation with core as a plugin"
     default_policy = "ptshare"
-
-    def __init__(self, m5out: Path | None = None) -> None:
-        self._m5out = m5out
+    simulated = True
+    replays_traces = False
+    keeps_own_files = True
 
     def missing(self) -> str | None:
         """One of: gem5, ptshare's source folder, the module built for gem5."""
@@ -68,11 +69,22 @@ class Gem5Engine:
         """Those of core, which is in the module too."""
         return policies.described()
 
-    def run(self, spec: RunSpec, progress: Progress) -> RunResult:
+    def default_cores(self, procs: int) -> int:
+        """One a process, which O3 CPUs need."""
+        return procs
+
+    def check(self, spec: RunSpec) -> None:
+        """Refuse CPU contexts that cannot share the cores."""
+        check_contexts(spec.config, spec.procs, spec.cores, spec.policy)
+
+    def run(self, spec: RunSpec, progress: Progress, keep: Path | None = None) -> RunResult:
         """Run ``spec``, each process on a CPU context; contexts share the cores."""
-        with self._folder() as folder:
+        with _m5out(keep) as folder:
             start = time.perf_counter()
-            status, output, peak = _gem5(_command(spec, folder), folder / _SIMOUT, progress)
+            request = folder / REQUEST
+            request.write_text(json.dumps(spec.request(), indent=1), encoding="utf-8")
+            command = ["gem5.opt", "-q", "-d", str(folder), str(_SCRIPT), "--run", str(request)]
+            status, output, peak = _gem5(command, folder / _SIMOUT, progress)
             seconds = time.perf_counter() - start
             told = _told(output)
             if told is not None:
@@ -80,6 +92,7 @@ class Gem5Engine:
             if not (folder / stats.RECORD).is_file():
                 raise UserError(f"engine gem5: gem5.opt ended with status {status}: {_why(output)}")
             record = stats.read_record(folder)
+            _compare(spec.identity(), record)
             return RunResult(
                 processes=stats.processes(folder, record),
                 statistics=stats.statistics(folder, record),
@@ -89,16 +102,32 @@ class Gem5Engine:
                 versions={"gem5": record["gem5"], "gem5_compiled": record["compiled"]},
             )
 
-    @contextmanager
-    def _folder(self) -> Iterator[Path]:
-        if self._m5out is None:
-            with tempfile.TemporaryDirectory(prefix="ptshare-gem5-") as place:
-                yield Path(place)
-        else:
-            self._m5out.mkdir(parents=True)
-            yield self._m5out
-            # As large as the region, and empty: what is written there stays in the simulation.
-            shutil.rmtree(self._m5out / FILES, ignore_errors=True)
+
+@contextmanager
+def _m5out(keep: Path | None) -> Iterator[Path]:
+    """gem5's output folder: ``keep``, which is made, or one that goes with the run."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="ptshare-gem5-") as place:
+            yield Path(place)
+    else:
+        keep.mkdir(parents=True)
+        yield keep
+        # As large as the region, and empty: what is written there stays in the simulation.
+        shutil.rmtree(keep / FILES, ignore_errors=True)
+
+
+def _compare(asked: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    """Refuse the record of another run than the one that was asked for."""
+    # As JSON has them.
+    given = flat_identity(json.loads(json.dumps(asked)))
+    made = flat_identity({name: record.get(name) for name in asked})
+    for name in [*given, *(name for name in made if name not in given)]:
+        if given.get(name) != made.get(name):
+            raise UserError(
+                f"engine gem5: it ran {name} = {made.get(name)} where {given.get(name)} was asked"
+                " for: ptshare's parts are of different versions, install it and build the module"
+                " again"
+            )
 
 
 def contexts(machine: Machine, procs: int, cores: int) -> int:
@@ -113,28 +142,16 @@ def check_contexts(machine: Machine, procs: int, cores: int, policy: str | None)
         return
     what = f"{count} CPU contexts (the most of processes, cores and gem5.contexts)"
     if policy is None:
-        raise UserError(f"{what} on {cores} cores: stock gem5 has no scheduler; give {count} cores")
+        raise UserError(
+            f"{what} on {cores} cores: stock gem5 has no scheduler; give {count} cores",
+            option="cores",
+        )
     if machine.gem5.cpu == "o3":
         raise UserError(
             f"{what} on {cores} cores: an O3 CPU cannot be stopped between two instructions;"
-            f" give {count} cores, or gem5.cpu atomic or timing"
+            f" give {count} cores, or gem5.cpu atomic or timing",
+            option="cores",
         )
-
-
-def _command(spec: RunSpec, out: Path) -> list[str]:
-    command = ["gem5.opt", "-q", "-d", str(out), str(_SCRIPT)]
-    if spec.workload is not None:
-        command += ["--workload", spec.workload.name, "--workloads", str(workloads.folder())]
-        command += [] if spec.work is None else ["--work", str(spec.work)]
-    else:
-        command += ["--program", spec.program.path]
-    command += ["--region", str(spec.region)]
-    command += [] if spec.share else ["--no-share"]
-    command += ["--procs", str(spec.procs), "--cores", str(spec.cores)]
-    command += ["--policy", spec.policy, "--seed", str(spec.seed), "--preset", spec.preset]
-    for override in spec.overrides:
-        command += ["--set", override]
-    return [*command, "--", *spec.args]
 
 
 def _gem5(command: list[str], simout: Path, progress: Progress) -> tuple[int, str, int]:

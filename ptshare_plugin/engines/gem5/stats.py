@@ -10,7 +10,7 @@ from typing import Any
 
 from ptshare_plugin.common.errors import UserError, os_reason
 from ptshare_plugin.common.files import read_json
-from ptshare_plugin.engines.registry import ProcessResult, Sample, Statistic, mark_statistics
+from ptshare_plugin.engines.result import ProcessResult, Sample, Statistic, mark_statistics
 from ptshare_plugin.metrics import registry as metrics
 from ptshare_plugin.metrics.registry import ALL
 from ptshare_plugin.spec.run import IDENTITY, identity_hash

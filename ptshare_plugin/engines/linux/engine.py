@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 
 from ptshare_plugin import policies
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, os_reason
+from ptshare_plugin.common.progress import Progress
 from ptshare_plugin.common.units import exact_size, short_size
 from ptshare_plugin.engines.linux import hugetlb, perf, proc
+from ptshare_plugin.engines.linux.helpers import helper
 from ptshare_plugin.engines.linux.tracer import Rank, Tracer
-from ptshare_plugin.engines.registry import (
+from ptshare_plugin.engines.result import (
     MARK_BEGIN,
     MARK_END,
     ProcessResult,
-    Progress,
     RunResult,
     Statistic,
-    helper,
     mark_statistics,
 )
 from ptshare_plugin.machine.config import DEFAULT_PRESET
@@ -44,6 +44,9 @@ class LinuxEngine:
     name = "linux"
     description = "real processes on this machine's kernel"
     default_policy = PRIVATE
+    simulated = False
+    replays_traces = False
+    keeps_own_files = False
 
     def missing(self) -> str | None:
         """One of: Linux on x86-64, a tmpfs at /dev/shm, the helper programs."""
@@ -66,10 +69,18 @@ class LinuxEngine:
             (HUGETLB, "the region in hugetlbfs, whose PMD tables the kernel shares"),
         ]
 
-    def run(self, spec: RunSpec, progress: Progress) -> RunResult:
+    def default_cores(self, procs: int) -> int:
+        """As many as processes, of the CPUs that this process may use."""
+        return min(procs, len(os.sched_getaffinity(0)))
+
+    def check(self, spec: RunSpec) -> None:
+        """Refuse settings of a simulated machine, and cores that this one has not."""
+        check(spec)
+        _cpus(spec)
+
+    def run(self, spec: RunSpec, progress: Progress, keep: Path | None = None) -> RunResult:
         """Run ``spec`` on as many of this machine's CPUs as it has cores."""
         cpus = _cpus(spec)
-        check(spec)
         _check_room(spec)
         Path(spec.program.path).read_bytes()  # into the page cache: no major faults
         settings = proc.settings()
@@ -115,7 +126,10 @@ def _cpus(spec: RunSpec) -> list[int]:
     here = sorted(os.sched_getaffinity(0))
     if spec.cores > len(here):
         raise UserError(
-            f"--cores {spec.cores}: this machine lets ptshare run on {len(here)} CPUs", EXIT_USAGE
+            f"this machine lets ptshare run on {len(here)} CPUs",
+            EXIT_USAGE,
+            option="cores",
+            value=spec.cores,
         )
     return here[: spec.cores]
 
@@ -124,14 +138,17 @@ def check(spec: RunSpec) -> None:
     """Refuse settings of a simulated machine."""
     if spec.overrides or spec.varied:
         raise UserError(
-            f"engine linux: {'--set' if spec.overrides else '--vary'} changes a simulated machine;"
-            " this one is as it is",
+            "changes a simulated machine; engine linux has this one, as it is",
             EXIT_USAGE,
+            option="set" if spec.overrides else "vary",
+            key=[*spec.overrides, *spec.varied][0].partition("=")[0].strip(),
         )
     if spec.preset != DEFAULT_PRESET:
         raise UserError(
-            f"engine linux: --preset {spec.preset} is a simulated machine; this one is as it is",
+            "is a simulated machine; engine linux has this one, as it is",
             EXIT_USAGE,
+            option="preset",
+            value=spec.preset,
         )
 
 
@@ -139,9 +156,10 @@ def _check_room(spec: RunSpec) -> None:
     room = proc.available()
     if spec.workload is not None and spec.region > room:
         raise UserError(
-            f"--region {exact_size(spec.region)}: this machine has {short_size(room)} of memory "
-            "available",
+            f"this machine has {short_size(room)} of memory available",
             EXIT_USAGE,
+            option="region",
+            value=exact_size(spec.region),
         )
 
     shared = os.statvfs(_SHM)
@@ -149,7 +167,10 @@ def _check_room(spec: RunSpec) -> None:
     # Else a SIGBUS, which does not say why. No blocks: a tmpfs without a limit.
     if spec.workload and spec.policy == PRIVATE and shared.f_blocks and spec.region > room:
         raise UserError(
-            f"--region {exact_size(spec.region)}: {_SHM} has {short_size(room)} left", EXIT_USAGE
+            f"{_SHM} has {short_size(room)} left",
+            EXIT_USAGE,
+            option="region",
+            value=exact_size(spec.region),
         )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.engines.linux import perf, proc, ptrace
-from ptshare_plugin.engines.registry import MARK_BEGIN, MARK_END, Sample
+from ptshare_plugin.engines.result import MARK_BEGIN, MARK_END, Sample
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from ptshare_plugin import __version__
 from ptshare_plugin.common import files, progress, units
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.engines.linux import proc
-from ptshare_plugin.engines.registry import helper
+from ptshare_plugin.engines.linux.helpers import helper
 from ptshare_plugin.machine import config
 from ptshare_plugin.machine.schema import KEYS, Value, flatten
 from ptshare_plugin.show import terminal

@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING
 from ptshare_plugin.common.files import replacing
 from ptshare_plugin.metrics.registry import registry
 from ptshare_plugin.show import pages, plots
+from ptshare_plugin.studies.validation.outcome import (
+    GROWTH,
+    MARKS,
+    METRICS,
+    PTE_MARKS,
+    Outcome,
+    Validation,
+    summary,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ptshare_plugin.studies.validation.validate import Outcome, Validation
 
 _PLOTS = (
     ("vm.pte_bytes.end", "Page tables at the end mark (VmPTE, KiB, sum over processes)", 1024),
@@ -22,14 +30,6 @@ _PLOTS = (
 
 
 def _render(template: str, result: Validation, escape: bool, drawn: Sequence[str]) -> str:
-    from ptshare_plugin.studies.validation.validate import (
-        GROWTH,
-        MARKS,
-        METRICS,
-        PTE_MARKS,
-        summary,
-    )
-
     known = registry()
     meanings = {name: known[name].meaning for name in (*METRICS, GROWTH)}
     return pages.render(

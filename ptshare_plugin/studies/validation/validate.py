@@ -9,9 +9,8 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ptshare_plugin.common import files
 from ptshare_plugin.common.errors import UserError
@@ -19,117 +18,34 @@ from ptshare_plugin.common.units import PAGE_BYTES
 from ptshare_plugin.engines import registry as engines
 from ptshare_plugin.engines.linux import proc
 from ptshare_plugin.engines.linux.engine import HUGETLB
-from ptshare_plugin.engines.registry import Sample
+from ptshare_plugin.engines.result import Sample
 from ptshare_plugin.machine import config
+from ptshare_plugin.runs.options import Options
 from ptshare_plugin.runs.run import Run, execute
 from ptshare_plugin.show import terminal
-from ptshare_plugin.spec import program, workloads
-from ptshare_plugin.spec.run import RunSpec, default_cores
+from ptshare_plugin.studies.validation import report as pages
 from ptshare_plugin.studies.validation.cases import Case
+from ptshare_plugin.studies.validation.outcome import (
+    EXACT,
+    GROWTH,
+    MARKS,
+    METRICS,
+    PTE_MARKS,
+    Outcome,
+    Pair,
+    Validation,
+    summary,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-METRICS = (
-    "vm.pte_bytes.begin",
-    "vm.pte_bytes.end",
-    "roi.fault.minor",
-    "vm.rss_anon_bytes.end",
-    "vm.rss_file_bytes.end",
-)
-"""Compared in every case, as sums over ranks."""
-MARKS = "marks.equal"
-"""Marks at which every figure of every process was equal, against all marks."""
-GROWTH = "pt.machine_growth"
-_EXACT = ("vm.pte_bytes.begin", "vm.pte_bytes.end", "pt_bytes.marks_equal")
-PTE_MARKS = "pt_bytes.marks_equal"
-"""The same, looking at page-table bytes alone."""
+LINUX, GEM5 = "linux", "gem5"
+"""The engine that is the truth here, and the one that is compared with it for few cases."""
+GEM5_PRESET = "gem5-x86"
 # PageTables of /proc/meminfo: a batch for each CPU, at most 125 pages (MAX_THRESHOLD of
 # mm/vmstat.c), is not in it yet, and everything else on the machine is.
 _BATCH_PAGES = 125
-
-Number = int | float
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """What Linux counted and what the model did."""
-
-    measured: Number
-    modelled: Number
-
-    @property
-    def equal(self) -> bool:
-        """Whether they are the same number."""
-        return self.measured == self.modelled
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What came of one case on one simulating engine.
-
-    :param skipped: why it was not run; then there are no metrics.
-    :param problems: what is wrong, in words; empty when all is as it should be.
-    """
-
-    case: Case
-    engine: str
-    metrics: dict[str, Pair] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    skipped: str = ""
-
-    @property
-    def name(self) -> str:
-        """The case's, and the engine's unless it is the embedded one."""
-        return self.case.name if self.engine == "embedded" else f"{self.case.name}, {self.engine}"
-
-    @property
-    def ok(self) -> bool:
-        """Whether it ran and nothing is wrong."""
-        return not self.skipped and not self.problems
-
-    @property
-    def cause(self) -> str:
-        """Why something differs, is wrong or was not run; empty when all is equal."""
-        if self.skipped:
-            return f"skipped: {self.skipped}"
-        if self.problems:
-            return "; ".join(self.problems)
-        differs = any(
-            not pair.equal for name, pair in self.metrics.items() if name in self.case.may_differ
-        )
-        return self.case.cause if differs else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Validation:
-    """All outcomes, and the kernel that they are about."""
-
-    outcomes: list[Outcome]
-    settings: dict[str, str | int]
-    overrides: tuple[str, ...]
-    date: str
-
-    def json(self) -> dict[str, Any]:
-        """What ``--json`` prints."""
-        return {
-            "kernel": self.settings,
-            "model": list(self.overrides),
-            "date": self.date,
-            "cases": [
-                {
-                    "name": outcome.name,
-                    "ok": outcome.ok,
-                    "skipped": bool(outcome.skipped),
-                    "metrics": {
-                        name: {"measured": pair.measured, "modelled": pair.modelled}
-                        for name, pair in outcome.metrics.items()
-                    },
-                    "cause": outcome.cause,
-                }
-                for outcome in self.outcomes
-            ],
-        }
 
 
 def validate(
@@ -140,7 +56,7 @@ def validate(
     The model has the settings that this kernel shows: its fault-around window, and whether
     MADV_DONTNEED frees page tables.
     """
-    engines.get("linux")
+    engines.get(LINUX)
     settings = proc.settings()
     overrides = (
         f"kernel.fault_around_bytes={settings['fault_around_bytes']}",
@@ -149,9 +65,9 @@ def validate(
     outcomes = []
     for case in chosen:
         lack = _cannot(case)
-        linux = attempt(case, "linux", ()) if not lack else None
+        linux = attempt(case, LINUX, ()) if not lack else None
         for engine in simulators:
-            if engine == "gem5" and not case.gem5:
+            if engine == GEM5 and not case.gem5:
                 continue
             outcome = Outcome(case, engine)
             if linux is None:
@@ -198,7 +114,7 @@ def compare(outcome: Outcome, linux: Run, modelled: Run) -> None:
     if not total:
         outcome.problems.append("no mark was made")
     for name, pair in pairs.items():
-        if pair.equal or (name in case.may_differ and name not in _EXACT):
+        if pair.equal or (name in case.may_differ and name not in EXACT):
             continue
         outcome.problems.append(f"{name} differs")
     if GROWTH in pairs and not _near(pairs[GROWTH], case, int(linux.result.settings["cpus"])):
@@ -241,31 +157,28 @@ def _compare_marks(measured: Sequence[Sample], modelled: Sequence[Sample]) -> tu
     return total, equal, tables_equal
 
 
-def _spec(case: Case, engine: str, overrides: tuple[str, ...]) -> RunSpec:
-    workload = workloads.describe(case.workload)
-    preset = "gem5-x86" if engine == "gem5" else config.DEFAULT_PRESET
-    return RunSpec(
-        program=program.load(workload.path),
-        workload=workload,
+def _options(case: Case, engine: str, overrides: tuple[str, ...]) -> Options:
+    return Options(
+        program=case.workload,
         args=case.args(),
         engine=engine,
         policy=case.policy,
         procs=case.procs,
-        cores=default_cores(case.procs, engine),
         region=case.region,
-        share=True,
-        seed=1,
         work=case.work,
-        preset=preset,
-        overrides=overrides,
-        config=config.load(preset, overrides),
+        preset=GEM5_PRESET if engine == GEM5 else config.DEFAULT_PRESET,
+        set=overrides,
     )
+
+
+def _run(options: Options) -> Run:
+    return execute(options.spec(), options.command())
 
 
 def attempt(case: Case, engine: str, overrides: tuple[str, ...]) -> Run | UserError:
     """A run of the case, or why there is none."""
     try:
-        return execute(_spec(case, engine, overrides))
+        return _run(_options(case, engine, overrides))
     except UserError as error:
         return error
 
@@ -283,14 +196,14 @@ def _cannot(case: Case) -> str:
 def userfaultfd() -> bool:
     """Whether processes can switch fault-around off here, by trying."""
     probe = Case("probe", "calls", calls="m0.1.3.0.0,a0.1")
-    done = attempt(probe, "linux", ())
+    done = attempt(probe, LINUX, ())
     return not isinstance(done, UserError) and not done.failures()
 
 
 def reclaims_tables() -> bool:
     """Whether MADV_DONTNEED frees PTE tables on this kernel (CONFIG_PT_RECLAIM), by trying."""
     probe = Case("probe", "calls", calls="m0.512.3.2.0,w0.1.1,d0.512.4")
-    done = execute(_spec(probe, "linux", ()))
+    done = _run(_options(probe, LINUX, ()))
     before, after = done.result.samples[-3], done.result.samples[-2]
     return after.vm_pte_bytes < before.vm_pte_bytes
 
@@ -330,32 +243,16 @@ def _row(name: str, *cells: str) -> str:
     return f"{name:<28}" + "".join(f"{cell:>18}" for cell in cells)
 
 
-def summary(result: Validation) -> str:
-    """How many cases, in one line."""
-    outcomes = result.outcomes
-    skipped = sum(bool(outcome.skipped) for outcome in outcomes)
-    good = [outcome for outcome in outcomes if outcome.ok]
-    explained = sum(bool(outcome.cause) for outcome in good)
-    wrong = len(outcomes) - len(good) - skipped
-    return (
-        f"{len(outcomes)} cases on Linux {result.settings['release']}: "
-        f"{len(good) - explained} equal, {explained} equal but for a documented cause, "
-        f"{wrong} wrong, {skipped} skipped"
-    )
-
-
 def command(
     *, chosen: Sequence[Case], gem5: bool, as_json: bool, report: Path | None, markdown: Path | None
 ) -> int:
     """The command; returns how many cases are wrong."""
-    from ptshare_plugin.studies.validation import report as pages
-
-    for option, path in (("--report", report), ("--markdown", markdown)):
+    for option, path in (("report", report), ("markdown", markdown)):
         if path is not None:
             files.refuse(path, True, option)
-    simulators = ["embedded"]
-    if gem5 and engines.by_name("gem5").missing() is None:
-        simulators.append("gem5")
+    simulators = [engines.DEFAULT]
+    if gem5 and engines.by_name(GEM5).missing() is None:
+        simulators.append(GEM5)
     printer = Printer(terminal.console(sys.stderr if as_json else sys.stdout))
     if not as_json:
         printer.heading()

@@ -1,0 +1,198 @@
+"""Commands that answer one question each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from ptshare_plugin.cli.app import app
+from ptshare_plugin.cli.options import JsonOpt, machine, policy_names, print_json, run_option
+from ptshare_plugin.common.errors import EXIT_USAGE, UserError
+
+PresetOpt: Any = run_option("preset")
+SetOpt: Any = run_option("set")
+SeedOpt: Any = run_option("seed")
+
+
+@app.command("plan")
+def plan_command(
+    procs: Annotated[int, typer.Option("--procs", "-n", help="Number of clients.")] = 1500,
+    region: Annotated[
+        str, typer.Option("--region", help="Size of the file that all clients map.")
+    ] = "300GiB",
+    memory: Annotated[str, typer.Option("--memory", help="The machine's memory.")] = "512GiB",
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--policy",
+            help="Sharing policies, a,b,... or repeated."
+            "  [default: private,ptshare,mshare,huge-2m]",
+        ),
+    ] = None,
+    pattern: Annotated[
+        str,
+        typer.Option(
+            "--pattern",
+            help="Pages that each client touches: all, fraction:F (the first), spread:F (at even"
+            " distances) or zipf:VISITS.",
+        ),
+    ] = "all",
+    access: Annotated[
+        str, typer.Option("--access", help="How they are touched: read or write.")
+    ] = "read",
+    resident: Annotated[
+        str,
+        typer.Option(
+            "--resident", help="What of the file is in memory: all from the start, or touched."
+        ),
+    ] = "all",
+    cpus: Annotated[
+        int, typer.Option("--cpus", help="CPUs that run a client each during mprotect.")
+    ] = 64,
+    preset: PresetOpt = "server",
+    overrides: SetOpt = None,
+    seed: SeedOpt = 1,
+    as_json: JsonOpt = False,
+) -> None:
+    """Compute what many clients of a large file need: page tables, memory, faults, mprotect."""
+    from ptshare_plugin import policies as all_policies
+    from ptshare_plugin.studies import plan as planning
+
+    policies = policy_names(policy or all_policies.candidates())
+    if access not in ("read", "write"):
+        raise UserError("must be read or write", EXIT_USAGE, option="access", value=access)
+    size = planning.size_of("region", region)
+    asked = planning.Plan(
+        procs=procs,
+        region=size,
+        memory=planning.size_of("memory", memory),
+        pattern=planning.parse_pattern(pattern, size),
+        write=access == "write",
+        resident=resident,
+        cpus=cpus,
+        seed=seed,
+        machine=machine(preset, overrides or []),
+    )
+    planning.check(asked, policies)
+    rows = planning.compute_all(asked, policies)
+    if as_json:
+        print_json(rows)
+    else:
+        planning.print_plan(asked, rows)
+
+
+@app.command("protect-ways")
+def protect_ways_command(
+    procs: Annotated[
+        str, typer.Option("--procs", "-n", metavar="N,...", help="Numbers of processes.")
+    ] = "2,8,16,32,128,512,2000",
+    cores: Annotated[
+        int, typer.Option("--cores", help="Number of simulated cores, at most 64.")
+    ] = 16,
+    region: Annotated[
+        str, typer.Option("--region", help="Size of the region that all processes map.")
+    ] = "64MiB",
+    piece: Annotated[
+        str, typer.Option("--piece", help="Size of its part whose protection changes.")
+    ] = "2MiB",
+    ways: Annotated[
+        str, typer.Option("--ways", metavar="WAY,...", help="shared, message and trap.")
+    ] = "shared,message,trap",
+    policy: Annotated[
+        str,
+        typer.Option(
+            "--policy",
+            help="Policies, a,b,...; those that share tables are for way shared, others for"
+            " message and trap.",
+        ),
+    ] = "ptshare,private",
+    preset: PresetOpt = "server",
+    overrides: SetOpt = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write every column: .csv or .parquet."
+        ),
+    ] = None,
+    plot: Annotated[
+        str | None, typer.Option("--plot", metavar="FILE", help="Draw the costs: .svg or .pdf.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Measure three ways to change a protection that many processes use."""
+    from pathlib import Path
+
+    from ptshare_plugin.studies import protect_ways
+
+    setting = protect_ways.parse(procs, cores, region, piece, ways, policy)
+    if output is not None:
+        protect_ways.check_output(Path(output), protect_ways.TABLE_SUFFIXES, "output", force)
+    if plot is not None:
+        protect_ways.check_output(Path(plot), protect_ways.PLOT_SUFFIXES, "plot", force)
+    measurement = protect_ways.Measurement(setting, machine(preset, overrides or []))
+    rows = measurement.rows()
+    if as_json:
+        protect_ways.print_json(measurement, rows)
+    else:
+        protect_ways.print_tables(measurement, rows, preset)
+    if output is not None:
+        protect_ways.write(rows, Path(output))
+    if plot is not None:
+        protect_ways.plot(rows, Path(plot))
+
+
+@app.command()
+def validate(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The small cases alone: some seconds.")
+    ] = False,
+    patterns: Annotated[
+        list[str] | None,
+        typer.Option("--case", metavar="GLOB", help="Cases by name, like 'scan*'; repeatable."),
+    ] = None,
+    no_gem5: Annotated[
+        bool, typer.Option("--no-gem5", help="Leave gem5 out where there is one.")
+    ] = False,
+    report: Annotated[
+        str | None, typer.Option("--report", metavar="FILE", help="Write an HTML page with plots.")
+    ] = None,
+    markdown: Annotated[
+        str | None, typer.Option("--markdown", metavar="FILE", help="Write the table as Markdown.")
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Compare the model with this machine's kernel, case by case."""
+    from pathlib import Path
+
+    from ptshare_plugin.studies.validation import cases
+    from ptshare_plugin.studies.validation import validate as validation
+
+    wrong = validation.command(
+        chosen=cases.select(quick, patterns or []),
+        gem5=not no_gem5,
+        as_json=as_json,
+        report=Path(report) if report is not None else None,
+        markdown=Path(markdown) if markdown is not None else None,
+    )
+    if wrong:
+        raise UserError(f"{wrong} cases differ from this kernel without a documented cause")
+
+
+@app.command()
+def calibrate(
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the preset to this TOML file."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few repeats and small regions: seconds, less exact.")
+    ] = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Measure what this machine's kernel takes, and make a preset of it."""
+    from ptshare_plugin.studies.calibration.calibrate import calibrate as measure
+
+    measure(output, force, quick, as_json)

@@ -1,0 +1,442 @@
+"""The one statement of a run's options: names, defaults, meanings, checks, and the run they make.
+
+The command line, sweep files, ``gem5_configs/ptshare.py`` and Python (``ptshare_plugin.run``) take
+these options, by these names, with these defaults. Standard library only at import, because gem5's
+Python imports it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptshare_plugin.common import units
+from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest, os_reason
+from ptshare_plugin.common.progress import Progress, silent
+from ptshare_plugin.engines import registry as engines
+from ptshare_plugin.machine import config
+from ptshare_plugin.machine.schema import KEYS, Machine
+from ptshare_plugin.spec import program as programs
+from ptshare_plugin.spec import workloads
+from ptshare_plugin.spec.program import Program
+from ptshare_plugin.spec.run import RunSpec, unknown_policy
+from ptshare_plugin.spec.trace import Trace, parse_share
+
+if TYPE_CHECKING:
+    from ptshare_plugin.spec.workloads import Workload
+
+Read = Callable[[Any, Path], Any]
+"""Checks a value and makes it what a run takes; paths are relative to the folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a face must know of an option.
+
+    :param kind: what a command line takes: ``int``; ``str`` (words and sizes); ``list`` of words,
+        one each time that the option is there; ``bool`` for a switch that turns the option off.
+    :param shown: default in words, where the value itself says nothing.
+    """
+
+    name: str
+    default: Any
+    kind: type
+    read: Read
+    help: str
+    metavar: str | None
+    flags: tuple[str, ...]
+    shown: str | None
+
+
+def _option(
+    default: Any,
+    kind: type,
+    read: Read,
+    help: str,
+    *,
+    metavar: str | None = None,
+    flags: tuple[str, ...] = (),
+    shown: str | None = None,
+) -> Any:
+    stated = (default, kind, read, help, metavar, flags, shown)
+    return dataclasses.field(default=default, metadata={"stated": stated})
+
+
+def _program(value: Any, folder: Path) -> str:
+    text = _word(value, folder)
+    if "/" not in text:
+        workloads.path(text)
+        return text
+    text = str(folder / text)
+    _loaded(text)
+    return text
+
+
+def _words(value: Any, _: Path) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise _kind_error("a list of words", value)
+    for word in value:
+        if type(word) is not str:
+            raise _kind_error("a list of words", word)
+    return tuple(value)
+
+
+def _word(value: Any, _: Path) -> str:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if type(value) is not str:
+        raise _kind_error("a word", value)
+    return value
+
+
+def _whole(value: Any, _: Path) -> int:
+    if type(value) is not int:
+        raise _kind_error("a whole number", value)
+    return value
+
+
+def _size(value: Any, _: Path) -> int:
+    if isinstance(value, str):
+        return units.parse_size(value)
+    if type(value) is not int:
+        raise _kind_error("a size, like 4MiB", value)
+    return value
+
+
+def _truth(value: Any, _: Path) -> bool:
+    if type(value) is not bool:
+        raise _kind_error("true or false", value)
+    return value
+
+
+def _trace_file(value: Any, folder: Path) -> str:
+    text = _word(value, folder)
+    if text == "-":  # standard input, which whoever reads it refuses
+        return text
+    text = str(folder / text)
+    _stamp(text)  # it is read once it is known with which share
+    return text
+
+
+def _trace_range(value: Any, folder: Path) -> str:
+    text = _word(value, folder)
+    parse_share(text)
+    return text
+
+
+def _engine(value: Any, folder: Path) -> str:
+    text = _word(value, folder)
+    engines.get(text)
+    return text
+
+
+def _policy(value: Any, folder: Path) -> str:
+    """Refuse what no engine knows; what the engine of a run knows is for its check."""
+    text = _word(value, folder)
+    known = dict.fromkeys(
+        policy
+        for engine in engines.all_engines()
+        if engine.missing() is None
+        for policy, _ in engine.policies()
+    )
+    if text not in known:
+        raise UserError(unknown_policy(text, list(known)), EXIT_USAGE, option="policy")
+    return text
+
+
+def _preset(value: Any, folder: Path) -> str:
+    text = _word(value, folder)
+    if "/" in text or text.endswith(".toml"):
+        text = str(folder / text)
+    _machine(text, ())
+    return text
+
+
+def _overrides(value: Any, folder: Path) -> tuple[str, ...]:
+    """``KEY=VALUE`` each; or a mapping of keys to values."""
+    if not isinstance(value, Mapping):
+        return _words(value, folder)
+    return tuple(
+        f"{name}={config.show(KEYS[name], config.checked_value(name, each))}"
+        for name, each in value.items()
+    )
+
+
+def _kind_error(words: str, value: Any) -> UserError:
+    return UserError(f"must be {words}, not {value!r}", EXIT_USAGE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of one run, each checked by itself; ``of`` makes them, ``spec`` the run.
+
+    Plain data, ready to be sent to another machine. Paths are absolute, or as they were given when
+    they were relative to the working directory. ``program`` is None for a trace.
+    """
+
+    program: str | None = _option(
+        None,
+        str,
+        _program,
+        "A workload's name, or the path (with a slash) of your own program.",
+        metavar="PROGRAM",
+    )
+    args: tuple[str, ...] = _option(
+        (),
+        list,
+        _words,
+        "Arguments of the program; {rank}, {procs}, {seed} and {region} are replaced.",
+        metavar="[-- ARGS]...",
+    )
+    trace: str | None = _option(
+        None,
+        str,
+        _trace_file,
+        "Replay this trace in each process, in place of a program; engine stream.",
+        metavar="FILE",
+    )
+    trace_share: str | None = _option(
+        None,
+        str,
+        _trace_range,
+        "Addresses of the trace that all processes share, with MAP_SHARED_PT.",
+        metavar="0xSTART-0xEND",
+    )
+    engine: str = _option(engines.DEFAULT, str, _engine, "What executes the program.")
+    policy: str | None = _option(
+        None, str, _policy, "Sharing policy.", shown="ptshare; on linux private"
+    )
+    procs: int = _option(4, int, _whole, "Number of processes.", flags=("-n",))
+    cores: int | None = _option(
+        None,
+        int,
+        _whole,
+        "Number of simulated cores, at most 64.",
+        shown="procs, at most 16 but with gem5",
+    )
+    region: int = _option(
+        workloads.DEFAULT_REGION,
+        str,
+        _size,
+        "Size of the region that a workload's processes share.",
+        shown=units.exact_size(workloads.DEFAULT_REGION),
+    )
+    preset: str = _option(
+        config.DEFAULT_PRESET,
+        str,
+        _preset,
+        "Machine: a preset's name or a .toml file; see 'ptshare presets'.",
+    )
+    set: tuple[str, ...] = _option(
+        (),
+        list,
+        _overrides,
+        "Change one key of the machine; repeatable.",
+        metavar="KEY=VALUE",
+    )
+    seed: int = _option(1, int, _whole, "Same seed, same result.")
+    work: int | None = _option(
+        None,
+        int,
+        _whole,
+        "Amount of work of a workload.",
+        shown="its own, see 'ptshare workloads'",
+    )
+    share: bool = _option(True, bool, _truth, "Workloads do not ask for MAP_SHARED_PT.")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], folder: Path = Path()) -> Options:
+        """Options of ``values`` by name; those that are not there have their default.
+
+        :param folder: what paths are relative to.
+        :raises UserError: for an unknown name, a wrong value, and values that do not go together.
+        """
+        read = {}
+        for name, value in values.items():
+            name = ALIASES.get(name, name)
+            if name not in STATED:
+                raise UserError(f"unknown option {name}{nearest(name, STATED)}", EXIT_USAGE)
+            if value != STATED[name].default:
+                read[name] = read_option(name, value, folder)
+        return cls.of_read(read)
+
+    @classmethod
+    def of_read(cls, values: Mapping[str, Any]) -> Options:
+        """The same of values that ``read_option`` gave, by the options' own names."""
+        return _fit(cls(**values))
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> Options:
+        """Options from their ``dataclasses.asdict`` after JSON, which has no tuples."""
+        return cls(**{**values, **{name: tuple(values[name]) for name in ("args", "set")}})
+
+    def command(self) -> list[str]:
+        """The command line that makes the same run."""
+        words = ["ptshare", "run"]
+        words += [] if self.program is None else [self.program]
+        for name, stated in STATED.items():
+            value = getattr(self, name)
+            if name in ("program", "args") or value is None:
+                continue
+            if stated.kind is bool:
+                words += [] if value else [flag(name)]
+            elif stated.kind is list:
+                words += [word for item in value for word in (flag(name), item)]
+            elif name == "region":
+                words += [flag(name), units.exact_size(value)] if self.trace is None else []
+            else:
+                words += [flag(name), str(value)]
+        return words + (["--", *self.args] if self.args else [])
+
+    def spec(self, progress: Progress = silent) -> RunSpec:
+        """The run itself, not yet checked: see ``engines.registry.check``.
+
+        :param progress: of reading a trace.
+        :raises UserError: when the machine's keys do not fit together, the trace is none, or its
+            share is not touched.
+        """
+        if self.trace is not None:
+            trace = _traced(self.trace, self.trace_share, progress)
+            return self.spec_of(trace.program(), None, trace)
+        assert self.program is not None
+        workload = None if "/" in self.program else workloads.describe(self.program)
+        return self.spec_of(
+            _loaded(self.program if workload is None else str(workload.path)), workload
+        )
+
+    def spec_of(
+        self, program: Program, workload: Workload | None, trace: Trace | None = None
+    ) -> RunSpec:
+        """The run, of what its program or trace was found to be."""
+        engine = engines.by_name(self.engine)
+        cores = engine.default_cores(self.procs) if self.cores is None else self.cores
+        region = self.region if trace is None else trace.share[1] - trace.share[0]
+        return RunSpec(
+            program=program,
+            workload=workload,
+            args=self.args if trace is None else trace.args,
+            engine=self.engine,
+            policy=self.policy or engine.default_policy,
+            procs=self.procs,
+            cores=cores,
+            region=region,
+            share=self.share,
+            seed=self.seed,
+            work=self.work,
+            preset=self.preset,
+            overrides=self.set,
+            config=_machine(self.preset, self.set),
+            trace=trace,
+        )
+
+
+STATED: dict[str, Statement] = {
+    field.name: Statement(field.name, *field.metadata["stated"])
+    for field in dataclasses.fields(Options)
+}
+"""Every option by name, in the order in which help lists them."""
+ALIASES = {"workload": "program"}
+"""Other names that options have in sweep files and for gem5's script."""
+
+
+def flag(name: str) -> str:
+    """How an option is written on a command line."""
+    return f"--{'no-' if STATED[name].kind is bool else ''}{name.replace('_', '-')}"
+
+
+# What an error is about that has another name on the command line than an option's, or none.
+_OTHERWISE = {
+    "program": "",
+    "args": "",
+    "configuration": "configuration",
+    "file": "FILE",
+    "output": "-o",
+}
+
+
+def spell(name: str) -> str:
+    """How the command line calls what an error is about; "": not at all."""
+    if name in _OTHERWISE:
+        return _OTHERWISE[name]
+    return flag(name) if name in STATED else f"--{name.replace('_', '-')}"
+
+
+def read_option(name: str, value: Any, folder: Path = Path()) -> Any:
+    """Value of one option as ``Options`` holds it; a UserError names the option."""
+    try:
+        return STATED[name].read(value, folder)
+    except UserError as error:
+        if error.option is not None:
+            raise
+        raise UserError(error.message, EXIT_USAGE, option=name, key=error.key) from error
+
+
+def _fit(options: Options) -> Options:
+    """Refuse options that do not go together, and take the engine that replays a trace."""
+    if options.trace is None:
+        if options.program is None:
+            raise UserError("the program is missing: a workload's name or a path", EXIT_USAGE)
+        if options.trace_share is not None:
+            raise _misplaced("trace_share", "is for traces; there is none")
+        return options
+    if options.program is not None:
+        raise _misplaced("trace", f"replaces the program; leave {options.program} out")
+    if options.args:
+        raise _misplaced("args", "arguments are for programs; there is a trace")
+    if options.region != STATED["region"].default:
+        raise _misplaced("region", "is for programs; a trace has trace_share")
+    if not engines.by_name(options.engine).replays_traces:
+        raise _misplaced("engine", f"engine {options.engine} replays no traces; leave it out")
+    return dataclasses.replace(options, engine=engines.REPLAYER)
+
+
+def _misplaced(option: str, message: str) -> UserError:
+    return UserError(message, EXIT_USAGE, option=option)
+
+
+@functools.cache
+def _loaded(path: str) -> Program:
+    return programs.load(path)
+
+
+_TRACES: dict[tuple[str, str | None, tuple[int, int]], Trace | UserError] = {}
+# Each trace by path, share and stamp, or what is wrong with it: to read it takes long.
+
+
+def _traced(path: str, share: str | None, progress: Progress) -> Trace:
+    from ptshare_plugin.engines import traces
+
+    if path == traces.STDIN:
+        return traces.load(path, share)  # which refuses it
+    found = _TRACES.get(key := (path, share, _stamp(path)))
+    if found is None:
+        try:
+            found = traces.load(path, share, progress)
+        except UserError as error:
+            option = error.option or "trace"
+            found = UserError(error.message, error.exit_code, option=option, value=error.value)
+        _TRACES[key] = found
+    if isinstance(found, UserError):
+        raise found
+    return found
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """What another file, or another content, has differently."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read: {os_reason(error)}", EXIT_USAGE, option="trace"
+        ) from error
+    return status.st_mtime_ns, status.st_size
+
+
+@functools.lru_cache(maxsize=4096)
+def _machine(preset: str, overrides: tuple[str, ...]) -> Machine:
+    return config.load(preset, overrides)
