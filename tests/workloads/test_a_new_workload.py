@@ -74,6 +74,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "installed" / "ptshare_plugin" / "workloads"
 
 
+def forget() -> None:
+    """What was read of workloads of the same names elsewhere."""
+    workloads.describe.cache_clear()
+    workloads.symbols.cache_clear()
+
+
 @pytest.fixture
 def ptshare(
     installed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -90,7 +96,9 @@ def ptshare(
         return capsys.readouterr().out
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    forget()
     yield run
+    forget()
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
