@@ -1,16 +1,16 @@
 """The sharing policies that there are, and what holds of each: what its own file in core states.
 
-A policy is one file in ``native/core/policies/``. Importing this imports nothing of core: inside
-gem5 it is gem5's module that has it, once that is loaded.
+A policy is one file in ``native/core/policies/``. Importing this imports nothing of core, so that
+it can be used inside gem5, whose module has the same ``policies()``.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ptshare_plugin.common.errors import EXIT_USAGE, UserError
+from ptshare_plugin.common.errors import UserError
 
 if TYPE_CHECKING:
     from ptshare_plugin._core import PolicyInfo
@@ -23,21 +23,17 @@ BASELINE = "private"
 def known() -> dict[str, PolicyInfo]:
     """Every policy by its name, in the order in which lists and plots have them.
 
-    :raises ImportError: the extension module is not built.
-    :raises UserError: inside a gem5 without ptshare's module.
+    :raises UserError: neither the extension module nor, inside gem5, ptshare's is there.
     """
-    return {info.name: info for info in _stated()}
-
-
-def _stated() -> list[PolicyInfo]:
-    gem5: Any = sys.modules.get("_m5")
-    if gem5 is None:
-        from ptshare_plugin import _core
-
-        return _core.policies()
-    if not hasattr(gem5, "ptshare"):
-        raise UserError("stock gem5 has none; leave it out", EXIT_USAGE, option="policy")
-    return list(gem5.ptshare.policies())
+    try:
+        from ptshare_plugin._core import policies
+    except ImportError as error:
+        # What ``board.load_module`` brought into gem5.
+        inside = getattr(sys.modules.get("_m5"), "ptshare", None)
+        if inside is None:
+            raise UserError(f"ptshare is not built: {error}; run 'pip install -e .'") from error
+        policies = inside.policies
+    return {info.name: info for info in policies()}
 
 
 def names() -> list[str]:

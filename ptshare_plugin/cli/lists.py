@@ -101,13 +101,11 @@ def presets(
 def policies(as_json: JsonOpt = False) -> None:
     """Print what each policy answers to each operation."""
     from ptshare_plugin import policies as all_policies
-    from ptshare_plugin.engines.native import require_core
     from ptshare_plugin.show import terminal
 
-    require_core()
+    known = all_policies.known()  # which says so if the extension module is missing
     from ptshare_plugin.studies import policy_matrix
 
-    known = all_policies.known()
     rows = [
         (case.operation, case.situation, {name: case.answer(name) for name in known})
         for case in policy_matrix.CASES

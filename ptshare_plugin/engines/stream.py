@@ -10,13 +10,13 @@ from ptshare_plugin import policies
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError
 from ptshare_plugin.common.progress import Progress
 from ptshare_plugin.engines.base import simulated_cores
-from ptshare_plugin.engines.native import Simulated, machine_parameters, require_core, simulate
+from ptshare_plugin.engines.native import machine_parameters, require_core, simulate
 from ptshare_plugin.engines.result import RunResult
 from ptshare_plugin.spec import workloads
 from ptshare_plugin.spec.trace import Trace
 
 if TYPE_CHECKING:
-    from ptshare_plugin._core import Stream
+    from ptshare_plugin._core import Run, Stream
     from ptshare_plugin.spec.run import RunSpec
 
 
@@ -43,7 +43,6 @@ class StreamEngine:
 
     def policies(self) -> list[tuple[str, str]]:
         """Policies compiled into core."""
-        require_core()
         return policies.described()
 
     def default_cores(self, procs: int) -> int:
@@ -87,7 +86,7 @@ def replay(spec: RunSpec, trace: Trace, progress: Progress) -> RunResult:
     require_core()
     from ptshare_plugin import _core
 
-    def made() -> Simulated:
+    def made() -> Run:
         return _core.Replay(
             machine_parameters(spec),
             spec.policy,

@@ -139,7 +139,7 @@ class RunSpec:
         path = Path(request["program_path"])
         return cls(
             program=programs.unread(path),
-            workload=workloads.described(told["name"], path) if told["workload"] else None,
+            workload=workloads.at(told["name"], path) if told["workload"] else None,
             args=tuple(identity["args"]),
             engine=identity["engine"],
             policy=identity["policy"],

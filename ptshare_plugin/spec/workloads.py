@@ -87,11 +87,11 @@ def symbols(name: str) -> dict[str, int]:
 @functools.cache
 def describe(name: str) -> Workload:
     """Everything known about workload ``name``."""
-    return described(name, path(name))
+    return at(name, path(name))
 
 
-def described(name: str, binary: Path) -> Workload:
-    """What ``binary``, which may lie anywhere, states of itself."""
+def at(name: str, binary: Path) -> Workload:
+    """The same of one whose binary is known, in gem5's Python, too."""
     said = about.read(binary)
     return Workload(
         name=name,
