@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -73,10 +74,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "installed" / "ptshare_plugin" / "workloads"
 
 
+def forget() -> None:
+    """What was read of workloads of the same names elsewhere."""
+    workloads.describe.cache_clear()
+    workloads.symbols.cache_clear()
+
+
 @pytest.fixture
 def ptshare(
     installed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Ptshare:
+) -> Iterator[Ptshare]:
     """Standard output of a command, where those workloads are installed."""
     monkeypatch.setattr(workloads, "folder", lambda: installed)
     monkeypatch.setenv("COLUMNS", "200")
@@ -88,7 +95,12 @@ def ptshare(
         assert ended.value.code == 0
         return capsys.readouterr().out
 
-    return run
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    forget()
+    yield run
+    forget()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def test_it_is_listed_with_its_arguments(ptshare: Ptshare) -> None:
