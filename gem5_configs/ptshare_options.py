@@ -19,7 +19,7 @@ from ptshare_plugin.common.files import read_json
 from ptshare_plugin.engines.gem5.engine import check_contexts, contexts
 from ptshare_plugin.engines.registry import by_name
 from ptshare_plugin.machine.schema import KEYS
-from ptshare_plugin.runs.options import ALIASES, STATED, Options, flag
+from ptshare_plugin.runs.options import ALIASES, STATED, Options, flag, read_option
 from ptshare_plugin.spec import program as programs
 from ptshare_plugin.spec import workloads
 from ptshare_plugin.spec.run import RunSpec, check
@@ -118,8 +118,9 @@ def _of_options(given: dict[str, Any], args: list[str]) -> Asked:
     program = given.pop("program", None)
     if program is None:
         raise UserError("the program is missing: a workload's name or a path")
-    options = Options.of({**given, "args": args, "trace": None})
-    options = dataclasses.replace(options, program=program, engine=ENGINE)
+    read = {name: read_option(name, value) for name, value in {**given, "args": args}.items()}
+    # The engine is what runs this, so nothing looks for it; the binary is found in another way.
+    options = Options(**read, program=program, engine=ENGINE)
     path = Path(program).resolve() if "/" in program else _workload(program, folder)
     loaded = programs.unread(path)
     workload = None if "/" in program else workloads.at(program, path)
