@@ -122,11 +122,9 @@ def main() -> int:
     """Whole run; the exit status of gem5."""
     out = Path(m5.options.outdir)
     try:
-        # Of stock gem5 there is no module to ask for policies, which then count for nothing.
-        stock = "--stock" in sys.argv
-        if not stock:
-            board.load_module()
-        asked = parse(sys.argv[1:], [] if stock else board.policies())
+        if "--stock" not in sys.argv:
+            board.load_module()  # which knows the policies
+        asked = parse(sys.argv[1:])
         spec = asked.spec
         what = identity(asked)
         started = processes(spec)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ptshare_plugin import policies
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.common.files import read_json
 from ptshare_plugin.engines.gem5.engine import check_contexts, contexts
@@ -62,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
             for alias in (*ALIASES, name):
                 made.add_argument(f"--{alias}", dest=name, help="the same")
         elif name != "args" and name not in _NOT_HERE:
-            told: dict[str, Any] = {"dest": name, "help": stated.help.replace("%", "%%")}
+            told: dict[str, Any] = {"dest": name, "help": stated.off or stated.help}
             if stated.kind is bool:
                 told |= {"action": "store_const", "const": not stated.default}
             elif stated.kind is list:
@@ -82,11 +83,8 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def parse(words: Sequence[str], policies: Sequence[str]) -> Asked:
-    """What is asked for, checked; a UserError of one line otherwise.
-
-    :param policies: that the module in this gem5 knows.
-    """
+def parse(words: Sequence[str]) -> Asked:
+    """What is asked for, checked; a UserError of one line otherwise."""
     own, args = _split(words)
     given = vars(parser().parse_args(own))
     if "run" in given:
@@ -96,7 +94,7 @@ def parse(words: Sequence[str], policies: Sequence[str]) -> Asked:
         asked = Asked(RunSpec.of_request(read_json(Path(given["run"]))))
     else:
         asked = _of_options(given, args)
-    _check(asked, policies)
+    _check(asked)
     return asked
 
 
@@ -115,6 +113,8 @@ def _of_options(given: dict[str, Any], args: list[str]) -> Asked:
     }
     shorts = [f"gem5.{key}={given.pop(key)}" for key in _SHORT if key in given]
     given["set"] = [*given.get("set", []), *shorts]
+    if beside.get("stock"):
+        given.pop("policy", None)  # no module knows it, and it counts for nothing
     program = given.pop("program", None)
     if program is None:
         raise UserError("the program is missing: a workload's name or a path")
@@ -122,7 +122,7 @@ def _of_options(given: dict[str, Any], args: list[str]) -> Asked:
     options = dataclasses.replace(options, program=program, engine=ENGINE)
     path = Path(program).resolve() if "/" in program else _workload(program, folder)
     loaded = programs.unread(path)
-    workload = None if "/" in program else workloads.unread(program, path)
+    workload = None if "/" in program else workloads.at(program, path)
     return Asked(options.spec_of(loaded, workload), **beside)
 
 
@@ -139,7 +139,7 @@ def _workload(name: str, given: str | None) -> Path:
     return place.resolve()
 
 
-def _check(asked: Asked, policies: Sequence[str]) -> None:
+def _check(asked: Asked) -> None:
     """Refuse what cannot be run, in one line."""
     spec, when = asked.spec, asked.checkpoint
     if when is not None and when != "roi" and not when.isdecimal():
@@ -155,7 +155,7 @@ def _check(asked: Asked, policies: Sequence[str]) -> None:
         check_contexts(spec.config, spec.procs, spec.cores, None)
         check(spec, [spec.policy], simulated=True)
         return
-    check(spec, policies, simulated=True)
+    check(spec, policies.names(), simulated=True)
     by_name(ENGINE).check(spec)
     count = contexts(spec.config, spec.procs, spec.cores)
     if count > spec.cores and (asked.checkpoint or asked.restore):

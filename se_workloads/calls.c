@@ -23,8 +23,10 @@
 #include "runtime/runtime.h"
 
 WORKLOAD("calls", "makes a list of memory calls, for comparing kernels", 1, "rounds");
-static const char* calls = "";
-const struct Extra extras[] = {{"--calls", 0, 0, 0, &calls}, {0}};
+#define OWN(ARGUMENT)                             \
+    ARGUMENT(TEXT, calls, "--calls", "", 0, 0, 0, \
+             "memory calls to be made: see se_workloads/calls.c")
+ARGUMENTS(OWN);
 
 #define MOST_NUMBERS 5
 #define MAP_POPULATE 0x8000

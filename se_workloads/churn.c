@@ -11,8 +11,11 @@
 
 WORKLOAD("churn", "ranks attach, touch and leave in varied order, the last one is killed", 3,
          "rounds");
-static u64 touched = 256;
-const struct Extra extras[] = {{"--pages", &touched, 1, 1UL << 34, 0}, {0}};
+KILLS_ITSELF;
+#define OWN(ARGUMENT)                                            \
+    ARGUMENT(NUMBER, touched, "--pages", 256, 1, 17179869184, 1, \
+             "pages that are touched, at most those of the region")
+ARGUMENTS(OWN);
 
 static u64 my_turn(u64 round, u64 half) {
     return churn_turn(options.seed, options.rank, options.count, round, half);

@@ -7,6 +7,7 @@
 
 WORKLOAD("misuse", "makes every wrong call and prints each errno", 1, "round");
 const struct Extra extras[] = {{0}};
+OUTPUT_DEPENDS_ON_POLICY;
 
 #define READ_WRITE (PROT_READ | PROT_WRITE)
 

@@ -7,8 +7,10 @@
 #include "runtime/runtime.h"
 
 WORKLOAD("pingpong", "ranks write in turn, the others read and verify", 8, "turns");
-static u64 window = 64;
-const struct Extra extras[] = {{"--pages", &window, 1, 1UL << 34, 0}, {0}};
+#define OWN(ARGUMENT)                                          \
+    ARGUMENT(NUMBER, window, "--pages", 64, 1, 17179869184, 1, \
+             "pages that are written, at most those of the region")
+ARGUMENTS(OWN);
 
 void run(void) {
     setup();

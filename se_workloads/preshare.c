@@ -6,7 +6,7 @@
 #include "runtime/runtime.h"
 
 WORKLOAD("preshare", "touches the region privately, then shares it", 2, "rounds");
-const struct Extra extras[] = {APART, {0}};
+ARGUMENTS(APART);
 
 void run(void) {
     setup();

@@ -9,8 +9,11 @@
 #include "runtime/runtime.h"
 
 WORKLOAD("protect", "one rank flips the protection of the region between rounds", 4, "rounds");
-static u64 piece = 65536;
-const struct Extra extras[] = {{"--piece", &piece, PAGE_SIZE, 1UL << 40, 0}, {0}};
+#define PIECE_MULTIPLE 4096
+#define OWN(ARGUMENT)                                                              \
+    ARGUMENT(NUMBER, piece, "--piece", 65536, 4096, 1099511627776, PIECE_MULTIPLE, \
+             "bytes whose protection a call changes; with 2 MiB pages a multiple of these")
+ARGUMENTS(OWN);
 
 static void set_protection(int prot) {
     for (u64 at = 0; at < options.size; at = protect_next(at, piece)) {
@@ -39,7 +42,9 @@ static void expect_store(const char* what, long want) {
 }
 
 void run(void) {
-    if (piece % PAGE_SIZE) bad_argument("--piece", piece, "must be a multiple of 4096");
+    if (piece % PIECE_MULTIPLE) {
+        bad_argument("--piece", piece, "must be a multiple of " TEXT_OF(PIECE_MULTIPLE));
+    }
     setup();
     map_region();
     const u64 pages = pages_of_region();

@@ -8,8 +8,9 @@
 #include "runtime/runtime.h"
 
 WORKLOAD("random", "reads and writes words all over the region, uniformly", 200000, "accesses");
-static u64 writes = 20;
-const struct Extra extras[] = {{"--writes", &writes, 0, 100, 0}, {0}};
+#define OWN(ARGUMENT) \
+    ARGUMENT(NUMBER, writes, "--writes", 20, 0, 100, 1, "accesses that write, in per cent")
+ARGUMENTS(OWN);
 
 struct Writes {
     u64 limit;  // of the lower half of the state: below it, the word is written

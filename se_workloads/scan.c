@@ -8,7 +8,7 @@
 #include "runtime/runtime.h"
 
 WORKLOAD("scan", "touches each page in turn, several rounds", 3, "rounds");
-const struct Extra extras[] = {APART, {0}};
+ARGUMENTS(APART);
 
 // Hash of one word from each cache line of a page, in order.
 static u64 hash_page(u64 page) {

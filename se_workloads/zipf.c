@@ -6,8 +6,9 @@
 
 WORKLOAD("zipf", "visits pages as a database's buffer cache does, few of them very often", 50000,
          "visits");
-static u64 writes = 10;
-const struct Extra extras[] = {{"--writes", &writes, 0, 100, 0}, {0}};
+#define OWN(ARGUMENT) \
+    ARGUMENT(NUMBER, writes, "--writes", 10, 0, 100, 1, "visits that write, in per cent")
+ARGUMENTS(OWN);
 
 static u32 powers[1 << FRACTION_BITS];  // 2^(i / 1024) in 1.31 fixed point
 

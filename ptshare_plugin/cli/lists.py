@@ -14,6 +14,8 @@ from ptshare_plugin.common.errors import EXIT_FAILURE
 @app.command()
 def workloads(as_json: JsonOpt = False) -> None:
     """List the programs that come with ptshare."""
+    from dataclasses import asdict
+
     from ptshare_plugin.show import terminal
     from ptshare_plugin.spec import workloads as installed
 
@@ -25,15 +27,30 @@ def workloads(as_json: JsonOpt = False) -> None:
                     "description": item.description,
                     "work": item.work,
                     "path": str(item.path),
+                    "kills_itself": item.expected_kill,
+                    "output_depends_on_policy": item.output_depends_on_policy,
+                    "arguments": [asdict(argument) for argument in item.arguments],
                 }
                 for item in known
             }
         )
         return
+    out = terminal.console()
     terminal.print_words(
-        terminal.console(),
+        out,
         ["workload", "default work", "what it does"],
         [[item.name, item.work, item.description] for item in known],
+    )
+    out.print()
+    own = [(item.name, each) for item in known for each in item.arguments if each.own]
+    common = {each.name: ("all", each) for item in known for each in item.arguments if not each.own}
+    terminal.print_words(
+        out,
+        ["after --", "of", "default", "values", "meaning"],
+        [
+            [each.name, owner, each.default_text, each.limits, each.meaning]
+            for owner, each in (*own, *common.values())
+        ],
     )
 
 
@@ -83,37 +100,35 @@ def presets(
 @app.command()
 def policies(as_json: JsonOpt = False) -> None:
     """Print what each policy answers to each operation."""
-    from ptshare_plugin.engines import registry as engines
+    from ptshare_plugin import policies as all_policies
     from ptshare_plugin.show import terminal
+
+    known = all_policies.known()  # which says so if the extension module is missing
     from ptshare_plugin.studies import policy_matrix
 
-    known = dict(engines.get("embedded").policies())
+    rows = [
+        (case.operation, case.situation, {name: case.answer(name) for name in known})
+        for case in policy_matrix.CASES
+    ]
     if as_json:
         print_json(
             {
-                "policies": {name: known[name] for name in policy_matrix.POLICIES},
+                "policies": dict(all_policies.described()),
                 "answers": [
-                    {"operation": case.operation, "situation": case.situation, **case.answers}
-                    for case in policy_matrix.CASES
+                    {"operation": operation, "situation": situation, **answers}
+                    for operation, situation, answers in rows
                 ],
             }
         )
         return
     out = terminal.console()
-    for name in policy_matrix.POLICIES:
-        out.print(f"{name}: {known[name]}")
+    for name, description in all_policies.described():
+        out.print(f"{name}: {description}")
     out.print()
     terminal.print_words(
         out,
-        ["", "", *policy_matrix.POLICIES],
-        [
-            [
-                case.operation,
-                case.situation,
-                *(case.answers[name] for name in policy_matrix.POLICIES),
-            ]
-            for case in policy_matrix.CASES
-        ],
+        ["", "", *known],
+        [[operation, situation, *answers.values()] for operation, situation, answers in rows],
     )
 
 

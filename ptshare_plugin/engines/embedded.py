@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptshare_plugin import policies
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.common.progress import Progress
 from ptshare_plugin.engines.base import simulated_cores
@@ -40,10 +41,7 @@ class EmbeddedEngine:
 
     def policies(self) -> list[tuple[str, str]]:
         """Policies compiled into core."""
-        require_core()
-        from ptshare_plugin import _core
-
-        return _core.policies()
+        return policies.described()
 
     def default_cores(self, procs: int) -> int:
         """As any simulated machine."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptshare_plugin import policies
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError
 from ptshare_plugin.common.progress import Progress
 from ptshare_plugin.engines.base import simulated_cores
@@ -20,43 +20,7 @@ if TYPE_CHECKING:
     from ptshare_plugin.spec.run import RunSpec
 
 
-@dataclass(frozen=True, slots=True)
-class _Argument:
-    """An argument of a workload that means something here.
-
-    :param default: the workload's own (se_workloads/*.c).
-    """
-
-    name: str
-    default: int
-    least: int
-    most: int
-    unit: int = 1
-
-    def value(self, text: str) -> int:
-        """What was written; a UserError when it is no value for it."""
-        ok = text.isascii() and text.isdigit() and len(text) < 20
-        if ok and self.least <= int(text) <= self.most and int(text) % self.unit == 0:
-            return int(text)
-        of = f", a multiple of {self.unit}" if self.unit != 1 else ""
-        raise UserError(
-            f"engine stream: {self.name} {text}: must be a number from {self.least} to "
-            f"{self.most}{of}",
-            EXIT_USAGE,
-            option="args",
-        )
-
-
-_AROUND = _Argument("--around", 1, 0, 1)
-
-# What each workload has alone.
-_OWN = {
-    "churn": _Argument("--pages", 256, 1, 1 << 34),
-    "pingpong": _Argument("--pages", 64, 1, 1 << 34),
-    "protect": _Argument("--piece", 65536, 4096, 1 << 40, unit=4096),
-    "random": _Argument("--writes", 20, 0, 100),
-    "zipf": _Argument("--writes", 10, 0, 100),
-}
+_AROUND = "--around"
 
 
 class StreamEngine:
@@ -79,10 +43,7 @@ class StreamEngine:
 
     def policies(self) -> list[tuple[str, str]]:
         """Policies compiled into core."""
-        require_core()
-        from ptshare_plugin import _core
-
-        return _core.policies()
+        return policies.described()
 
     def default_cores(self, procs: int) -> int:
         """As any simulated machine."""
@@ -145,7 +106,7 @@ def check(spec: RunSpec) -> workloads.Workload:
     require_core()
     from ptshare_plugin import _core
 
-    known = _core.pattern_names()
+    known = _core.patterns()
     if spec.workload is None or spec.workload.name not in known:
         raise UserError(
             f"engine stream: {spec.program.name} has no access pattern; there are "
@@ -153,14 +114,13 @@ def check(spec: RunSpec) -> workloads.Workload:
             EXIT_USAGE,
             option="program",
         )
-    _arguments(spec, spec.workload.name)
+    _arguments(spec, spec.workload)
     return spec.workload
 
 
 def values(spec: RunSpec, workload: workloads.Workload) -> dict[str, int]:
     """What the extension module is to know of a run of ``workload``, by name."""
-    given = _arguments(spec, workload.name)
-    own = _OWN.get(workload.name)
+    given = _arguments(spec, workload)
     place = workloads.symbols(workload.name)
     return {
         "options": place["options"],
@@ -170,26 +130,33 @@ def values(spec: RunSpec, workload: workloads.Workload) -> dict[str, int]:
         "region": workloads.REGION_ADDRESS,
         "region_bytes": spec.region,
         "share": int(spec.share),
-        "around": given.get(_AROUND.name, _AROUND.default),
+        "around": given.pop(_AROUND),
         "processes": spec.procs,
         "seed": spec.seed,
         "work": int(workload.work.split()[0]) if spec.work is None else spec.work,
-        "own": given.get(own.name, own.default) if own else 0,
+        "own": next(iter(given.values()), 0),
     }
 
 
-def _arguments(spec: RunSpec, name: str) -> dict[str, int]:
-    """What was written after ``--``: pairs of an argument and its number."""
-    usable = {arg.name: arg for arg in (_OWN.get(name), _AROUND) if arg is not None}
-    found: dict[str, int] = {}
+def _arguments(spec: RunSpec, workload: workloads.Workload) -> dict[str, int]:
+    """Values of the arguments that the pattern takes, by name: what was written after ``--``."""
+    from ptshare_plugin import _core
+
+    taken = (_core.patterns()[workload.name], _AROUND)
+    usable = {arg.name: arg for arg in workload.arguments if arg.name in taken}
+    found = {arg.name: arg.default or 0 for arg in usable.values()}
     words = list(spec.args)
     for i in range(0, len(words), 2):
         arg = usable.get(words[i])
         if arg is None:
             raise UserError(
-                f"engine stream: {words[i]}: of {name}'s arguments it takes {', '.join(usable)}",
+                f"engine stream: {words[i]}: of {workload.name}'s arguments it takes "
+                f"{', '.join(usable)}",
                 EXIT_USAGE,
                 option="args",
             )
-        found[arg.name] = arg.value(words[i + 1] if i + 1 < len(words) else "")
+        try:
+            found[arg.name] = arg.value(words[i + 1] if i + 1 < len(words) else "")
+        except UserError as error:
+            raise UserError(f"engine stream: {error}", EXIT_USAGE, option="args") from error
     return found

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ptshare_plugin import policies
 from ptshare_plugin.common.errors import UserError, nearest
 from ptshare_plugin.machine.schema import KEYS
 from ptshare_plugin.metrics import registry as metrics
@@ -50,7 +51,7 @@ def axes(frame: pd.DataFrame) -> list[str]:
 def savings(
     frame: pd.DataFrame,
     names: str | Sequence[str],
-    baseline: str = "private",
+    baseline: str = policies.BASELINE,
     axis: str = "policy",
     ignore: Sequence[str] = (),
 ) -> pd.DataFrame:
@@ -59,7 +60,7 @@ def savings(
     :param names: metrics, by name.
     :param axis: the parameter whose value ``baseline`` is.
     :param ignore: parameters that do not matter to the baseline and may differ from it, like
-        ``share.level`` to ``private``.
+        ``share.level`` to private tables.
     :return: a row for each metric and each run that is not a baseline. Columns: the parameters,
         ``run``, ``metric``, ``value``, ``baseline`` (the mean over baselines where several have
         the same parameters) and ``saving`` = 1 - value / baseline: 0.75 is three quarters less,

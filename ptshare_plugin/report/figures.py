@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ptshare_plugin import policies
 from ptshare_plugin.common import units
 from ptshare_plugin.metrics import registry as metrics
 from ptshare_plugin.metrics.vocabulary import CACHES, CYCLE_STACK, MINOR_FAULTS, PLACES, PTE_LEVELS
@@ -273,7 +274,7 @@ def headline(group: Group) -> tuple[str, list[str], list[list[tuple[str, str]]]]
         return None
     found = values.means(group, names)
     found = found[found["procs"] == most].set_index("policy")
-    base = found.loc["private"] if "private" in found.index else None
+    base = found.loc[policies.BASELINE] if policies.BASELINE in found.index else None
     rows = []
     for policy in group.policies:
         if policy not in found.index:
@@ -283,7 +284,7 @@ def headline(group: Group) -> tuple[str, list[str], list[list[tuple[str, str]]]]
             value = _number(found.loc[policy, name])
             change = (
                 ""
-                if base is None or policy == "private"
+                if base is None or policy == policies.BASELINE
                 else units.change(_number(base[name]), value)
             )
             row.append((mean_text(value, metrics.get(name).unit), change))

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ptshare_plugin import policies
 from ptshare_plugin.common import units
 from ptshare_plugin.machine.schema import KEYS
 from ptshare_plugin.metrics.registry import ROI
 from ptshare_plugin.records import analysis
 from ptshare_plugin.report.inputs import VERSIONS
-from ptshare_plugin.studies import policy_matrix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,8 +128,7 @@ def _group(number: int, runs: pd.DataFrame, differing: Sequence[str], following:
 
 def sorted_policies(names: Sequence[str]) -> list[str]:
     """Policies in the order in which all tables of ptshare have them."""
-    known = list(policy_matrix.POLICIES)
-    return sorted(names, key=lambda name: (known.index(name) if name in known else 99, name))
+    return sorted(names, key=lambda name: (policies.place(name), name))
 
 
 def _title(first: pd.Series) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ptshare_plugin import policies
 from ptshare_plugin.common import units
 from ptshare_plugin.machine.schema import KEYS
 from ptshare_plugin.metrics import registry as metrics
@@ -97,7 +98,7 @@ def _figure(name: str, value: Any, saving: float | None) -> Cell:
 
 
 def _savings(frame: pd.DataFrame, name: str) -> dict[Any, float]:
-    """Saving of each run against private, where there is such a run; by the frame's index."""
+    """Saving of each run against the baseline, where there is such a run; by the frame's index."""
     versions = [column for column in VERSIONS if column in frame]
     same: Sequence[str] = [
         *(column for column in analysis.parameters(frame) if column != "policy"),
@@ -107,11 +108,11 @@ def _savings(frame: pd.DataFrame, name: str) -> dict[Any, float]:
     good = frame[name].notna()
     if "failed" in frame:
         good &= ~(frame["failed"].fillna(0) > 0).astype(bool)
-    base = (frame["policy"] == "private") & good
+    base = (frame["policy"] == policies.BASELINE) & good
     values = frame[name].astype("Float64")
     means = values[base].groupby(marks[base]).mean()
     found = {}
-    for label in frame.index[good & (frame["policy"] != "private")]:
+    for label in frame.index[good & (frame["policy"] != policies.BASELINE)]:
         against = means.get(marks[label])
         if against is not None and against != 0:
             found[label] = float(1 - values[label] / against)

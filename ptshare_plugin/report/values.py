@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ptshare_plugin import policies
 from ptshare_plugin.metrics import registry as metrics
 from ptshare_plugin.metrics.registry import ROI
 from ptshare_plugin.records import analysis
@@ -29,7 +30,7 @@ def series(group: Group, name: str, dashed: bool = False, suffix: str = "") -> l
                     policy + suffix,
                     points(rows),
                     plots.policy(policy),
-                    policy_marker(policy),
+                    policies.place(policy),
                     dashed,
                 )
             )
@@ -48,12 +49,6 @@ def points(rows: pd.DataFrame) -> tuple[Point, ...]:
         )
         for row in rows.sort_values("procs").to_dict("records")
     )
-
-
-def policy_marker(policy: str) -> int:
-    """Index of a policy's marker, the same everywhere."""
-    known = list(plots.POLICIES)
-    return known.index(policy) if policy in known else len(known)
 
 
 def means(group: Group, names: Sequence[str], frame: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptshare_plugin import policies
 from ptshare_plugin.common import files
 
 if TYPE_CHECKING:
@@ -22,16 +23,17 @@ Colour = tuple[str, str]
 
 INK, MUTED, GRID, PAPER = "ink", "muted", "grid", "panel"
 
-# Okabe and Ito's colours, which people with any common colour blindness tell apart; the baseline
-# is grey. Dark: the same hues, lighter.
-POLICIES: dict[str, Colour] = {
-    "private": ("#6e6e6e", "#b4b4b4"),
-    "ptshare": ("#0072b2", "#5ab4e8"),
-    "rfc-v2": ("#d55e00", "#f58b4c"),
-    "mshare": ("#009e73", "#33c79b"),
-    "hugetlb-pmd": ("#cc79a7", "#e3a1c8"),
-    "huge-2m": ("#e69f00", "#f2c14e"),
-}
+# Okabe and Ito's colours, which people with any common colour blindness tell apart, for the
+# policies in their order: the baseline, which comes first, is grey. Dark: the same hues, lighter.
+_POLICIES: tuple[Colour, ...] = (
+    ("#6e6e6e", "#b4b4b4"),
+    ("#0072b2", "#5ab4e8"),
+    ("#d55e00", "#f58b4c"),
+    ("#009e73", "#33c79b"),
+    ("#cc79a7", "#e3a1c8"),
+    ("#e69f00", "#f2c14e"),
+    ("#56b4e9", "#a9dcf8"),
+)
 # Paul Tol's muted scheme.
 _PARTS: tuple[Colour, ...] = (
     ("#c9c9c4", "#5c5e60"),
@@ -60,11 +62,15 @@ _FIXED: dict[str, Colour] = {
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 
+def _of_policies() -> dict[str, Colour]:
+    return dict(zip(policies.names(), _POLICIES, strict=False))
+
+
 @functools.cache
 def colours() -> dict[str, Colour]:
     """Every colour by the name of its CSS variable."""
     found = dict(_FIXED)
-    found |= {f"policy-{name}": colour for name, colour in POLICIES.items()}
+    found |= {f"policy-{name}": colour for name, colour in _of_policies().items()}
     found |= {f"part-{i}": colour for i, colour in enumerate(_PARTS)}
     found |= {f"place-{i}": colour for i, colour in enumerate(_PLACES)}
     return found
@@ -76,8 +82,8 @@ def light(name: str) -> str:
 
 
 def policy(name: str) -> str:
-    """Colour of a policy, the same everywhere."""
-    return light(f"policy-{name}" if name in POLICIES else MUTED)
+    """Colour of a policy, the same everywhere; muted for one that has none of its own."""
+    return light(f"policy-{name}" if name in _of_policies() else MUTED)
 
 
 def part(number: int) -> str:

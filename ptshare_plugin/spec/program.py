@@ -13,8 +13,6 @@ from typing import Any
 from ptshare_plugin.common.errors import UserError, os_reason
 from ptshare_plugin.common.units import PAGE_BYTES, exact_size
 
-ABOUT_SECTION = ".ptshare.about"
-
 # Linux's mmap_min_addr and the end of user addresses with four levels.
 _LOWEST = 64 * 1024
 _HIGHEST = (1 << 47) - PAGE_BYTES
@@ -100,22 +98,6 @@ def named(name: str, path: str, sha256: str) -> Program:
     )
 
 
-def about(path: str | os.PathLike[str]) -> tuple[str, str, str]:
-    """Name, description and default work that a workload states in ``.ptshare.about``."""
-    where = str(path)
-    elf = _open(read_image(path), where)
-    try:
-        section = elf.get_section_by_name(ABOUT_SECTION)
-        data = b"" if section is None else section.data()
-        name, description, work = data.split(b"\0")[:3]
-        return name.decode(), description.decode(), work.decode()
-    except Exception as error:  # pyelftools raises many kinds on broken files
-        raise UserError(
-            f"{where}: no workload of ptshare: section {ABOUT_SECTION} does not hold "
-            "name, description and work"
-        ) from error
-
-
 def read_image(path: str | os.PathLike[str]) -> bytes:
     """Content of the regular file ``path``, of 1 GiB at most."""
     try:
@@ -138,9 +120,8 @@ def read_image(path: str | os.PathLike[str]) -> bytes:
         raise UserError(f"{str(path)!r}: not a file name") from error
 
 
-def _open(image: bytes, where: str) -> Any:
-    from elftools.elf.elffile import ELFFile
-
+def check_header(image: bytes, where: str) -> None:
+    """Refuse what has no ELF header; a UserError begins with ``where``."""
     if not image:
         raise UserError(f"{where}: empty, not an ELF program")
     if image[:2] == b"#!":
@@ -149,6 +130,12 @@ def _open(image: bytes, where: str) -> Any:
         raise UserError(f"{where}: not an ELF program")
     if len(image) < 64:
         raise UserError(f"{where}: truncated ELF file: {len(image)} bytes")
+
+
+def _open(image: bytes, where: str) -> Any:
+    from elftools.elf.elffile import ELFFile
+
+    check_header(image, where)
     try:
         return ELFFile(io.BytesIO(image))
     except Exception as error:  # pyelftools raises many kinds on broken files

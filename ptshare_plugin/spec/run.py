@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptshare_plugin import policies as all_policies
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest
 from ptshare_plugin.common.units import PAGE_BYTES, PMD_BYTES, exact_size
 from ptshare_plugin.machine import config
@@ -29,10 +30,6 @@ IDENTITY = (
     *("seed", "work", "config"),
 )
 """Keys of a ``run.json`` that decide the result; ``RunSpec.identity`` gives them."""
-
-# The policies that answer EINVAL to a misaligned MAP_SHARED_PT request (S2), or to a file that is
-# no multiple of 2 MiB; others fall back.
-_STRICT_POLICIES = frozenset({"hugetlb-pmd", "ptshare"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +139,7 @@ class RunSpec:
         path = Path(request["program_path"])
         return cls(
             program=programs.unread(path),
-            workload=workloads.unread(told["name"], path) if told["workload"] else None,
+            workload=workloads.at(told["name"], path) if told["workload"] else None,
             args=tuple(identity["args"]),
             engine=identity["engine"],
             policy=identity["policy"],
@@ -207,9 +204,8 @@ def check(spec: RunSpec, policies: Sequence[str], simulated: bool) -> None:
             )
             raise _usage("work", None, f"is for workloads; {instead}")
         return
-    check_region(
-        spec.region, spec.policy if spec.share else None, spec.config if simulated else None
-    )
+    strict = spec.share and all_policies.known()[spec.policy].strict_alignment
+    check_region(spec.region, strict, spec.config if simulated else None)
 
 
 def unknown_policy(name: str, known: Sequence[str]) -> str:
@@ -217,12 +213,17 @@ def unknown_policy(name: str, known: Sequence[str]) -> str:
     return f"unknown policy {name}{nearest(name, known)}; there are {', '.join(known)}"
 
 
-def check_region(region: int, policy: str | None, machine: Machine | None) -> None:
-    """Refuse a region that no workload could map; ``policy``: that MAP_SHARED_PT is asked of."""
+def check_region(region: int, strict: bool, machine: Machine | None) -> None:
+    """Refuse a region that no workload could map; a UserError names the option.
+
+    :param region: bytes.
+    :param strict: MAP_SHARED_PT is asked for, of a policy with ``strict_alignment``.
+    :param machine: None for a real one.
+    """
     size = exact_size(region)
     if region < PAGE_BYTES or region % PAGE_BYTES:
         raise _usage("region", size, "must be a multiple of the page size, 4KiB, and not 0")
-    if policy in _STRICT_POLICIES and region % PMD_BYTES:
+    if strict and region % PMD_BYTES:
         above = exact_size((region // PMD_BYTES + 1) * PMD_BYTES)
         raise _usage(
             "region",

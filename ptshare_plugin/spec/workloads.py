@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptshare_plugin.common.errors import UserError, nearest, os_reason
-from ptshare_plugin.spec import program
+from ptshare_plugin.spec import about
 
 FILE_PATH = "/ptshare/region"
 """The file that all ranks map, inside the simulated machine."""
@@ -19,11 +19,6 @@ REGION_ADDRESS = 0x1000_0000_0000
 
 DEFAULT_REGION = 64 * 1024 * 1024
 
-# What the binaries' .ptshare.about cannot say.
-KILLS_ITSELF = frozenset({"churn"})
-"""Workloads whose last rank ends by a SIGKILL that it sends itself."""
-_OUTPUT_DEPENDS_ON_POLICY = frozenset({"misuse"})
-
 
 @dataclass(frozen=True, slots=True)
 class Workload:
@@ -32,6 +27,7 @@ class Workload:
     :param work: default amount of work and its unit, as the binary states it.
     :param expected_kill: its last rank ends by a SIGKILL that it sends itself (S11).
     :param output_depends_on_policy: it prints what the policy answers, so outputs may differ.
+    :param arguments: what a user may give it after ``--``: its own, then those of every workload.
     """
 
     name: str
@@ -40,6 +36,7 @@ class Workload:
     work: str
     expected_kill: bool
     output_depends_on_policy: bool
+    arguments: tuple[about.Argument, ...] = ()
 
 
 def folder() -> Path:
@@ -90,27 +87,20 @@ def symbols(name: str) -> dict[str, int]:
 @functools.cache
 def describe(name: str) -> Workload:
     """Everything known about workload ``name``."""
-    binary = path(name)
-    _, description, work = program.about(binary)
+    return at(name, path(name))
+
+
+def at(name: str, binary: Path) -> Workload:
+    """The same of one whose binary is known, in gem5's Python, too."""
+    said = about.read(binary)
     return Workload(
         name=name,
         path=binary,
-        description=description,
-        work=work,
-        expected_kill=name in KILLS_ITSELF,
-        output_depends_on_policy=name in _OUTPUT_DEPENDS_ON_POLICY,
-    )
-
-
-def unread(name: str, binary: Path) -> Workload:
-    """What is known of workload ``name`` without reading ``binary``."""
-    return Workload(
-        name=name,
-        path=binary,
-        description="",
-        work="",
-        expected_kill=name in KILLS_ITSELF,
-        output_depends_on_policy=name in _OUTPUT_DEPENDS_ON_POLICY,
+        description=said.description,
+        work=said.work,
+        expected_kill=said.kills_itself,
+        output_depends_on_policy=said.output_depends_on_policy,
+        arguments=said.arguments,
     )
 
 

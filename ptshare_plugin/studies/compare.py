@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptshare_plugin import policies as all_policies
 from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError
 from ptshare_plugin.common.progress import Progress, silent
@@ -24,14 +25,13 @@ from ptshare_plugin.spec.run import RunSpec
 if TYPE_CHECKING:
     from rich.console import Console
 
-BASELINE = "private"
-
 
 def default_policies(engine: str) -> tuple[str, ...]:
     """The baseline, and what the engine shares tables by: by default, or else at all."""
     usable = engines.get(engine)
-    others = [name for name, _ in usable.policies() if name != BASELINE]
-    return BASELINE, usable.default_policy if usable.default_policy in others else others[0]
+    sharing = [name for name, _ in usable.policies() if all_policies.known()[name].shares_tables]
+    default = usable.default_policy
+    return all_policies.BASELINE, default if default in sharing else sharing[0]
 
 
 def specs(
@@ -89,6 +89,21 @@ def variants(vary: Sequence[str], fixed: Sequence[str]) -> list[tuple[str, ...]]
             raise _wrong_variation(key, "is set for all runs, too")
         axes[key] = [f"{key}={value}" for value in each]
     return list(itertools.product(*axes.values()))
+
+
+def command(options: Options, specs: Sequence[RunSpec]) -> list[str]:
+    """The command line that makes the same comparison."""
+    words = dataclasses.replace(options, policy=None).command()
+    policies = dict.fromkeys(spec.policy for spec in specs)
+    values: dict[str, dict[str, None]] = {}
+    for spec in specs:
+        for text in spec.varied:
+            key, _, value = text.partition("=")
+            values.setdefault(key, {})[value] = None
+    own = ["--policy", ",".join(policies)]
+    own += [word for key, each in values.items() for word in ("--vary", f"{key}={','.join(each)}")]
+    at = words.index("--") if "--" in words else len(words)
+    return [words[0], "compare", *words[2:at], *own, *words[at:]]
 
 
 def _wrong_variation(value: str, message: str) -> UserError:

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ptshare_plugin import _core
+from ptshare_plugin import policies as all_policies
 from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError
 from ptshare_plugin.common.units import PAGE_BYTES, PMD_BYTES, exact_size, short_size, short_value
@@ -21,13 +21,13 @@ from ptshare_plugin.machine.schema import KEYS, Machine, flatten
 from ptshare_plugin.metrics.vocabulary import MINOR_FAULTS, PTE_LEVELS
 from ptshare_plugin.spec.run import MAX_PROCS, unknown_policy
 
-POLICIES = ("private", "ptshare", "mshare", "huge-2m")
+if TYPE_CHECKING:
+    from ptshare_plugin import _core
+
 PROT_READ = 1
 # The steps, in 2 MiB, in which all clients touch more of the region until memory runs out. Each is
 # a fraction of the one before: after running out, the next kernel starts where that step began.
 _COVERAGE_STEPS = (512, 32, 1)
-# Core touches whole tables at once, but for these policies, whose faults are not all alike.
-_PAGE_BY_PAGE = ("rfc-v2",)
 # Pages touched one by one, clients times pages: minutes.
 _MOST_SINGLE_PAGES = 1 << 28
 
@@ -65,6 +65,53 @@ class Plan:
     machine: Machine
 
 
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What is asked where nothing else is; sizes in bytes."""
+
+    procs: int = 1500
+    region: int = 300 << 30
+    memory: int = 512 << 30
+    pattern: str = "all"
+    access: str = "read"
+    resident: str = "all"
+    cpus: int = 64
+    seed: int = 1
+
+
+DEFAULTS = Defaults()
+"""The seed's case: 1,500 clients of a 300 GiB file on a machine of 512 GiB."""
+
+
+def asked(
+    *,
+    procs: int,
+    region: int | str,
+    memory: int | str,
+    pattern: str,
+    access: str,
+    resident: str,
+    cpus: int,
+    seed: int,
+    machine: Machine,
+) -> Plan:
+    """What is to be computed, from options as they are written; ``check`` looks at the rest."""
+    if access not in ("read", "write"):
+        raise _usage("must be read or write", option="access", value=access)
+    size = _size_of("region", region)
+    return Plan(
+        procs=procs,
+        region=size,
+        memory=_size_of("memory", memory),
+        pattern=parse_pattern(pattern, size),
+        write=access == "write",
+        resident=resident,
+        cpus=cpus,
+        seed=seed,
+        machine=machine,
+    )
+
+
 def parse_pattern(text: str, region: int) -> Pattern:
     """Pattern of ``all``, ``fraction:F``, ``spread:F`` (0 < F <= 1) or ``zipf:VISITS``."""
     kind, colon, value = text.partition(":")
@@ -88,7 +135,7 @@ def parse_pattern(text: str, region: int) -> Pattern:
 
 def check(plan: Plan, policies: Sequence[str]) -> None:
     """Refuse what cannot be computed; a UserError names the option."""
-    known = [name for name, _ in _core.policies()]
+    known = all_policies.names()
     for name in policies:
         if name not in known:
             raise _usage(
@@ -145,10 +192,12 @@ def check(plan: Plan, policies: Sequence[str]) -> None:
 
 def _check_single_pages(plan: Plan, policy: str) -> None:
     pattern = plan.pattern
-    if pattern.kind in ("all", "fraction") and policy not in _PAGE_BY_PAGE:
+    # Core touches whole tables at once where the policy lets it.
+    page_by_page = all_policies.known()[policy].page_by_page
+    if pattern.kind in ("all", "fraction") and not page_by_page:
         return
     # The coverage touches all of the region where memory lets it.
-    whole = plan.region // PAGE_BYTES if policy in _PAGE_BY_PAGE else 0
+    whole = plan.region // PAGE_BYTES if page_by_page else 0
     single = plan.procs * max(pattern.pages, pattern.visits, whole)
     if single > _MOST_SINGLE_PAGES:
         raise _usage(
@@ -256,6 +305,8 @@ def _coverage(plan: Plan, policy: str, chunks: int) -> int:
 
 
 def _deployment(plan: Plan, policy: str, memory: int) -> _core.Deployment:
+    from ptshare_plugin import _core
+
     parameters = {**flatten(plan.machine), "kernel.memory_bytes": memory}
     return _core.Deployment(parameters, policy, plan.region)
 
@@ -401,12 +452,9 @@ def _usage(message: str, option: str | None = None, value: object = None) -> Use
     return UserError(message, EXIT_USAGE, option=option, value=value)
 
 
-def size_of(option: str, text: str) -> int:
+def _size_of(option: str, value: int | str) -> int:
     """Bytes that ``option`` gives; a UserError names it."""
     try:
-        return units.parse_size(text)
+        return units.parse_size(value) if isinstance(value, str) else value
     except UserError as error:
-        raise _usage(
-            f"{error}",
-            option=option,
-        ) from error
+        raise _usage(str(error), option=option) from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptshare_plugin import _core
+from ptshare_plugin import policies as all_policies
 from ptshare_plugin.common import files, units
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest
 from ptshare_plugin.machine.schema import flatten
@@ -121,7 +122,7 @@ def parse(procs: str, cores: int, region: str, piece: str, ways: str, policies: 
         region=sizes["region"],
         piece=sizes["piece"],
         ways=_chosen("ways", ways, WAYS),
-        policies=_chosen("policy", policies, [name for name, _ in _core.policies()]),
+        policies=_chosen("policy", policies, all_policies.names()),
     )
 
 

@@ -7,6 +7,15 @@
 #define LONGEST_PATH 200
 #define MOST_RANKS (1UL << 20)
 
+// Every workload's, for its user: the others are for who starts the ranks.
+#define AROUND(ARGUMENT)                                                  \
+    ARGUMENT(COMMON, options.around, "--around", AROUND_DEFAULT, 0, 1, 1, \
+             "0: each page of the region takes a fault of its own, by userfaultfd")
+#define AROUND_DEFAULT 1
+#define DEFINE_COMMON(variable, ...) NUMBER_DETAIL("common", __VA_ARGS__);
+#define ENTRY_OF_COMMON ENTRY_OF_NUMBER
+AROUND(DEFINE_ARGUMENT)
+
 static const struct Extra common[] = {
     {"--size", &options.size, PAGE_SIZE, ADDRESS_END, 0},
     {"--share", &options.share, 0, 1, 0},
@@ -14,8 +23,7 @@ static const struct Extra common[] = {
     {"--count", &options.count, 1, MOST_RANKS, 0},
     {"--seed", &options.seed, 0, ~0UL, 0},
     {"--work", &options.work, 1, 1UL << 62, 0},
-    {"--around", &options.around, 0, 1, 0},
-    {0},
+    AROUND(ENTRY_OF_ARGUMENT){0},
 };
 
 // The program in memory: symbols of the linker.
@@ -123,8 +131,9 @@ static void check_together(const char* addr) {
     if (options.size > ADDRESS_END - options.addr) {
         bad_value("--addr", addr, "must leave room for --size below 0x7ffffffff000");
     }
-    if (options.apart % PAGE_SIZE)
-        bad_argument("--apart", options.apart, "must be a multiple of 4096");
+    if (options.apart % APART_MULTIPLE) {
+        bad_argument("--apart", options.apart, "must be a multiple of " TEXT_OF(APART_MULTIPLE));
+    }
     // Of all ranks, so that they refuse it together.
     const u64 room = ADDRESS_END - options.addr - options.size;
     if (options.apart && options.count - 1 > room / options.apart) {
@@ -141,7 +150,7 @@ static void check_together(const char* addr) {
 }
 
 void parse_arguments(int argc, char** argv) {
-    options = (struct Options){0, 0, 0x100000000000UL, 0, 0, 1, 1, default_work, 1, 0};
+    options = (struct Options){0, 0, 0x100000000000UL, 0, 0, 1, 1, default_work, AROUND_DEFAULT, 0};
     const char* addr = "0x100000000000";
     for (int i = 1; i < argc; i += 2) {
         const char* const name = argv[i];

@@ -28,9 +28,10 @@
 #define O_CLOEXEC 02000000
 #define SIGKILL 9
 
-// ---- Description, read from the ELF file: "name\0what it does\0default work and its unit\0"
+// ---- Description, read from the ELF file by ptshare (spec/about.py)
 
-// Once in each workload; `work`, the default of --work, is a plain number.
+// Once in each workload: "name\0what it does\0default work and its unit\0" in .ptshare.about;
+// `work`, the default of --work, is a plain number.
 #define WORKLOAD(name, description, work, unit)                                  \
     __attribute__((section(".ptshare.about"), used)) static const char about[] = \
         name "\0" description "\0" #work " " unit;                               \
@@ -39,6 +40,23 @@
 
 extern const char* const workload_name;
 extern const u64 default_work;
+
+// What else there is to be known of it: strings with a zero behind each, whose words have tabs
+// between them, without quotes. Of a section that is not loaded: whatever is added here moves
+// nothing in memory, where figures would move with it.
+#define DETAIL(words)                                        \
+    __asm__(                                                 \
+        ".pushsection .ptshare.details, \"\", @progbits\n\t" \
+        ".asciz \"" words                                    \
+        "\"\n\t"                                             \
+        ".popsection")
+#define TEXT_OF_(value) #value
+#define TEXT_OF(value) TEXT_OF_(value)
+
+// The last rank, if it is not alone, ends by a SIGKILL that it sends itself.
+#define KILLS_ITSELF DETAIL("kills itself")
+// It prints what the kernel answers.
+#define OUTPUT_DEPENDS_ON_POLICY DETAIL("output depends on policy")
 
 // ---- Arguments
 
@@ -65,13 +83,43 @@ struct Extra {
     u64 most;
     const char** text;
 };
-// Each workload defines its own arguments, up to a null name.
+// The workload's own, up to a null name.
 extern const struct Extra extras[];
 
-// For `extras`: each rank maps the region so many bytes above the rank before it; options.addr is
-// this rank's own. One that may not share it there has tables of its own.
-#define APART \
-    { "--apart", &options.apart, 0, 1UL << 46, 0 }
+// Once in each workload, if it has arguments of its own: LIST(ARGUMENT) is one
+//     ARGUMENT(kind, variable, name, default, least, most, multiple, meaning)
+// after the other, with plain numbers. Kinds: NUMBER, whose variable is defined here; OPTION, whose
+// variable there is already; TEXT, which may be anything and has no numbers. run() checks that a
+// value is a multiple.
+#define ARGUMENTS(LIST)   \
+    LIST(DEFINE_ARGUMENT) \
+    const struct Extra extras[] = {LIST(ENTRY_OF_ARGUMENT){0}}
+
+#define DEFINE_ARGUMENT(kind, ...) DEFINE_##kind(__VA_ARGS__)
+#define DEFINE_NUMBER(variable, name, value, ...) \
+    static u64 variable = value;                  \
+    NUMBER_DETAIL("own", name, value, __VA_ARGS__);
+#define DEFINE_OPTION(variable, ...) NUMBER_DETAIL("own", __VA_ARGS__);
+#define DEFINE_TEXT(variable, name, value, least, most, multiple, meaning) \
+    static const char* variable = value;                                   \
+    DETAIL("own\t" name "\t" meaning);
+#define NUMBER_DETAIL(whose, name, value, least, most, multiple, meaning)        \
+    DETAIL(whose "\t" name "\t" TEXT_OF(value) "\t" TEXT_OF(least) "\t" TEXT_OF( \
+        most) "\t" TEXT_OF(multiple) "\t" meaning)
+
+#define ENTRY_OF_ARGUMENT(kind, ...) ENTRY_OF_##kind(__VA_ARGS__)
+#define ENTRY_OF_NUMBER(variable, name, value, least, most, multiple, meaning) \
+    {name, &variable, least, most, 0},
+#define ENTRY_OF_OPTION ENTRY_OF_NUMBER
+#define ENTRY_OF_TEXT(variable, name, value, least, most, multiple, meaning) \
+    {name, 0, least, most, &variable},
+
+// Each rank maps the region so many bytes above the rank before it; options.addr is this rank's
+// own. One that may not share it there has tables of its own.
+#define APART(ARGUMENT)                                                              \
+    ARGUMENT(OPTION, options.apart, "--apart", 0, 0, 70368744177664, APART_MULTIPLE, \
+             "bytes from the region of a rank to that of the next")
+#define APART_MULTIPLE 4096
 
 // Fills in the options, or ends the program as bad_argument does.
 void parse_arguments(int argc, char** argv);

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ptshare_plugin import _core
+from ptshare_plugin import _core, policies
 from ptshare_plugin.machine.config import load
 from ptshare_plugin.machine.schema import flatten
 
@@ -129,7 +129,7 @@ def test_seeds_case_is_small() -> None:
     assert used.ru_maxrss * KIB < GIB
 
 
-@pytest.mark.parametrize("policy", [name for name, _ in _core.policies()])
+@pytest.mark.parametrize("policy", policies.names())
 @pytest.mark.parametrize("pattern", ["all", "fraction:0.3", "spread:0.01", "zipf:200"])
 def test_audit_is_clean(policy: str, pattern: str) -> None:
     from ptshare_plugin.studies import plan as planning

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import pytest
 
-from ptshare_plugin import _core
+from ptshare_plugin import _core, policies
 from ptshare_plugin.studies import policy_matrix
-from ptshare_plugin.studies.policy_matrix import CASES, POLICIES, Case, World
+from ptshare_plugin.studies.policy_matrix import CASES, MEMORY, Case, World
 
-MEMORY = 128 << 20
+POLICIES = policies.names()
 OPERATIONS = {"mmap", "munmap", "mprotect", "mremap", "madvise", "fork", "exec", "exit", "fault"}
+# What each policy must answer, by operation and situation.
+with open(Path(__file__).with_name("policy_answers.csv"), newline="", encoding="utf-8") as table:
+    ANSWERS = {(row.pop("operation"), row.pop("situation")): row for row in csv.DictReader(table)}
+
+
+def test_the_baseline_is_first_and_the_order_is_kept() -> None:
+    assert POLICIES == ["private", "ptshare", "rfc-v2", "mshare", "hugetlb-pmd", "huge-2m"]
+    assert POLICIES[0] == policies.BASELINE
+    assert policies.candidates() == ["private", "ptshare", "mshare", "huge-2m"]
+    assert [policies.place(name) for name in (*POLICIES, "unknown")] == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_the_matrix_has_every_policy_and_every_operation() -> None:
-    assert set(POLICIES) == {name for name, _ in _core.policies()}
+    assert all(list(row) == POLICIES for row in ANSWERS.values())
+    assert [(case.operation, case.situation) for case in CASES] == list(ANSWERS)
     assert {case.operation for case in CASES} == OPERATIONS | {"query"}
 
 
@@ -21,13 +35,38 @@ def test_the_matrix_has_every_policy_and_every_operation() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.operation}: {case.situation}")
 def test_the_policy_answers_as_stated(case: Case, policy: str) -> None:
     world = World(_core.Kernel(policy, MEMORY))
-    assert case.drive(world) == case.answers[policy]
+    assert case.drive(world) == ANSWERS[case.operation, case.situation][policy]
     assert world.kernel.audit() == []
     world.end(*world.kernel.mms())
     assert world.kernel.audit() == []
     left = world.kernel.frames_in_use()
     assert left["anon"] == 0
     assert left["table"] == 0 or policy == "rfc-v2"
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_traits_are_what_the_policy_does(policy: str) -> None:
+    info = policies.known()[policy]
+    # Hosts have the shared tables; hugetlb-pmd needs a whole slot of 1 GiB.
+    kernel = _core.Kernel(policy, 4 << 30)
+    file = kernel.create_file("slots", 1 << 30)
+    for mm in (kernel.create_mm(), kernel.create_mm()):
+        at = policy_matrix.BASE
+        assert kernel.mmap(mm, at, 1 << 30, 3, policy_matrix.ASK, file) == at
+        kernel.read(mm, at)
+    assert info.shares_tables == (kernel.table_counts()["host"] > 0)
+    assert info.strict_alignment == any(refused_when_misaligned(policy))
+
+
+def refused_when_misaligned(policy: str) -> list[bool]:
+    """Whether EINVAL is what a length and a file's size of 3 MiB get."""
+    answers = []
+    for size in (4 << 20, 3 << 20):
+        kernel = _core.Kernel(policy, MEMORY)
+        file, mm = kernel.create_file("file", size), kernel.create_mm()
+        flags = policy_matrix.ASK
+        answers.append(kernel.mmap(mm, policy_matrix.BASE, 3 << 20, 3, flags, file) == -22)
+    return answers
 
 
 @pytest.mark.parametrize("level", ["pte", "pmd", "pud"])

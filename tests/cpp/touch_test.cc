@@ -210,6 +210,19 @@ TEST(touch_leaves_shared_tables_in_their_runs) {
     }
 }
 
+TEST(policies_say_where_no_table_is_touched_at_once) {
+    constexpr std::uint64_t kBytes = 16 * kPmdSize;
+    for (const PolicyInfo& policy : policies()) {
+        NoContents contents;
+        Twin twin(policy.name, machine(kPageSize, 4, false), contents);
+        twin.file->read_ahead(kFilePages);
+        Mm& mm = twin.kernel.create_mm();
+        CHECK(twin.map(mm, kBase, kBytes, kPtFile, 0));
+        twin.kernel.touch(mm, kBase, kBytes, Access::Write);
+        CHECK_EQ(twin.kernel.tables().runs() == 0, policy.has(kPageByPage));
+    }
+}
+
 TEST(touch_runs_out_of_memory_where_the_loop_does) {
     for (const char* policy : {"private", "ptshare"}) {
         std::array<std::string, 2> said;

@@ -85,7 +85,7 @@ def parent(pid: int) -> int:
 
 def servers(client: int) -> list[int]:
     """The processes that fork runs; the parent of each is a worker."""
-    found = [pid for pid in below(client) if runs_as(pid, b"sweep.server")]
+    found = [pid for pid in below(client) if runs_as(pid, b"sweeps.server")]
     return [pid for pid in found if parent(pid) not in found]  # what they forked looks like them
 
 

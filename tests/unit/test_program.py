@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ptshare_plugin.common.errors import UserError
-from ptshare_plugin.spec import program
+from ptshare_plugin.spec import about, program
 
 MakeElf = Callable[..., Path]
 COMPILER = shutil.which("cc")
@@ -201,12 +201,56 @@ def test_a_compiled_dynamic_program(tmp_path: Path) -> None:
 
 @needs_compiler
 def test_about(tmp_path: Path) -> None:
-    about = (
+    stated = (
         '__attribute__((section(".ptshare.about"), used)) static const char about[] = '
         '"toy\\0plays\\0" "3 rounds";\n'
     )
-    path = compile_c(tmp_path, about + START, "-static", "-no-pie", "-nostdlib")
-    assert program.about(path) == ("toy", "plays", "3 rounds")
+    path = compile_c(tmp_path, stated + START, "-static", "-no-pie", "-nostdlib")
+    assert about.read(path) == about.About("toy", "plays", "3 rounds", False, False, ())
     plain = compile_c(tmp_path, START, "-static", "-no-pie", "-nostdlib")
     with pytest.raises(UserError, match=r"no workload of ptshare: section \.ptshare\.about"):
-        program.about(plain)
+        about.read(plain)
+    broken = tmp_path / "broken"
+    broken.write_bytes(path.read_bytes()[:4000])
+    with pytest.raises(UserError, match=r"no workload of ptshare: section \.ptshare\.about"):
+        about.read(broken)
+    broken.write_bytes(b"")
+    with pytest.raises(UserError, match=r"broken: empty, not an ELF program"):
+        about.read(broken)
+
+
+def workload_with(tmp_path: Path, *details: str) -> Path:
+    lines = [".pushsection .ptshare.about", '.asciz \\"toy\\", \\"plays\\", \\"1 round\\"']
+    lines += [".popsection", '.pushsection .ptshare.details, \\"\\", @progbits']
+    lines += [f'.asciz \\"{detail}\\"' for detail in details]
+    source = "".join(f'__asm__("{line}");\n' for line in (*lines, ".popsection"))
+    return compile_c(tmp_path, source + START, "-static", "-no-pie", "-nostdlib")
+
+
+@needs_compiler
+def test_details(tmp_path: Path) -> None:
+    text, number = "own\t--text\twords", "own\t--n\t4\t2\t8\t2\teven numbers"
+    said = about.read(
+        workload_with(tmp_path, "common\t--all\t1\t0\t1\t1\tof all", "new trait", number, text)
+    )
+    assert not said.kills_itself and not said.output_depends_on_policy
+    even, words, common = said.arguments
+    assert even == about.Argument("--n", "even numbers", True, 4, 2, 8, 2)
+    assert words == about.Argument("--text", "words", True)
+    assert common == about.Argument("--all", "of all", False, 1, 0, 1, 1)
+    assert (even.limits, common.limits) == ("2 to 8, a multiple of 2", "0 to 1")
+    assert (words.limits, words.default_text, even.default_text) == ("text", "", "4")
+    assert [even.value(text) for text in ("2", "8", "06")] == [2, 8, 6]
+    for wrong in ("", "3", "10", "-2", "2.0", "\u0664", "9" * 20):
+        with pytest.raises(UserError, match=f"--n {wrong}: must be a number from 2 to 8, a mult"):
+            even.value(wrong)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "detail", ["own\t--n\t4\t2\t8\tx\twords", "own\t--n" + "\t1" * 12, "own\t--n"]
+)
+def test_broken_details(tmp_path: Path, detail: str) -> None:
+    path = workload_with(tmp_path, detail)
+    with pytest.raises(UserError, match=r"section \.ptshare\.details does not hold arguments"):
+        about.read(path)

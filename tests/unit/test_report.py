@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ptshare_plugin import policies
 from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.machine import config
@@ -34,7 +35,6 @@ from ptshare_plugin.report.figures import LATENCY
 from ptshare_plugin.report.model import Lines, Point, Series
 from ptshare_plugin.runs.run import Run
 from ptshare_plugin.show import plots
-from ptshare_plugin.studies import policy_matrix
 
 MakeRun = Callable[..., Run]
 Keep = Callable[..., Path]
@@ -516,10 +516,9 @@ def test_commands_without_a_common_pattern_are_listed() -> None:
 
 
 def test_policies_keep_their_colours_and_no_two_colours_are_alike() -> None:
-    assert set(plots.POLICIES) == set(policy_matrix.POLICIES)
     for dark in (False, True):
-        known = [plots.POLICIES[name][dark] for name in plots.POLICIES]
-        assert len(set(known)) == len(known)
+        known = [plots.colours()[f"policy-{name}"][dark] for name in policies.names()]
+        assert len(set(known)) == len(known) == 6
     light = [pair[0] for pair in plots.colours().values()]
     assert len(set(light)) == len(light)  # a page tells them apart by their light values
 

@@ -14,7 +14,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from native import Native, datum, mix, run_in, run_natively, shared_folder
 
-from ptshare_plugin.spec import program, workloads
+from ptshare_plugin.spec import about, workloads
 
 PAGE = 4096
 MIB = 1 << 20
@@ -69,10 +69,10 @@ def test_no_instruction_beyond_the_baseline(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_describes_itself(name: str) -> None:
-    stated, description, work = program.about(workloads.path(name))
-    assert stated == name
-    assert description
-    found = re.fullmatch(r"(\d+) (\w+)", work)
+    said = about.read(workloads.path(name))
+    assert said.name == name
+    assert said.description
+    found = re.fullmatch(r"(\d+) (\w+)", said.work)
     assert found
     amount, unit = int(found[1]), found[2]
     (line,) = run_natively(name, 1, 4 * MIB, True).lines

@@ -8,8 +8,8 @@ import pytest
 from embedded import execute, totals
 from native import Native, run_natively
 
+from ptshare_plugin import policies
 from ptshare_plugin.spec import workloads
-from ptshare_plugin.studies.policy_matrix import POLICIES
 
 MIB = 1 << 20
 # misuse prints what the kernel answers, which is what policies differ in.
@@ -32,7 +32,7 @@ def fitting(name: str, policy: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("procs", [1, 2, 5])
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", policies.names())
 @pytest.mark.parametrize("name", JUDGING)
 def test_same_lines_as_on_this_kernel(name: str, policy: str, procs: int) -> None:
     done = execute(name, policy=policy, procs=procs, region=4 * MIB, args=fitting(name, policy))

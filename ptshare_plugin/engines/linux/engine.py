@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptshare_plugin import policies
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, os_reason
 from ptshare_plugin.common.progress import Progress
 from ptshare_plugin.common.units import exact_size, short_size
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from ptshare_plugin.spec.run import RunSpec
 
 _SHM = Path("/dev/shm")
-PRIVATE, HUGETLB = "private", "hugetlb-pmd"
+PRIVATE, HUGETLB = policies.BASELINE, "hugetlb-pmd"
 
 
 class LinuxEngine:
@@ -137,14 +138,14 @@ def check(spec: RunSpec) -> None:
     """Refuse settings of a simulated machine."""
     if spec.overrides or spec.varied:
         raise UserError(
-            "changes a simulated machine; engine linux has this one, as it is",
+            "changes a simulated machine; with engine linux, this one is as it is",
             EXIT_USAGE,
             option="set" if spec.overrides else "vary",
             key=[*spec.overrides, *spec.varied][0].partition("=")[0].strip(),
         )
     if spec.preset != DEFAULT_PRESET:
         raise UserError(
-            "is a simulated machine; engine linux has this one, as it is",
+            "is a simulated machine; with engine linux, this one is as it is",
             EXIT_USAGE,
             option="preset",
             value=spec.preset,

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "accounting/kernel_config.h"
 #include "bindings/bindings.h"
 
 namespace nb = nanobind;
@@ -25,8 +26,6 @@ namespace ptshare::bindings {
 
 namespace {
 
-constexpr const char* kKindNames[] = {"link",          "host",     "file", "anon", "cow",
-                                      "write_protect", "spurious", "segv", "bus"};
 constexpr const char* kAccessNames[] = {"read", "write", "fetch"};
 
 Access access_of(const std::string& name) {
@@ -34,14 +33,6 @@ Access access_of(const std::string& name) {
         if (name == kAccessNames[i]) return static_cast<Access>(i);
     }
     throw std::invalid_argument("an access is read, write or fetch, not '" + name + "'");
-}
-
-std::optional<Level> level_of(const std::string& name) {
-    for (const Level level : {Level::Pte, Level::Pmd, Level::Pud}) {
-        if (name == kLevelNames[index_of(level)]) return level;
-    }
-    if (name == "policy") return std::nullopt;
-    throw std::invalid_argument("share_level is policy, pte, pmd or pud, not '" + name + "'");
 }
 
 std::int64_t mmap(Model& model, std::uint64_t mm, std::uint64_t address, std::uint64_t length,
@@ -64,8 +55,7 @@ using FaultTuple = std::tuple<std::string, bool, std::uint64_t, bool>;
 FaultTuple fault(Model& model, std::uint64_t mm, std::uint64_t address, const std::string& access) {
     const FaultResult result =
         model.kernel().fault(model.mm(mm), VirtAddr(address), access_of(access));
-    return {kKindNames[static_cast<unsigned>(result.kind)], result.linked, result.around,
-            result.region};
+    return {name_of(result.kind), result.linked, result.around, result.region};
 }
 
 using LeafTuple = std::tuple<std::uint64_t, std::uint64_t, std::string>;
@@ -215,7 +205,8 @@ void bind_kernel(nb::module_& module) {
                 config.fault_around_bytes = fault_around_bytes;
                 config.dirty_tracking = dirty_tracking;
                 config.pt_reclaim = pt_reclaim;
-                config.share_level = level_of(share_level);
+                config.share_level =
+                    engine::chosen("share_level", share_level, engine::kShareLevels);
                 config.share_any_address = share_any_address;
                 config.share_anonymous = share_anonymous;
                 new (self) Model(policy, config);

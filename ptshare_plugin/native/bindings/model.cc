@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "accounting/kernel_config.h"
+
 namespace ptshare::bindings {
 
 namespace {
@@ -18,13 +20,8 @@ std::uint64_t low_bytes(std::uint64_t word, std::uint64_t bytes) {
 }
 
 KernelConfig checked(KernelConfig config) {
-    if (config.levels != 4 && config.levels != 5) {
-        throw std::invalid_argument("levels is 4 or 5, not " + std::to_string(config.levels));
-    }
-    const std::uint64_t around = config.fault_around_bytes;
-    if (around < kPageSize || around > kPmdSize || (around & (around - 1)) != 0) {
-        throw std::invalid_argument("fault_around_bytes is a power of two from 4096 to 2097152");
-    }
+    engine::check_levels("levels", config.levels);
+    engine::check_fault_around("fault_around_bytes", config.fault_around_bytes);
     if (config.memory_bytes < 16 * kPageSize) {
         throw std::invalid_argument("memory_bytes is at least 65536");
     }

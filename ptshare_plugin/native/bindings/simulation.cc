@@ -3,7 +3,6 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/map.h>
-#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/variant.h>
@@ -53,20 +52,6 @@ void bind_simulation(nb::module_& module) {
              nb::arg("entry"), nb::arg("phdr"), nb::arg("phentsize"), nb::arg("phnum"))
         .def("add_process", &Simulation::add_process, nb::arg("program"), nb::arg("argv"),
              nb::arg("env"));
-
-    module.def("policies", [] {
-        std::vector<std::pair<std::string, std::string>> list;
-        for (const PolicyInfo& info : policies()) list.emplace_back(info.name, info.description);
-        return list;
-    });
-    module.def("counter_names", [] {
-        std::vector<std::string> names;
-        const engine::Counters none;
-        engine::for_each_counter(
-            none, [&](const std::string& name, std::uint64_t) { names.push_back(name); });
-        return names;
-    });
-    module.def("machine_metric_names", [] { return engine::machine_metric_names(); });
 }
 
 }  // namespace ptshare::bindings

@@ -64,14 +64,20 @@ void bind_stream(nb::module_& module) {
                 new (self) Stream(Params(params), policy, cores, std::move(request));
             },
             nb::arg("params"), nb::arg("policy"), nb::arg("cores"), nb::arg("pattern"),
-            nb::arg("name"), nb::arg("segments"), nb::arg("values"));
-    module.def("pattern_names", &engine::pattern_names);
+             nb::arg("name"), nb::arg("segments"), nb::arg("values"));
+    module.def("patterns", [] {
+        std::map<std::string, std::string> arguments;
+        for (const engine::PatternInfo& info : engine::patterns()) {
+            arguments.emplace(info.name, info.argument);
+        }
+        return arguments;
+    });
     module.def(
         "native_loop",
         [](const std::string& pattern, const std::map<std::string, std::uint64_t>& values) {
             const engine::NativeLoop loop = engine::native_loop(
-                {pattern, VirtAddr(at(values, "region")), at(values, "region_bytes"), 0, 1,
-                 at(values, "seed"), at(values, "work"), at(values, "own")});
+                pattern, {VirtAddr(at(values, "region")), at(values, "region_bytes"), 0, 1,
+                          at(values, "seed"), at(values, "work"), at(values, "own")});
             return std::make_tuple(loop.accesses, loop.seconds, loop.sum);
         },
         nb::arg("pattern"), nb::arg("values"));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <tuple>
 #include <utility>
 
 namespace ptshare {
@@ -67,8 +68,9 @@ RegisterPolicy::RegisterPolicy(PolicyInfo info) {
 
 std::vector<PolicyInfo> policies() {
     std::vector<PolicyInfo> list = registry();
-    std::sort(list.begin(), list.end(),
-              [](const PolicyInfo& a, const PolicyInfo& b) { return a.name < b.name; });
+    std::sort(list.begin(), list.end(), [](const PolicyInfo& a, const PolicyInfo& b) {
+        return std::tie(a.rank, a.name) < std::tie(b.rank, b.name);
+    });
     return list;
 }
 

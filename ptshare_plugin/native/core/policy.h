@@ -73,8 +73,6 @@ enum class FlushStrategy : unsigned {
     Lazy,        // those that run an affected mm; others find its newer generation at switch-in
 };
 
-constexpr FlushStrategy kFlushStrategies[] = {FlushStrategy::CallerOnly, FlushStrategy::AllCpus,
-                                              FlushStrategy::Sharers, FlushStrategy::Lazy};
 // As parameters, tests and `ptshare policies` name them.
 constexpr const char* name_of(FlushStrategy strategy) {
     constexpr const char* kNames[] = {"caller-only", "all-cpus", "sharers", "lazy"};
@@ -84,18 +82,42 @@ constexpr const char* name_of(FlushStrategy strategy) {
 // How mappings of an mm come to an end.
 enum class Leaving : unsigned { Unmap, Exit };  // munmap or MAP_FIXED; exit, exec, a killing signal
 
-// How a fault ended. The kinds partition the faults.
+// How a fault ended: F(X, kind, name), the name that metrics and studies give it; X is handed on.
+// The kinds partition the faults.
+#define PTSHARE_FAULT_KINDS(F, X)                                                             \
+    F(X, Link, link)                  /* only the guest's PMD entry was missing */            \
+    F(X, Host, host)                  /* a page was mapped in a host mm, the link included */ \
+    F(X, File, file)                  /* a file page was mapped in the process's own table */ \
+    F(X, Anon, anon)                  /* a new anonymous page, or the zero page */            \
+    F(X, Cow, cow)                    /* a private copy was made */                           \
+    F(X, WriteProtect, write_protect) /* a present page was made writable */                  \
+    F(X, Spurious, spurious)          /* the table already permitted the access */            \
+    F(X, Segv, segv)                                                                          \
+    F(X, Bus, bus)
+
 enum class FaultKind : unsigned {
-    Link,          // only the guest's PMD entry was missing
-    Host,          // a page was mapped in a host mm (the link, if it was missing too, is included)
-    File,          // a file page was mapped in the process's own table
-    Anon,          // a new anonymous page, or the zero page
-    Cow,           // a private copy was made
-    WriteProtect,  // a present page was made writable
-    Spurious,      // the table already permitted the access
-    Segv,
-    Bus,
+#define PTSHARE_KIND(X, kind, name) kind,
+    PTSHARE_FAULT_KINDS(PTSHARE_KIND, )
+#undef PTSHARE_KIND
 };
+
+constexpr FaultKind kFaultKinds[] = {
+#define PTSHARE_KIND(X, kind, name) FaultKind::kind,
+    PTSHARE_FAULT_KINDS(PTSHARE_KIND, )
+#undef PTSHARE_KIND
+};
+constexpr const char* name_of(FaultKind kind) {
+    constexpr const char* kNames[] = {
+#define PTSHARE_KIND(X, kind, name) #name,
+        PTSHARE_FAULT_KINDS(PTSHARE_KIND, )
+#undef PTSHARE_KIND
+    };
+    return kNames[static_cast<unsigned>(kind)];
+}
+// Whether the process gets a signal instead of its access.
+constexpr bool is_fatal(FaultKind kind) {
+    return kind == FaultKind::Segv || kind == FaultKind::Bus;
+}
 
 struct FaultResult {
     FaultKind kind = FaultKind::Segv;
@@ -103,7 +125,7 @@ struct FaultResult {
     bool region = false;       // in memory for which MAP_SHARED_PT was asked
     std::uint64_t around = 0;  // further pages mapped by fault-around
 
-    bool is_fatal() const { return kind == FaultKind::Segv || kind == FaultKind::Bus; }
+    bool is_fatal() const { return ptshare::is_fatal(kind); }
     friend bool operator==(const FaultResult& a, const FaultResult& b) {
         return a.kind == b.kind && a.linked == b.linked && a.region == b.region &&
                a.around == b.around;
@@ -182,13 +204,30 @@ class SharingPolicy {
     std::string name_;
 };
 
+// What holds of a policy on any machine, for those who would otherwise ask for it by its name.
+enum PolicyTrait : unsigned {
+    // Processes that map the same may walk one table.
+    kSharesTables = 1,
+    // A request for MAP_SHARED_PT that is not aligned, or of a file whose size is no multiple of
+    // 2 MiB, is EINVAL; others share it too, or map it privately.
+    kStrictAlignment = 2,
+    // It shares ranges, but has no links_at(): pages cannot be touched many at once.
+    kPageByPage = 4,
+    // Weighed against the baseline where nobody names the policies.
+    kCandidate = 8,
+};
+
 struct PolicyInfo {
     std::string name;
     std::string description;
+    unsigned rank;    // where it stands in lists, and so its colour in plots; equal ones go by name
+    unsigned traits;  // PolicyTrait, or-ed
     std::unique_ptr<SharingPolicy> (*make)();
+
+    bool has(PolicyTrait trait) const { return (traits & trait) != 0; }
 };
 
-// All registered policies, by name.
+// All registered policies, by rank.
 std::vector<PolicyInfo> policies();
 // Throws std::invalid_argument that names the policies there are.
 std::unique_ptr<SharingPolicy> make_policy(const std::string& name);

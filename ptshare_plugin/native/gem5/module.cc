@@ -12,7 +12,8 @@ namespace {
 
 using Init = void (*)(pybind11::module_&);
 
-// Initialisers of the generated parameter bindings, in the order of the generated files.
+// Initialisers of the generated parameter bindings, in the order of the generated files, and of
+// policies.cc.
 std::vector<Init>& initialisers() {
     static std::vector<Init> list;
     return list;

@@ -15,9 +15,9 @@ double thread_seconds() {
 
 }  // namespace
 
-NativeLoop native_loop(const PatternRequest& request) {
+NativeLoop native_loop(const std::string& name, const PatternRequest& request) {
     // Nothing lies at the program's places here: such accesses are left out below.
-    const std::unique_ptr<Pattern> pattern = make_pattern(request, ProgramPlaces{});
+    const std::unique_ptr<Pattern> pattern = find_pattern(name).make(request, ProgramPlaces{});
     std::vector<std::uint64_t> memory(request.region_bytes / 8, 1);
     NativeLoop loop;
     Batch batch;

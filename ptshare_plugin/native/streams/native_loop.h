@@ -2,8 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
-#include "streams/stream_patterns.h"
+#include "streams/pattern.h"
 
 namespace ptshare::engine {
 
@@ -13,9 +14,9 @@ struct NativeLoop {
     std::uint64_t sum = 0;       // of what was read, so that reads are made
 };
 
-// Makes the addresses of a pattern of one process, as Stream does, and reads and writes real memory
-// of the region's size there. All of it is touched before the time begins. Throws
-// std::invalid_argument (no such pattern) and std::bad_alloc.
-NativeLoop native_loop(const PatternRequest& request);
+// Makes the addresses of the pattern called `name` of one process, as Stream does, and reads and
+// writes real memory of the region's size there. All of it is touched before the time begins.
+// Throws std::invalid_argument (no such pattern) and std::bad_alloc.
+NativeLoop native_loop(const std::string& name, const PatternRequest& request);
 
 }  // namespace ptshare::engine

@@ -21,7 +21,9 @@ constexpr std::size_t kNear = 16;
 
 Stream::Stream(const Params& params, const std::string& policy, unsigned cores,
                StreamRequest request)
-    : BarrierRun(params, policy, cores), request_(std::move(request)) {
+    : BarrierRun(params, policy, cores),
+      request_(std::move(request)),
+      pattern_(find_pattern(request_.pattern)) {
     request_.places.stack = kStackWord;
 
     Kernel& kernel = machine_.kernel();
@@ -128,16 +130,15 @@ void Stream::start(Core& core, Process& process) {
     }
     touch(core, request_.places.options, true);
     process.barrier = map_shared(core, process, barrier_file_, VirtAddr(0), kPageSize, kMapShared);
-    // churn maps it in its rounds.
-    if (request_.pattern != "churn") map_region(core, process);
+    if (pattern_.region == Region::Mapped) map_region(core, process);
     if (request_.places.powers != VirtAddr(0)) {
         touch(core, request_.places.powers, true);
         touch(core, request_.places.powers + (kPageSize - 8), true);
     }
-    const PatternRequest pattern{request_.pattern, request_.region,    request_.region_bytes,
-                                 process.rank,     request_.processes, request_.seed,
-                                 request_.work,    request_.own};
-    process.pattern = make_pattern(pattern, request_.places);
+    const PatternRequest pattern{request_.region,    request_.region_bytes, process.rank,
+                                 request_.processes, request_.seed,         request_.work,
+                                 request_.own};
+    process.pattern = pattern_.make(pattern, request_.places);
     use_barrier(core, process);
 }
 

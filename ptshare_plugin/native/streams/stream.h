@@ -10,7 +10,7 @@
 #include "accounting/params.h"
 #include "core/exec.h"
 #include "streams/barrier_run.h"
-#include "streams/stream_patterns.h"
+#include "streams/pattern.h"
 
 namespace ptshare::engine {
 
@@ -65,6 +65,7 @@ class Stream final : public BarrierRun {
     void leave(Core& core, const Process& process);
 
     StreamRequest request_;
+    PatternInfo pattern_;
     std::shared_ptr<File> program_;
     std::shared_ptr<File> region_file_;
     std::shared_ptr<File> barrier_file_;

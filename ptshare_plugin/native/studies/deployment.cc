@@ -6,7 +6,7 @@
 #include <stdexcept>
 
 #include "accounting/kernel_config.h"
-#include "streams/stream_patterns.h"
+#include "streams/pattern.h"
 
 namespace ptshare::engine {
 
@@ -57,12 +57,10 @@ void Deployment::access(std::size_t client, std::uint64_t offset, std::uint64_t 
     const VirtAddr end = who.region + offset + length;
     const TouchResult result = kernel_.touch(mm_of(who), who.region + offset, length,
                                              write ? Access::Write : Access::Read);
-    for (unsigned kind = 0; kind < TouchResult::kKinds; ++kind) {
-        faults_.faults[kind] += result.faults[kind];
-        if (result.faults[kind] == 0) continue;
-        FaultResult one;
-        one.kind = static_cast<FaultKind>(kind);
-        fault_cycles_ += result.faults[kind] * costs_.fault(one);
+    for (const FaultKind kind : kFaultKinds) {
+        const std::uint64_t times = result.faults[static_cast<unsigned>(kind)];
+        faults_.faults[static_cast<unsigned>(kind)] += times;
+        if (times != 0) fault_cycles_ += times * costs_.fault(FaultResult{kind});
     }
     faults_.linked += result.linked;
     faults_.around += result.around;
@@ -100,7 +98,6 @@ void Deployment::touch_spread(std::size_t client, std::uint64_t pages, bool writ
 
 void Deployment::visit(std::size_t client, std::uint64_t visits, std::uint64_t seed, bool write) {
     PatternRequest request;
-    request.name = "zipf";
     request.region_bytes = region_bytes_;
     // The program's own places lie beyond, and are no part of this.
     ProgramPlaces beyond;
@@ -108,7 +105,7 @@ void Deployment::visit(std::size_t client, std::uint64_t visits, std::uint64_t s
     request.rank = client;
     request.seed = seed;
     request.work = visits;
-    const auto pattern = make_pattern(request, beyond);
+    const auto pattern = find_pattern("zipf").make(request, beyond);
     for (auto then = Pattern::Then::More; then != Pattern::Then::End;) {
         Batch batch;
         then = pattern->fill(batch);

@@ -19,11 +19,6 @@ constexpr VirtAddr kControl(kRegion.value - kPudSize);
 constexpr unsigned kWord = 8;  // bytes of an access
 constexpr std::uint64_t kRw = kProtRead | kProtWrite;
 
-std::uint64_t cycles_of(const Counters& c) {
-    return c.cycles_base + c.cycles_fetch + c.cycles_tlb + c.cycles_walk + c.cycles_data +
-           c.cycles_fault + c.cycles_syscall + c.cycles_shootdown + c.cycles_switch;
-}
-
 // All processes and the cores that they run on, up to the moment of the change.
 class Processes {
   public:
@@ -260,10 +255,6 @@ std::int64_t difference(std::uint64_t a, std::uint64_t b) {
     return static_cast<std::int64_t>(a) - static_cast<std::int64_t>(b);
 }
 
-std::uint64_t faults_of(const Counters& c) {
-    return minor_faults(c) + c.faults_segv + c.faults_bus;
-}
-
 std::uint64_t walks_of(const Counters& c) {
     return c.walks_data + c.walks_fetch;
 }
@@ -292,10 +283,10 @@ ProtectCost measure_protect(const Params& params, const std::string& policy,
     changed.prepare(write ? kProtRead : kRw);
     changed.change(way, after);
     ProtectCost cost = changed.cost();
-    cost.change_cycles = cycles_of(changed.counted());
+    cost.change_cycles = all_cycles(changed.counted());
     changed.touch(access, way == ProtectWay::Trap);
     const Counters sum = changed.counted();
-    cost.touch_cycles = cycles_of(sum) - cost.change_cycles;
+    cost.touch_cycles = all_cycles(sum) - cost.change_cycles;
     cost.messages = changed.cost().messages;
     cost.signals = changed.cost().signals;
     cost.adopted = changed.adopted();
@@ -304,9 +295,9 @@ ProtectCost measure_protect(const Params& params, const std::string& policy,
     unchanged.prepare(kRw);
     unchanged.touch(access, false);
     const Counters base = unchanged.counted();
-    cost.baseline_cycles = cycles_of(base);
+    cost.baseline_cycles = all_cycles(base);
     cost.syscalls = sum.syscalls - base.syscalls;
-    cost.faults = difference(faults_of(sum), faults_of(base));
+    cost.faults = difference(all_faults(sum), all_faults(base));
     cost.switches = difference(sum.switches, base.switches);
     cost.walks = difference(walks_of(sum), walks_of(base));
     cost.ipis = sum.shootdown_ipis;

@@ -1,7 +1,8 @@
 #include "translation/translation_caches.h"
 
-#include <stdexcept>
 #include <string>
+
+#include "accounting/kernel_config.h"
 
 namespace ptshare::engine {
 
@@ -19,7 +20,7 @@ WalkCache make_walk_cache(const Params& params) {
     std::uint64_t p4d = entries("p4d");
     std::uint64_t pgd = entries("pgd");
     // With four levels the root, called PGD, stands at P4D's position.
-    if (params.count("mmu.levels") == 4) {
+    if (page_table_levels(params) == 4) {
         p4d = pgd;
         pgd = 0;
     }
@@ -58,8 +59,7 @@ TranslationCaches::TranslationCaches(const Params& params)
       walk_cache_(make_walk_cache(params)),
       has_walk_cache_(walk_cache_.present()),
       stlb_latency_(params.count("mmu.stlb.latency")),
-      levels_(static_cast<unsigned>(params.count("mmu.levels"))) {
-    if (levels_ != 4 && levels_ != 5) throw std::invalid_argument("mmu.levels must be 4 or 5");
+      levels_(page_table_levels(params)) {
 }
 
 inline PhysAddr TranslationCaches::physical(Pte leaf, PageSize size, VirtAddr address) {

@@ -9,7 +9,8 @@ namespace ptshare {
 namespace {
 
 const RegisterPolicy kRegistered(
-    {"huge-2m", "every process has its own page tables, with 2 MiB pages",
+    {"huge-2m", "every process has its own page tables, with 2 MiB pages", 5,
+     kStrictAlignment | kCandidate,
      []() -> std::unique_ptr<SharingPolicy> { return std::make_unique<HugePages>(); }});
 
 }  // namespace

@@ -29,7 +29,8 @@ class HugetlbPmd final : public HugePages {
 
 const RegisterPolicy kRegistered(
     {"hugetlb-pmd",
-     "hugetlbfs with 2 MiB pages: PMD tables are shared by whole 1 GiB slots (Linux)",
+     "hugetlbfs with 2 MiB pages: PMD tables are shared by whole 1 GiB slots (Linux)", 4,
+     kSharesTables | kStrictAlignment,
      []() -> std::unique_ptr<SharingPolicy> { return std::make_unique<HugetlbPmd>(); }});
 
 }  // namespace

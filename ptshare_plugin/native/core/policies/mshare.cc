@@ -72,7 +72,8 @@ class Mshare final : public SharedRanges {
 };
 
 const RegisterPolicy kRegistered(
-    {"mshare", "mshare v3: guests link a host's PUD table, the owner's end unmaps for all",
+    {"mshare", "mshare v3: guests link a host's PUD table, the owner's end unmaps for all", 3,
+     kSharesTables | kCandidate,
      []() -> std::unique_ptr<SharingPolicy> { return std::make_unique<Mshare>(); }});
 
 }  // namespace

@@ -6,8 +6,8 @@
 namespace ptshare {
 namespace {
 
-const RegisterPolicy kRegistered({"private", "every process has its own page tables (baseline)",
-                                  [] { return std::make_unique<SharingPolicy>(); }});
+const RegisterPolicy kRegistered({"private", "every process has its own page tables (baseline)", 0,
+                                  0, [] { return std::make_unique<SharingPolicy>(); }});
 
 }  // namespace
 }  // namespace ptshare

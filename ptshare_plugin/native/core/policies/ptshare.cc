@@ -49,7 +49,8 @@ class Ptshare final : public SharedRanges {
 };
 
 const RegisterPolicy kRegistered(
-    {"ptshare", "MAP_SHARED_PT as the RFC states it: guests link host tables",
+    {"ptshare", "MAP_SHARED_PT as the RFC states it: guests link host tables", 1,
+     kSharesTables | kStrictAlignment | kCandidate,
      []() -> std::unique_ptr<SharingPolicy> { return std::make_unique<Ptshare>(); }});
 
 }  // namespace

@@ -108,7 +108,8 @@ class RfcV2 final : public SharedRanges {
 };
 
 const RegisterPolicy kRegistered(
-    {"rfc-v2", "the RFC's patches as posted, with their leaks and stale TLB entries",
+    {"rfc-v2", "the RFC's patches as posted, with their leaks and stale TLB entries", 2,
+     kSharesTables | kPageByPage,
      []() -> std::unique_ptr<SharingPolicy> { return std::make_unique<RfcV2>(); }});
 
 }  // namespace

@@ -1,4 +1,9 @@
 // The workloads' access patterns, made by the code that the programs use (se_workloads/patterns).
+// One pattern is one file in patterns/ and registers itself there.
+//
+// Accesses are those of the region of interest. Those to the region are exact. Of those to the
+// program's own data and stack one stands for each change of page: more of them would hit the same
+// entry.
 #pragma once
 
 #include <array>
@@ -20,14 +25,13 @@ struct ProgramPlaces {
 };
 
 struct PatternRequest {
-    std::string name;
     VirtAddr region;
     std::uint64_t region_bytes = 0;
     std::uint64_t rank = 0;
     std::uint64_t procs = 1;
     std::uint64_t seed = 0;
     std::uint64_t work = 0;
-    std::uint64_t own = 0;  // the value of the argument that the workload alone has
+    std::uint64_t own = 0;  // the value of PatternInfo::argument
 };
 
 struct StreamAccess {
@@ -73,9 +77,30 @@ class Pattern {
     virtual Then fill(Batch& batch) = 0;
 };
 
-// Names of all patterns. What they are, is said by the programs of the same names.
-std::vector<std::string> pattern_names();
+// Whether the region is mapped when a pattern begins, or its own calls map it.
+enum class Region { Mapped, MapsItself };
+
+struct PatternInfo {
+    std::string name;      // of the workload whose accesses it makes
+    std::string argument;  // that it takes of the workload's own ones; empty: none
+    Region region;
+    std::unique_ptr<Pattern> (*make)(const PatternRequest&, const ProgramPlaces&);
+};
+
+// All registered patterns, by name. What they are, is said by the programs of the same names.
+std::vector<PatternInfo> patterns();
 // Throws std::invalid_argument for an unknown name.
-std::unique_ptr<Pattern> make_pattern(const PatternRequest& request, const ProgramPlaces& places);
+PatternInfo find_pattern(const std::string& name);
+
+// For PatternInfo::make.
+template <typename Made>
+std::unique_ptr<Pattern> make_as(const PatternRequest& request, const ProgramPlaces& places) {
+    return std::make_unique<Made>(request, places);
+}
+
+// A static object of this type in a pattern's file registers it.
+struct RegisterPattern {
+    explicit RegisterPattern(PatternInfo info);
+};
 
 }  // namespace ptshare::engine
