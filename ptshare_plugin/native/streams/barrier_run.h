@@ -12,8 +12,7 @@ namespace ptshare::engine {
 // Each process is a rank of one thread. One that waits is in no queue, and does not spin.
 class BarrierRun : public Run {
   protected:
-    // All parameters must have been read by then. Throws std::invalid_argument (parameters,
-    // policy).
+    // Throws std::invalid_argument (policy; parameters, also one that the machine does not read).
     BarrierRun(const Params& params, const std::string& policy, unsigned cores);
 
     // A process that starts with the simulation, as the next rank. Its address must stay.

@@ -29,7 +29,8 @@ WalkCache make_walk_cache(const Params& params) {
 
 // Whether a TLB entry says what the tables say no more: another frame, or a right that they deny.
 // A shared one serves also those who have no link to the host's tables yet, which are asked.
-bool is_stale(const MmuContext& context, VirtAddr address, Pte held, PhysAddr where) {
+inline bool is_stale(const MmuContext& context, VirtAddr address, Pte held, PhysAddr where) {
+    if (!context.suspect) return false;
     const auto leaf = context.shared.tag == 0
                           ? context.suspect->leaf(address)
                           : context.shared.table->leaf(address - context.shared.shift);
@@ -74,6 +75,16 @@ inline const Pte* TranslationCaches::find_in(Tlb& small, Tlb& large, Pcid tag, V
     return large.find(tag, address, size);
 }
 
+inline const Pte* TranslationCaches::find_second(Pcid tag, VirtAddr address, PageSize& size,
+                                                 Lookup& result, Counters& counters) {
+    if (!stlb_.present()) return nullptr;
+    ++counters.stlb_accesses;
+    result.cycles = stlb_latency_;
+    const Pte* leaf = find_in(stlb_, stlb_, tag, address, size);
+    if (!leaf) ++counters.stlb_misses;
+    return leaf;
+}
+
 void TranslationCaches::forget(const MmuContext& context, VirtAddr address) {
     for (Tlb* tlb : {&itlb_.small, &itlb_.large, &dtlb_.small, &dtlb_.large, &stlb_}) {
         tlb->flush_page(context.tlb_tag(), address);
@@ -99,12 +110,7 @@ TranslationCaches::Lookup TranslationCaches::find(VirtAddr address, Access acces
     const bool missed = !leaf;
     if (missed) {
         ++(fetch ? counters.itlb_misses : counters.dtlb_misses);
-        if (stlb_.present()) {
-            ++counters.stlb_accesses;
-            result.cycles = stlb_latency_;
-            leaf = find_in(stlb_, stlb_, tag, address, size);
-            if (!leaf) ++counters.stlb_misses;
-        }
+        leaf = find_second(tag, address, size, result, counters);
     }
 
     bool assist = false;
@@ -112,14 +118,10 @@ TranslationCaches::Lookup TranslationCaches::find(VirtAddr address, Access acces
         const bool permits = leaf->permits(access);
         assist = permits && access == Access::Write && !leaf->dirty();
         if (permits && !assist) {
-            if (missed)
-                (size == PageSize::Small ? first.small : first.large)
-                    .insert(tag, address, size, *leaf);
+            if (missed) first.insert(tag, address, size, *leaf);
             result.found = Found::Here;
             result.address = physical(*leaf, size, address);
-            if (context.suspect && is_stale(context, address, *leaf, result.address)) {
-                ++counters.tlb_stale_hits;
-            }
+            if (is_stale(context, address, *leaf, result.address)) ++counters.tlb_stale_hits;
             return result;
         }
         forget(context, address);
@@ -177,8 +179,7 @@ PhysAddr TranslationCaches::end(VirtAddr address, Access access, const MmuContex
     if (used != leaf) tables.set_entry_bits(at, bits);
     const PageSize size = level == Level::Pte ? PageSize::Small : PageSize::Large;
     FirstLevel& first = access == Access::Fetch ? itlb_ : dtlb_;
-    (size == PageSize::Small ? first.small : first.large)
-        .insert(context.tlb_tag(), address, size, used);
+    first.insert(context.tlb_tag(), address, size, used);
     if (stlb_.present()) stlb_.insert(context.tlb_tag(), address, size, used);
     return physical(used, size, address);
 }

@@ -109,6 +109,9 @@ class TranslationCaches {
   private:
     struct FirstLevel {
         FirstLevel(const Params& params, const char* name);
+        void insert(Pcid tag, VirtAddr address, PageSize size, Pte leaf) {
+            (size == PageSize::Small ? small : large).insert(tag, address, size, leaf);
+        }
         Tlb small;
         Tlb large;
     };
@@ -116,6 +119,9 @@ class TranslationCaches {
     static PhysAddr physical(Pte leaf, PageSize size, VirtAddr address);
     // In the arrays for pages of either size, which may be one; `size`: of the page found.
     static const Pte* find_in(Tlb& small, Tlb& large, Pcid tag, VirtAddr address, PageSize& size);
+    // After a miss in the first level.
+    const Pte* find_second(Pcid tag, VirtAddr address, PageSize& size, Lookup& result,
+                           Counters& counters);
     void forget(const MmuContext& context, VirtAddr address);
 
     FirstLevel itlb_;
