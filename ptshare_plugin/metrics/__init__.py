@@ -1,1 +1,1 @@
-"""The vocabulary of metrics."""
+"""The vocabulary of metrics. ``vocabulary.py`` says how to add one."""

@@ -1,4 +1,4 @@
-"""The vocabulary of ``vocabulary.py`` as objects: look-up, aggregation, formulas, documentation.
+"""The metrics of ``vocabulary.py`` and ``derived.py``: look-up, formulas, documentation.
 
 ``python -m ptshare_plugin.metrics.registry > docs/metrics.md`` writes the reference.
 """
@@ -10,10 +10,11 @@ import fnmatch
 import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ptshare_plugin.common.errors import UserError, nearest
-from ptshare_plugin.metrics import vocabulary
+from ptshare_plugin.metrics import derived, vocabulary
+from ptshare_plugin.metrics.metric import AGGREGATIONS, Metric
 
 ROI = "roi."
 """Prefix of a per-process metric counted inside the program's region-of-interest marks only."""
@@ -24,56 +25,20 @@ ALL = -1
 Number = int | float
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric.
-
-    :param scope: ``process`` (one value a process and one for all), ``machine`` or ``host``.
-    :param aggregation: ``sum``, ``peak``, ``machine`` or, with a formula, ``formula``: how the
-        value for all processes comes about.
-    :param formula: expression over other metric names, or None for a raw metric.
-    """
-
-    name: str
-    unit: str
-    component: str
-    meaning: str
-    scope: str
-    aggregation: str
-    formula: str | None = None
-
-    @property
-    def whole(self) -> bool:
-        """Whether its values are whole numbers."""
-        return "/" not in (self.formula or "") and self.unit not in ("seconds", "per second")
-
-
-def _machine_aggregation(name: str, meaning: str) -> str:
-    return "peak" if "peak" in name or "peak" in meaning.lower() else "machine"
-
-
 @functools.cache
 def registry() -> dict[str, Metric]:
     """All metrics by name, ``roi.`` ones included, in the order of the documentation."""
-    metrics = [Metric(*row, scope="process", aggregation="sum") for row in vocabulary.PROCESS]
-    metrics += [
-        Metric(*row[:4], scope="process", aggregation="formula", formula=row[4])
-        for row in vocabulary.DERIVED
+    processes = [*vocabulary.PROCESS, *derived.DERIVED]
+    metrics = [
+        *processes,
+        *map(_inside_roi, processes),
+        *vocabulary.AT_MARKS,
+        *vocabulary.LINUX,
+        *vocabulary.MACHINE,
+        *vocabulary.LINUX_MACHINE,
+        *derived.DERIVED_MACHINE,
+        *vocabulary.HOST,
     ]
-    metrics += [_inside_roi(metric) for metric in metrics]
-    metrics += [
-        Metric(*row, scope="process", aggregation="sum")
-        for row in (*vocabulary.AT_MARKS, *vocabulary.LINUX)
-    ]
-    metrics += [
-        Metric(*row, scope="machine", aggregation=_machine_aggregation(row[0], row[3]))
-        for row in (*vocabulary.MACHINE, *vocabulary.LINUX_MACHINE)
-    ]
-    metrics += [
-        Metric(*row[:4], scope="machine", aggregation="formula", formula=row[4])
-        for row in vocabulary.DERIVED_MACHINE
-    ]
-    metrics += [Metric(*row, scope="host", aggregation="machine") for row in vocabulary.HOST]
     return {metric.name: metric for metric in metrics}
 
 
@@ -84,12 +49,12 @@ def _inside_roi(metric: Metric) -> Metric:
 
 def raw_process_names() -> list[str]:
     """Counters that an engine delivers for each process, without the ``roi.`` ones."""
-    return [row[0] for row in vocabulary.PROCESS]
+    return [metric.name for metric in vocabulary.PROCESS]
 
 
 def raw_machine_names() -> list[str]:
     """Metrics that an engine delivers for the machine."""
-    return [row[0] for row in vocabulary.MACHINE]
+    return [metric.name for metric in vocabulary.MACHINE]
 
 
 def get(name: str) -> Metric:
@@ -190,7 +155,7 @@ def evaluate(formula: str, values: Mapping[str, Number]) -> Number | None:
 @functools.cache
 def _ordered_formulas(scope: str) -> tuple[tuple[str, str], ...]:
     # A formula may use derived metrics: each comes after those that it uses.
-    derived = {
+    formulas = {
         name: metric.formula
         for name, metric in registry().items()
         if metric.formula is not None and metric.scope == scope
@@ -198,12 +163,12 @@ def _ordered_formulas(scope: str) -> tuple[tuple[str, str], ...]:
     done: dict[str, str] = {}
 
     def add(name: str) -> None:
-        if name in derived and name not in done:
-            for part in names_in(derived[name]):
+        if name in formulas and name not in done:
+            for part in names_in(formulas[name]):
                 add(part)
-            done[name] = derived[name]
+            done[name] = formulas[name]
 
-    for name in derived:
+    for name in formulas:
         add(name)
     return tuple(done.items())
 
@@ -245,6 +210,10 @@ def document() -> str:
         "",
         "A quotient whose divisor is zero does not exist in a run. The value of a derived metric "
         "for all processes is its formula over the sums.",
+        "",
+        "How the one value of a run comes about (`aggregation`):",
+        "",
+        *(f"- {name}: {meaning}" for name, meaning in AGGREGATIONS.items()),
     ]
     for title, scope, text in _SECTIONS:
         lines += [
@@ -253,7 +222,7 @@ def document() -> str:
             "",
             text,
             "",
-            "| metric | unit | component | for all | meaning |",
+            "| metric | unit | component | aggregation | meaning |",
             "|---|---|---|---|---|",
         ]
         for metric in registry().values():

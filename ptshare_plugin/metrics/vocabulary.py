@@ -1,42 +1,82 @@
-"""Every metric: name, unit, component, meaning and, for derived ones, the formula.
+"""Every raw metric: the only place that states its unit, scope, aggregation and meaning.
 
-The only list. ``metrics.py`` reads it and gives each per-process metric its ``roi.`` twin; the
-engines deliver the raw ones by these names. A test holds the C++ counters equal to this list.
+The engines deliver them by these names; an engine that delivers another name is refused. Those of
+``PROCESS`` get a ``roi.`` twin. ``derived.py`` has what is computed from them.
+
+To add a metric: write its row here, or in ``derived.py``, and have it counted where it happens:
+one of a process in ``PTSHARE_COUNTERS`` of ``native/accounting/counters.h``, one of the machine in
+``kernel_metrics.cc`` there or in ``native/machine/machine_metrics.cc``. Frames, both engines,
+gem5's ``stats.txt`` and the documentation have it then, with this unit and meaning, once these
+are written again::
+
+    python -m ptshare_plugin.metrics.native > ptshare_plugin/native/accounting/metric_rows.inc
+    python -m ptshare_plugin.metrics.registry > docs/metrics.md
+
+C++ that counts what has no row does not compile, and ``tests/unit/test_metrics.py`` fails on a row
+that nothing counts and on files that were not written again.
 """
 
 from __future__ import annotations
+
+from ptshare_plugin.metrics.metric import Metric, counted, host, machine
 
 PTE_LEVELS = ("pte", "pmd", "pud", "p4d", "pgd")
 PLACES = ("l1", "l2", "llc", "dram")
 CACHES = PLACES[:-1]
 PLACE_NAMES = {"l1": "the L1 cache", "l2": "the L2 cache", "llc": "the LLC", "dram": "memory"}
-CYCLE_STACK = ("base", "fetch", "tlb", "walk", "data", "fault", "syscall", "shootdown", "switch")
 REFUSALS = ("anonymous", "private", "misaligned", "address", "protection", "size", "room")
 WALK_LATENCIES = (0, *(4 << i for i in range(1, 10)))
 """Where each range of cycles of ``walk.latency`` begins; the last one has no end."""
-MINOR_FAULTS = ("link", "host", "file", "anon", "cow", "write_protect", "spurious")
 
-Row = tuple[str, str, str, str]
+_MINOR_FAULTS = {
+    "link": "Faults that only set a guest's PMD entry to a host's table",
+    "host": "Faults that mapped a file page in a host mm (and set the PMD entry, if need be)",
+    "file": "Faults that mapped a file page in the process's own table",
+    "anon": "Faults that mapped a new anonymous page",
+    "cow": "Faults that copied a page on write",
+    "write_protect": "Faults that made a present shared page writable",
+    "spurious": "Faults that the table, filled meanwhile, permitted",
+}
+_FATAL_FAULTS = {
+    "segv": "Faults that ended in SIGSEGV",
+    "bus": "Faults that ended in SIGBUS",
+}
+MINOR_FAULTS = tuple(_MINOR_FAULTS)
+FATAL_FAULTS = tuple(_FATAL_FAULTS)
+_CYCLE_STACK = {
+    "base": "Instructions at the base CPI, L1 hits included",
+    "fetch": "Instruction fetches beyond L1 hits",
+    "tlb": "Second-level TLB look-ups",
+    "walk": "Waiting for page walks",
+    "data": "Data accesses beyond L1 hits",
+    "fault": "Page faults in the kernel",
+    "syscall": "System calls, process start and exit",
+    "shootdown": "TLB flushes, asked for and received",
+    "switch": "Switches between processes",
+}
+CYCLE_STACK = tuple(_CYCLE_STACK)
 
-# name, unit, component, meaning. Counted for each process, added over processes.
-PROCESS: list[Row] = [
-    ("instructions", "count", "core", "Instructions completed"),
-    ("access.reads", "count", "core", "Data reads; one that crosses a page counts twice"),
-    ("access.writes", "count", "core", "Data writes; one that crosses a page counts twice"),
-    ("access.fetches", "count", "core", "Instruction fetches that went to the instruction TLB"),
-    ("tlb.itlb.accesses", "count", "itlb", "Look-ups in the first-level instruction TLB"),
-    ("tlb.itlb.misses", "count", "itlb", "Look-ups that found nothing there"),
-    ("tlb.dtlb.accesses", "count", "dtlb", "Look-ups in the first-level data TLB"),
-    ("tlb.dtlb.misses", "count", "dtlb", "Look-ups that found nothing there"),
-    ("tlb.stlb.accesses", "count", "stlb", "Look-ups in the second-level TLB"),
-    ("tlb.stlb.misses", "count", "stlb", "Look-ups that found nothing there"),
-    ("walk.data", "count", "walker", "Page walks started by data accesses"),
-    ("walk.fetch", "count", "walker", "Page walks started by instruction fetches"),
-    ("walk.faulted", "count", "walker", "Page walks that ended in a page fault"),
-    ("walk.dirty_assists", "count", "walker", "Walks made only to set a dirty bit"),
-    ("walk.cycles", "cycles", "walker", "Time from the start to the end of walks"),
+# Counted for each process.
+PROCESS: list[Metric] = [
+    counted("instructions", "count", "core", "Instructions completed"),
+    counted("access.reads", "count", "core", "Data reads; one that crosses a page counts twice"),
+    counted("access.writes", "count", "core", "Data writes; one that crosses a page counts twice"),
+    counted(
+        "access.fetches", "count", "core", "Instruction fetches that went to the instruction TLB"
+    ),
+    counted("tlb.itlb.accesses", "count", "itlb", "Look-ups in the first-level instruction TLB"),
+    counted("tlb.itlb.misses", "count", "itlb", "Look-ups that found nothing there"),
+    counted("tlb.dtlb.accesses", "count", "dtlb", "Look-ups in the first-level data TLB"),
+    counted("tlb.dtlb.misses", "count", "dtlb", "Look-ups that found nothing there"),
+    counted("tlb.stlb.accesses", "count", "stlb", "Look-ups in the second-level TLB"),
+    counted("tlb.stlb.misses", "count", "stlb", "Look-ups that found nothing there"),
+    counted("walk.data", "count", "walker", "Page walks started by data accesses"),
+    counted("walk.fetch", "count", "walker", "Page walks started by instruction fetches"),
+    counted("walk.faulted", "count", "walker", "Page walks that ended in a page fault"),
+    counted("walk.dirty_assists", "count", "walker", "Walks made only to set a dirty bit"),
+    counted("walk.cycles", "cycles", "walker", "Time from the start to the end of walks"),
     *(
-        (
+        counted(
             f"walk.latency.from_{low}",
             "count",
             "walker",
@@ -45,59 +85,55 @@ PROCESS: list[Row] = [
         )
         for low, high in zip(WALK_LATENCIES, (*WALK_LATENCIES[1:], None), strict=True)
     ),
-    ("walk_cache.pmd.hits", "count", "walk_cache", "Walks that began at the PTE"),
-    ("walk_cache.pud.hits", "count", "walk_cache", "Walks that began at the PMD entry"),
-    ("walk_cache.p4d.hits", "count", "walk_cache", "Walks that began at the PUD entry"),
-    ("walk_cache.pgd.hits", "count", "walk_cache", "Walks that began just below the PGD entry"),
-    ("walk_cache.misses", "count", "walk_cache", "Walks that began at the PGD"),
-    ("cache.l1i.accesses", "count", "l1i", "Accesses to the L1 instruction cache"),
-    ("cache.l1i.misses", "count", "l1i", "Of these, not served there"),
-    ("cache.l1d.accesses", "count", "l1d", "Accesses to the L1 data cache, the walker's included"),
-    ("cache.l1d.misses", "count", "l1d", "Of these, not served there"),
-    ("cache.l2.accesses", "count", "l2", "Accesses to the L2 cache"),
-    ("cache.l2.misses", "count", "l2", "Of these, not served there"),
-    ("cache.llc.accesses", "count", "llc", "Accesses to the last-level cache"),
-    ("cache.llc.misses", "count", "llc", "Of these, not served there"),
-    ("cache.transfers", "count", "llc", "Lines fetched from another core's cache"),
-    ("cache.invalidations", "count", "llc", "Copies in other cores that writes invalidated"),
-    ("fault.link", "count", "kernel", "Faults that only set a guest's PMD entry to a host's table"),
-    (
-        "fault.host",
-        "count",
-        "kernel",
-        "Faults that mapped a file page in a host mm (and set the PMD entry, if need be)",
+    counted("walk_cache.pmd.hits", "count", "walk_cache", "Walks that began at the PTE"),
+    counted("walk_cache.pud.hits", "count", "walk_cache", "Walks that began at the PMD entry"),
+    counted("walk_cache.p4d.hits", "count", "walk_cache", "Walks that began at the PUD entry"),
+    counted(
+        "walk_cache.pgd.hits", "count", "walk_cache", "Walks that began just below the PGD entry"
     ),
-    ("fault.file", "count", "kernel", "Faults that mapped a file page in the process's own table"),
-    ("fault.anon", "count", "kernel", "Faults that mapped a new anonymous page"),
-    ("fault.cow", "count", "kernel", "Faults that copied a page on write"),
-    ("fault.write_protect", "count", "kernel", "Faults that made a present shared page writable"),
-    ("fault.spurious", "count", "kernel", "Faults that the table, filled meanwhile, permitted"),
-    ("fault.segv", "count", "kernel", "Faults that ended in SIGSEGV"),
-    ("fault.bus", "count", "kernel", "Faults that ended in SIGBUS"),
-    ("fault.around_pages", "pages", "kernel", "Further pages that file faults mapped"),
-    ("fault.region.link", "count", "kernel", "Link faults in the shared region"),
-    ("fault.region.page", "count", "kernel", "Faults that mapped a page in the shared region"),
-    ("syscall.count", "count", "kernel", "System calls"),
-    ("syscall.unknown", "count", "kernel", "System calls answered with ENOSYS"),
-    ("sched.switches", "count", "kernel", "Times that a core changed to this process"),
-    (
+    counted("walk_cache.misses", "count", "walk_cache", "Walks that began at the PGD"),
+    counted("cache.l1i.accesses", "count", "l1i", "Accesses to the L1 instruction cache"),
+    counted("cache.l1i.misses", "count", "l1i", "Of these accesses, those not served there"),
+    counted(
+        "cache.l1d.accesses", "count", "l1d", "Accesses to the L1 data cache, the walker's included"
+    ),
+    counted("cache.l1d.misses", "count", "l1d", "Of these accesses, those not served there"),
+    counted("cache.l2.accesses", "count", "l2", "Accesses to the L2 cache"),
+    counted("cache.l2.misses", "count", "l2", "Of these accesses, those not served there"),
+    counted("cache.llc.accesses", "count", "llc", "Accesses to the last-level cache"),
+    counted("cache.llc.misses", "count", "llc", "Of these accesses, those not served there"),
+    counted("cache.transfers", "count", "llc", "Lines fetched from another core's cache"),
+    counted("cache.invalidations", "count", "llc", "Copies in other cores that writes invalidated"),
+    *(
+        counted(f"fault.{kind}", "count", "kernel", meaning)
+        for kind, meaning in (_MINOR_FAULTS | _FATAL_FAULTS).items()
+    ),
+    counted("fault.around_pages", "pages", "kernel", "Further pages that file faults mapped"),
+    counted("fault.region.link", "count", "kernel", "Link faults in the shared region"),
+    counted(
+        "fault.region.page", "count", "kernel", "Faults that mapped a page in the shared region"
+    ),
+    counted("syscall.count", "count", "kernel", "System calls"),
+    counted("syscall.unknown", "count", "kernel", "System calls answered with ENOSYS"),
+    counted("sched.switches", "count", "kernel", "Times that a core changed to this process"),
+    counted(
         "tlb.stale_hits",
         "count",
         "tlb",
         "Accesses served by a TLB entry with a frame or a right that the tables hold no more",
     ),
-    (
+    counted(
         "walk_cache.stale_hits",
         "count",
         "walk_cache",
         "Walks that would have begun at a table that the tables above it point at no more",
     ),
-    ("shootdown.requests", "count", "kernel", "TLB flushes asked for by this process"),
-    ("shootdown.ipis", "count", "kernel", "Interrupts sent to other CPUs for them"),
-    ("shootdown.received", "count", "kernel", "Such interrupts that stopped this process"),
-    ("shootdown.flushed_entries", "count", "kernel", "TLB entries that its flushes removed"),
+    counted("shootdown.requests", "count", "kernel", "TLB flushes asked for by this process"),
+    counted("shootdown.ipis", "count", "kernel", "Interrupts sent to other CPUs for them"),
+    counted("shootdown.received", "count", "kernel", "Such interrupts that stopped this process"),
+    counted("shootdown.flushed_entries", "count", "kernel", "TLB entries that its flushes removed"),
     *(
-        (
+        counted(
             f"walk.reads.{level}.{place}",
             "count",
             "walker",
@@ -107,7 +143,7 @@ PROCESS: list[Row] = [
         for place in PLACES
     ),
     *(
-        (
+        counted(
             f"walk.reads.{level}.{place}.other",
             "count",
             "walker",
@@ -117,258 +153,211 @@ PROCESS: list[Row] = [
         for level in PTE_LEVELS
         for place in CACHES
     ),
-    ("cycles.base", "cycles", "core", "Instructions at the base CPI, L1 hits included"),
-    ("cycles.fetch", "cycles", "core", "Instruction fetches beyond L1 hits"),
-    ("cycles.tlb", "cycles", "core", "Second-level TLB look-ups"),
-    ("cycles.walk", "cycles", "core", "Waiting for page walks"),
-    ("cycles.data", "cycles", "core", "Data accesses beyond L1 hits"),
-    ("cycles.fault", "cycles", "core", "Page faults in the kernel"),
-    ("cycles.syscall", "cycles", "core", "System calls, process start and exit"),
-    ("cycles.shootdown", "cycles", "core", "TLB flushes, asked for and received"),
-    ("cycles.switch", "cycles", "core", "Switches between processes"),
+    *(
+        counted(f"cycles.{part}", "cycles", "core", meaning)
+        for part, meaning in _CYCLE_STACK.items()
+    ),
 ]
 
 # What each started process has at its first begin mark and its last end mark; no roi. twin.
-AT_MARKS: list[Row] = [
+AT_MARKS: list[Metric] = [
     row
     for mark in ("begin", "end")
     for row in (
-        (
+        counted(
             f"vm.pte_bytes.{mark}",
             "bytes",
             "page_tables",
             f"Page tables at the {mark} mark as VmPTE counts: without the PGD, those that are "
             "shared for each that links them",
         ),
-        (
+        counted(
             f"vm.rss_anon_bytes.{mark}",
             "bytes",
             "memory",
             f"Resident anonymous pages at the {mark} mark",
         ),
-        (f"vm.rss_file_bytes.{mark}", "bytes", "memory", f"Resident file pages at the {mark} mark"),
+        counted(
+            f"vm.rss_file_bytes.{mark}",
+            "bytes",
+            "memory",
+            f"Resident file pages at the {mark} mark",
+        ),
     )
 ]
 
-# What Linux alone counts: for each process, and for the machine.
-LINUX: list[Row] = [
-    ("fault.major", "count", "kernel", "Faults that waited for input, counted by real Linux"),
-    ("time.user", "seconds", "core", "CPU time in the program, measured by real Linux"),
-    ("time.system", "seconds", "core", "CPU time in the kernel, measured by real Linux"),
+# What Linux alone counts: for each process, and of the machine.
+LINUX: list[Metric] = [
+    counted(
+        "fault.major", "count", "kernel", "Faults that waited for input, counted by real Linux"
+    ),
+    counted("time.user", "seconds", "core", "CPU time in the program, measured by real Linux"),
+    counted("time.system", "seconds", "core", "CPU time in the kernel, measured by real Linux"),
 ]
-LINUX_MACHINE: list[Row] = [
-    (
+LINUX_MACHINE: list[Metric] = [
+    machine(
         "pt.machine_growth",
         "bytes",
         "page_tables",
+        "end",
         "Growth of PageTables of /proc/meminfo from before the start to the end mark: the whole "
         "machine's tables, PGDs included, each counted once",
     ),
 ]
 
-# The same, for the machine as a whole. None of these has a roi. twin.
-MACHINE: list[Row] = [
-    ("pt.bytes", "bytes", "page_tables", "Page-table pages in use at their peak, in bytes"),
+# Of the machine.
+MACHINE: list[Metric] = [
+    machine(
+        "pt.bytes",
+        "bytes",
+        "page_tables",
+        "peak",
+        "Page-table pages in use at their peak, in bytes",
+    ),
     *(
-        (f"pt.tables.{level}", "tables", "page_tables", f"{level.upper()} tables at that peak")
+        machine(
+            f"pt.tables.{level}",
+            "tables",
+            "page_tables",
+            "at peak",
+            f"{level.upper()} tables at the peak of pt.bytes",
+        )
         for level in PTE_LEVELS
     ),
-    ("pt.bytes.guest", "bytes", "page_tables", "Owned by processes at that peak"),
-    ("pt.bytes.host", "bytes", "page_tables", "Owned by host mms at that peak"),
-    (
+    machine(
+        "pt.bytes.guest",
+        "bytes",
+        "page_tables",
+        "at peak",
+        "Page tables owned by processes at the peak of pt.bytes",
+    ),
+    machine(
+        "pt.bytes.host",
+        "bytes",
+        "page_tables",
+        "at peak",
+        "Page tables owned by host mms at the peak of pt.bytes",
+    ),
+    machine(
         "pt.end.bytes",
         "bytes",
         "page_tables",
-        "Left when the last process is gone; 0 but under rfc-v2, which leaks",
+        "end",
+        "Page tables left when the last process is gone; 0 but under rfc-v2, which leaks",
     ),
-    (
+    machine(
         "pt.region.pte_tables",
         "tables",
         "page_tables",
+        "peak",
         "Peak of PTE tables that map memory for which MAP_SHARED_PT was asked",
     ),
-    ("pt.region.bytes", "bytes", "page_tables", "The same in bytes"),
-    ("pt.tables.allocated", "tables", "page_tables", "Page-table pages allocated in the whole run"),
-    ("pt.tables.freed", "tables", "page_tables", "Page-table pages freed in the whole run"),
-    ("pt.host_mms", "count", "page_tables", "Peak of host mms"),
-    ("rss.file_pages.peak", "pages", "memory", "Peak of mapped file pages, added over processes"),
-    ("rss.anon_pages.peak", "pages", "memory", "Peak of anonymous pages, added over processes"),
-    ("frames.page_cache", "pages", "memory", "Page frames in the page cache at the end"),
-    (
+    machine(
+        "pt.region.bytes",
+        "bytes",
+        "page_tables",
+        "peak",
+        "Peak of the bytes of PTE tables that map memory for which MAP_SHARED_PT was asked",
+    ),
+    machine(
+        "pt.tables.allocated",
+        "tables",
+        "page_tables",
+        "sum",
+        "Page-table pages allocated in the whole run",
+    ),
+    machine(
+        "pt.tables.freed", "tables", "page_tables", "sum", "Page-table pages freed in the whole run"
+    ),
+    machine("pt.host_mms", "count", "page_tables", "peak", "Peak of host mms"),
+    machine(
+        "rss.file_pages.peak",
+        "pages",
+        "memory",
+        "peak",
+        "Peak of mapped file pages, added over processes",
+    ),
+    machine(
+        "rss.anon_pages.peak",
+        "pages",
+        "memory",
+        "peak",
+        "Peak of anonymous pages, added over processes",
+    ),
+    machine(
+        "frames.page_cache", "pages", "memory", "end", "Page frames in the page cache at the end"
+    ),
+    machine(
         "frames.end",
         "pages",
         "memory",
+        "end",
         "Frames in use at the end beside the page cache; 0 but under rfc-v2",
     ),
-    ("share.links", "count", "kernel", "Guest PMD entries set to a host's table"),
-    ("share.carried_pages", "pages", "kernel", "Existing PTEs copied into a host mm when made"),
+    machine("share.links", "count", "kernel", "sum", "Guest PMD entries set to a host's table"),
+    machine(
+        "share.carried_pages",
+        "pages",
+        "kernel",
+        "sum",
+        "Existing PTEs copied into a host mm when made",
+    ),
     *(
-        (f"share.refused.{reason}", "count", "kernel", f"MAP_SHARED_PT requests refused: {reason}")
+        machine(
+            f"share.refused.{reason}",
+            "count",
+            "kernel",
+            "sum",
+            f"MAP_SHARED_PT requests refused: {reason}",
+        )
         for reason in REFUSALS
     ),
-    (
+    machine(
         "share.fell_back",
         "count",
         "kernel",
+        "sum",
         "MAP_SHARED_PT requests mapped privately without an error (rfc-v2)",
     ),
-    (
+    machine(
         "share.dangling_links",
         "count",
         "kernel",
+        "sum",
         "Links to tables that were freed while a guest used them (rfc-v2)",
     ),
-    (
+    machine(
         "share.room_bytes",
         "bytes",
         "kernel",
+        "peak",
         "Address space around shared ranges where nothing else can be mapped, as a link translates"
         " that much; peak, summed over processes",
     ),
-    ("shootdown.invalidated_ranges", "count", "kernel", "Ranges that had to leave the TLBs"),
-    ("cycles.idle", "cycles", "core", "Cores without a process to run, added over cores"),
-    ("cycles.makespan", "cycles", "core", "Clock of the core that finished last"),
+    machine(
+        "shootdown.invalidated_ranges",
+        "count",
+        "kernel",
+        "sum",
+        "Ranges that had to leave the TLBs",
+    ),
+    machine(
+        "cycles.idle", "cycles", "core", "sum", "Cores without a process to run, added over cores"
+    ),
+    machine("cycles.makespan", "cycles", "core", "end", "Clock of the core that finished last"),
 ]
 
 # About the simulator, not the simulated machine: the only figures that differ between repeats.
-HOST: list[Row] = [
-    ("host.seconds", "seconds", "host", "Wall time of the simulation"),
-    ("host.instructions_per_second", "per second", "host", "Simulated instructions in that time"),
-    ("host.accesses_per_second", "per second", "host", "Simulated data accesses in that time"),
-    (
+HOST: list[Metric] = [
+    host("host.seconds", "seconds", "sum", "Wall time of the simulation"),
+    host(
+        "host.instructions_per_second", "per second", "mean", "Simulated instructions in that time"
+    ),
+    host("host.accesses_per_second", "per second", "mean", "Simulated data accesses in that time"),
+    host(
         "host.peak_rss_bytes",
         "bytes",
-        "host",
+        "peak",
         "Peak resident memory of the simulator; on Linux of the largest process",
-    ),
-]
-
-
-def _sum(prefix: str, parts: tuple[str, ...]) -> str:
-    return " + ".join(f"{prefix}.{part}" for part in parts)
-
-
-# name, unit, component, meaning, formula over other names. A quotient by zero does not exist.
-DERIVED: list[tuple[str, str, str, str, str]] = [
-    ("access.data", "count", "core", "Data accesses", "access.reads + access.writes"),
-    *(
-        (
-            f"tlb.{tlb}.miss_rate",
-            "ratio",
-            tlb,
-            "Share of look-ups that missed",
-            f"tlb.{tlb}.misses / tlb.{tlb}.accesses",
-        )
-        for tlb in ("itlb", "dtlb", "stlb")
-    ),
-    ("walk.count", "count", "walker", "Page walks", "walk.data + walk.fetch"),
-    (
-        "walk.cycles_per_walk",
-        "cycles",
-        "walker",
-        "Mean time of a walk, dirty assists included",
-        "walk.cycles / (walk.count + walk.dirty_assists)",
-    ),
-    *(
-        (
-            f"walk.reads.{level}",
-            "count",
-            "walker",
-            f"{level.upper()} entries read by walks",
-            _sum(f"walk.reads.{level}", PLACES),
-        )
-        for level in PTE_LEVELS
-    ),
-    *(
-        (
-            f"walk.reads.{place}",
-            "count",
-            "walker",
-            f"Walk reads served by {PLACE_NAMES[place]}",
-            " + ".join(f"walk.reads.{level}.{place}" for level in PTE_LEVELS),
-        )
-        for place in PLACES
-    ),
-    ("walk.reads", "count", "walker", "Entries read by walks", _sum("walk.reads", PTE_LEVELS)),
-    *(
-        (
-            f"walk.reads.{level}.other",
-            "count",
-            "walker",
-            f"{level.upper()} entries read from caches that another process had brought in",
-            " + ".join(f"walk.reads.{level}.{place}.other" for place in CACHES),
-        )
-        for level in PTE_LEVELS
-    ),
-    (
-        "walk.reads.other",
-        "count",
-        "walker",
-        "Entries read from caches that another process had brought in",
-        " + ".join(f"walk.reads.{level}.other" for level in PTE_LEVELS),
-    ),
-    (
-        "walk.reads_per_walk",
-        "count",
-        "walker",
-        "Mean entries read, dirty assists included",
-        "walk.reads / (walk.count + walk.dirty_assists)",
-    ),
-    (
-        "walk.per_1000_instructions",
-        "count",
-        "walker",
-        "Page walks for 1,000 instructions",
-        "1000 * walk.count / instructions",
-    ),
-    *(
-        (
-            f"cache.{cache}.miss_rate",
-            "ratio",
-            cache,
-            "Share of accesses not served there",
-            f"cache.{cache}.misses / cache.{cache}.accesses",
-        )
-        for cache in ("l1i", "l1d", "l2", "llc")
-    ),
-    (
-        "fault.minor",
-        "count",
-        "kernel",
-        "Faults that a process survives without input or output",
-        _sum("fault", MINOR_FAULTS),
-    ),
-    ("fault.total", "count", "kernel", "Page faults", "fault.minor + fault.segv + fault.bus"),
-    (
-        "cycles.total",
-        "cycles",
-        "core",
-        "Time of processes: the sum of the stack",
-        _sum("cycles", CYCLE_STACK),
-    ),
-    (
-        "cycles.per_instruction",
-        "cycles",
-        "core",
-        "CPI, kernel time included",
-        "cycles.total / instructions",
-    ),
-]
-
-# The same over metrics of the machine.
-DERIVED_MACHINE: list[tuple[str, str, str, str, str]] = [
-    (
-        "pt.tables",
-        "tables",
-        "page_tables",
-        "Page-table pages at the peak",
-        _sum("pt.tables", PTE_LEVELS),
-    ),
-    (
-        "share.refused",
-        "count",
-        "kernel",
-        "MAP_SHARED_PT requests refused",
-        _sum("share.refused", REFUSALS),
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ from compiler import compiled
 from gem5_runs import SCRIPT, Gem5, Gem5Run
 
 from ptshare_plugin.engines.gem5 import engine
+from ptshare_plugin.metrics import vocabulary
 
 WORK = {
     "scan": "1",
@@ -216,6 +218,36 @@ def test_second_level_tlb_and_walk_caches_save_reads(gem5: Gem5) -> None:
     # 4 MiB are 1,024 pages: they fit the server's second level, and few walks are left.
     assert after[own + "walk.data"] < 0.5 * before[own + "walk.data"]
     assert after[own + "walk_cache.pmd.hits"] > 0.9 * after[own + "walk.data"]
+
+
+def test_statistics_are_described_by_the_vocabulary(gem5: Gem5) -> None:
+    done = gem5("--workload", "scan", "--work", "1", "--region", "2MiB", "--procs", "1")
+    assert done.returncode == 0, done.output
+    text = (done.folder / "stats.txt").read_text()
+    line = re.compile(r"^system\.kernel\.(\S+) +\S+ +# (.*) \((\w+)\)$", re.MULTILINE)
+    described = {name: (meaning, unit) for name, meaning, unit in line.findall(text)}
+    units = {"count": "Count", "pages": "Count", "tables": "Count", "bytes": "Byte"}
+    units["cycles"] = "Cycle"
+    elsewhere = {"access.fetches", "cycles.base", "cycles.fetch", "cycles.tlb", "cycles.data"}
+    counted = [
+        metric
+        for metric in vocabulary.PROCESS
+        if metric.name not in elsewhere
+        and not metric.name.startswith("cache.")
+        and not metric.name.endswith(".other")
+    ]
+    assert len(counted) > 60
+    expected = {
+        group + metric.name: (metric.meaning, units[metric.unit])
+        for group in ("process0.", "process0.roi.")
+        for metric in counted
+    } | {
+        metric.name: (metric.meaning, units[metric.unit])
+        for metric in vocabulary.MACHINE
+        if metric.name != "cycles.idle"
+    }
+    others = {name for name in described if name.startswith("power_state.")}
+    assert {name: what for name, what in described.items() if name not in others} == expected
 
 
 def test_ddr4_is_another_memory(gem5: Gem5) -> None:

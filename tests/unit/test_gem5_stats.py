@@ -21,7 +21,7 @@ system.cpu0.dcache.overallMisses::total  10  # overall misses (Count)
 system.kernel.pt.bytes  4096  # metric pt.bytes (Byte)
 system.kernel.process0.fault.file  7  # metric fault.file (Count)
 system.kernel.process0.roi.fault.file  0  # metric fault.file (Count)
-system.kernel.process0.exit_code  0  # metric exit_code (Count)
+system.kernel.power_state.pwrStateResidencyTicks::UNDEFINED  10000000  # ticks in it (Tick)
 system.cpu0.ipc  nan  # no number (Rate)
 
 ---------- End Simulation Statistics   ----------
@@ -76,7 +76,23 @@ def test_dumps_are_added_or_taken_from_the_last(tmp_path: Path) -> None:
     assert values[0, "roi.cache.l1d.accesses"] == 500
     assert values[1, "cache.l1d.accesses"] == 50
     assert values[-1, "cache.llc.accesses"] == 30
-    assert (0, "exit_code") not in values
+    # What gem5 gives any object is no metric.
+    assert not any("power_state" in name for _, name in values)
+
+
+@pytest.mark.parametrize("statistic", ["process0.exit_code", "process1.roi.fault.new", "pt.new"])
+def test_a_statistic_of_the_kernel_that_is_no_metric_is_refused(
+    tmp_path: Path, statistic: str
+) -> None:
+    place = folder(tmp_path)
+    line = f"system.kernel.{statistic}  0  # of another version (Count)\n"
+    last = "system.kernel.pt.bytes  8192"
+    (place / "stats.txt").write_text(STATS.replace(last, line + last))
+    metric = statistic.removeprefix("process0.").removeprefix("process1.")
+    with pytest.raises(UserError) as error:
+        stats.statistics(place, stats.read_record(place))
+    told = f"system.kernel.{statistic}: the vocabulary has no metric {metric};"
+    assert told in str(error.value) and str(place / "stats.txt") in str(error.value)
 
 
 def test_what_runs_on_spare_cores_is_in_the_sum_alone(tmp_path: Path) -> None:

@@ -1,26 +1,41 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.engines.result import RunResult
+from ptshare_plugin.metrics import derived, native, vocabulary
 from ptshare_plugin.metrics import registry as metrics
-from ptshare_plugin.metrics import vocabulary
+from ptshare_plugin.metrics.metric import Metric, counted, machine
+from ptshare_plugin.records import frames
+from ptshare_plugin.records.run_folder import write
 from ptshare_plugin.runs.run import Run, collect
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_extension_module_agrees() -> None:
+def test_what_cpp_counts_is_what_the_vocabulary_has() -> None:
     core = pytest.importorskip("ptshare_plugin._core", reason="ptshare is not built")
-    assert sorted(core.counter_names()) == sorted(metrics.raw_process_names())
-    assert sorted(core.machine_metric_names()) == sorted(metrics.raw_machine_names())
+    for counted_there, rows in (
+        (core.counters(), vocabulary.PROCESS),
+        (core.machine_metrics(), vocabulary.MACHINE),
+    ):
+        stated = [(metric.name, metric.unit, metric.meaning) for metric in rows]
+        assert sorted(counted_there) == sorted(stated)
+        assert len({name for name, _, _ in counted_there}) == len(counted_there)
+
+
+def test_rows_of_cpp_are_current() -> None:
+    path = "ptshare_plugin/native/accounting/metric_rows.inc"
+    assert (ROOT / path).read_text() == native.rows(), (
+        f"run: python -m ptshare_plugin.metrics.native > {path}"
+    )
 
 
 def test_names_are_unique_and_complete() -> None:
     rows = [
-        row[0]
+        metric.name
         for table in (
             vocabulary.PROCESS,
             vocabulary.AT_MARKS,
@@ -28,15 +43,112 @@ def test_names_are_unique_and_complete() -> None:
             vocabulary.MACHINE,
             vocabulary.LINUX_MACHINE,
             vocabulary.HOST,
+            derived.DERIVED,
+            derived.DERIVED_MACHINE,
         )
-        for row in table
+        for metric in table
     ]
-    rows += [row[0] for table in (vocabulary.DERIVED, vocabulary.DERIVED_MACHINE) for row in table]
     assert len(rows) == len(set(rows))
-    per_process = len(vocabulary.PROCESS) + len(vocabulary.DERIVED)
+    per_process = len(vocabulary.PROCESS) + len(derived.DERIVED)
     assert len(metrics.registry()) == len(rows) + per_process  # each of these has its roi. twin
     for metric in metrics.registry().values():
         assert metric.meaning and metric.unit and metric.component
+
+
+def test_a_table_holds_one_scope() -> None:
+    for scope, tables in {
+        "process": (vocabulary.PROCESS, vocabulary.AT_MARKS, vocabulary.LINUX, derived.DERIVED),
+        "machine": (vocabulary.MACHINE, vocabulary.LINUX_MACHINE, derived.DERIVED_MACHINE),
+        "host": (vocabulary.HOST,),
+    }.items():
+        assert {metric.scope for table in tables for metric in table} == {scope}
+
+
+@pytest.mark.parametrize(
+    ("name", "aggregation"),
+    [
+        ("pt.bytes", "peak"),
+        ("pt.tables.pmd", "at peak"),
+        ("pt.bytes.host", "at peak"),
+        ("pt.region.pte_tables", "peak"),
+        ("pt.region.bytes", "peak"),
+        ("pt.end.bytes", "end"),
+        ("share.links", "sum"),
+        ("cycles.makespan", "end"),
+        ("fault.file", "sum"),
+        ("roi.fault.file", "sum"),
+        ("roi.fault.total", "formula"),
+        ("host.peak_rss_bytes", "peak"),
+    ],
+)
+def test_aggregations(name: str, aggregation: str) -> None:
+    assert metrics.get(name).aggregation == aggregation
+
+
+def test_a_row_that_contradicts_itself_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^a\.b: no unit metres: count, cycles, bytes,"):
+        counted("a.b", "metres", "core", "Way")
+    with pytest.raises(ValueError, match=r"^a\.b: no aggregation mean of a machine"):
+        machine("a.b", "count", "core", "mean", "Way")
+    with pytest.raises(ValueError, match=r"^a\.b: no aggregation peak of a process"):
+        Metric("a.b", "count", "core", "process", "peak", "Way")
+    with pytest.raises(ValueError, match=r"^a\.b: a formula and the aggregation formula"):
+        Metric("a.b", "count", "core", "machine", "peak", "Way", "c + d")
+
+
+def test_whole_numbers_are_told_by_unit_and_quotient() -> None:
+    whole = {name: metric.whole for name, metric in metrics.registry().items()}
+    assert whole["fault.total"] and whole["pt.bytes"] and whole["host.peak_rss_bytes"]
+    for name in ("tlb.dtlb.miss_rate", "walk.cycles_per_walk", "walk.per_1000_instructions"):
+        assert not whole[name] and not whole["roi." + name]
+    assert not whole["time.user"] and not whole["host.accesses_per_second"]
+
+
+@pytest.fixture
+def added(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two metrics more: one of processes, one of the machine."""
+    process = counted("fault.new", "count", "kernel", "Faults of a new kind")
+    of_machine = machine("pt.new", "pages", "page_tables", "at peak", "Tables of a new kind")
+    monkeypatch.setattr(vocabulary, "PROCESS", [*vocabulary.PROCESS, process])
+    monkeypatch.setattr(vocabulary, "MACHINE", [*vocabulary.MACHINE, of_machine])
+    metrics.registry.cache_clear()
+    yield
+    monkeypatch.undo()
+    metrics.registry.cache_clear()
+
+
+@pytest.mark.usefixtures("added")
+def test_an_added_metric_is_in_the_documentation_and_for_cpp() -> None:
+    text = metrics.document().splitlines()
+    assert "| `fault.new` | count | kernel | sum | Faults of a new kind |" in text
+    assert "| `pt.new` | pages | page_tables | at peak | Tables of a new kind |" in text
+    rows = native.rows().splitlines()
+    assert '{"fault.new", "count", "Faults of a new kind"},' in rows
+    assert '{"pt.new", "pages", "Tables of a new kind"},' in rows
+
+
+@pytest.mark.usefixtures("added")
+def test_an_added_metric_is_in_frames(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run(procs=3, counts={"fault.new": 10, "pt.new": 7})
+    (tmp_path / "run").mkdir()
+    write(run, tmp_path / "run")
+    loaded = frames.read(tmp_path / "run")
+    tidy = loaded.tidy.set_index(["metric", "process"])
+    # Added up over processes; of the machine as it is, and no process has it.
+    assert [tidy.loc[("fault.new", index), "value"] for index in (0, 1, 2)] == [10, 11, 12]
+    assert tidy.loc[("fault.new", metrics.ALL), "value"] == 33
+    assert tidy.loc[("roi.fault.new", metrics.ALL), "value"] == 3
+    assert tidy.loc["pt.new", ["value", "unit", "component"]].values.tolist() == [
+        [7, "pages", "page_tables"]
+    ]
+    wide = frames.wide([loaded], ["*.new"])
+    assert wide[["fault.new", "roi.fault.new", "pt.new"]].iloc[0].tolist() == [33, 3, 7]
+    assert wide["pt.new"].dtype == "Int64"
+
+
+def test_a_metric_of_the_machine_is_not_taken_for_a_process() -> None:
+    with pytest.raises(UserError, match=r"the engine gives pt\.bytes for one process"):
+        collect(RunResult([], [(0, "pt.bytes", 1)], 1.0, 0))
 
 
 def test_every_formula_uses_known_names_of_its_own_scope() -> None:

@@ -12,7 +12,7 @@ from ptshare_plugin.common.errors import UserError, os_reason
 from ptshare_plugin.common.files import read_json
 from ptshare_plugin.engines.result import ProcessResult, Sample, Statistic, mark_statistics
 from ptshare_plugin.metrics import registry as metrics
-from ptshare_plugin.metrics.registry import ALL
+from ptshare_plugin.metrics.registry import ALL, ROI
 from ptshare_plugin.spec.run import IDENTITY, identity_hash
 
 # What PtshareKernel.status gives for a process that has not ended.
@@ -22,6 +22,8 @@ RECORD, STATS_TXT = "ptshare.json", "stats.txt"
 _BEGIN, _END = "---------- Begin", "---------- End"
 _LINE = re.compile(r"^(\S+)\s+(-?[0-9.e+-]+|nan|inf)\s")
 _OWN = re.compile(r"^system\.kernel\.(?:process(\d+)\.)?(.+)$")
+# What gem5 itself adds to any ClockedObject: how long it was in which power state.
+_OF_ANY_OBJECT = "system.kernel.power_state."
 # gem5's own statistics: of CPU n's part, and of the system's.
 _CACHES = {
     "icache": "l1i",
@@ -67,11 +69,11 @@ def statistics(folder: Path, record: Mapping[str, Any]) -> list[Statistic]:
     labels = record["dumps"]
     if len(parts) != len(labels):
         raise UserError(f"{path}: {len(parts)} dumps where {RECORD} has {len(labels)}")
-    rows = [*_own(parts), *mark_statistics(samples(record))]
+    rows = [*_own(path, parts), *mark_statistics(samples(record))]
     rows += _caches(parts, record, "")
     inside = [part for part, label in zip(parts, labels, strict=True) if label == "roi"]
     if inside:
-        rows += _caches(inside, record, "roi.")
+        rows += _caches(inside, record, ROI)
     return rows
 
 
@@ -80,20 +82,27 @@ def samples(record: Mapping[str, Any]) -> list[Sample]:
     return [Sample(*row) for row in record.get("samples", [])]  # older folders have none
 
 
-def _own(parts: list[dict[str, float]]) -> Iterator[Statistic]:
+def _own(path: Path, parts: list[dict[str, float]]) -> Iterator[Statistic]:
     """What ptshare's kernel object counts.
 
     Values of a process start anew at each dump; its region of interest and the machine's do not.
+
+    :raises UserError: a statistic of it that is no metric.
     """
     known = metrics.registry()
     last = parts[-1]
     for name, final in last.items():
         match = _OWN.match(name)
-        if match is None or match[2] not in known:
+        if match is None or name.startswith(_OF_ANY_OBJECT):
             continue
         process, metric = match[1], match[2]
+        if metric not in known:
+            raise UserError(
+                f"{path}: {name}: the vocabulary has no metric {metric}; the run's gem5 module is "
+                "of another version of ptshare: build it again and repeat the run"
+            )
         value = final
-        if process is not None and not metric.startswith("roi."):
+        if process is not None and not metric.startswith(ROI):
             value = sum(part.get(name, 0) for part in parts)
         yield (ALL if process is None else int(process), metric, _number(value))
 

@@ -1,6 +1,28 @@
 #include "accounting/counters.h"
 
+#include "accounting/vocabulary.h"
+
 namespace ptshare::engine {
+
+#define PTSHARE_KNOWN(field, name) \
+    static_assert(find_metric(name) != nullptr, name " has no row in the vocabulary");
+PTSHARE_COUNTERS(PTSHARE_KNOWN)
+#undef PTSHARE_KNOWN
+
+namespace {
+
+// Index: FaultKind.
+constexpr std::uint64_t Counters::*kByKind[] = {
+#define PTSHARE_MEMBER(X, kind, name) &Counters::faults_##name,
+    PTSHARE_FAULT_KINDS(PTSHARE_MEMBER, )
+#undef PTSHARE_MEMBER
+};
+
+std::uint64_t faults(const Counters& counters, FaultKind kind) {
+    return counters.*kByKind[static_cast<unsigned>(kind)];
+}
+
+}  // namespace
 
 void add(Counters& to, const Counters& from) {
 #define PTSHARE_ADD(field, name) to.field += from.field;
@@ -40,17 +62,26 @@ void count_walk_time(Counters& counters, std::uint64_t cycles) {
 }
 
 std::uint64_t minor_faults(const Counters& counters) {
-    return counters.faults_link + counters.faults_host + counters.faults_file +
-           counters.faults_anon + counters.faults_cow + counters.faults_write_protect +
-           counters.faults_spurious;
+    std::uint64_t sum = 0;
+    for (const FaultKind kind : kFaultKinds) sum += is_fatal(kind) ? 0 : faults(counters, kind);
+    return sum;
+}
+
+std::uint64_t all_faults(const Counters& counters) {
+    std::uint64_t sum = 0;
+    for (const FaultKind kind : kFaultKinds) sum += faults(counters, kind);
+    return sum;
+}
+
+std::uint64_t all_cycles(const Counters& counters) {
+    std::uint64_t sum = 0;
+#define PTSHARE_SUM(field, name) sum += counters.field;
+    PTSHARE_CYCLES(PTSHARE_SUM)
+#undef PTSHARE_SUM
+    return sum;
 }
 
 void count_fault(Counters& counters, const FaultResult& result, std::uint64_t times) {
-    static constexpr std::uint64_t Counters::*kByKind[] = {
-        &Counters::faults_link,     &Counters::faults_host, &Counters::faults_file,
-        &Counters::faults_anon,     &Counters::faults_cow,  &Counters::faults_write_protect,
-        &Counters::faults_spurious, &Counters::faults_segv, &Counters::faults_bus,
-    };
     counters.*kByKind[static_cast<unsigned>(result.kind)] += times;
     counters.fault_around_pages += result.around * times;
     if (!result.region) return;

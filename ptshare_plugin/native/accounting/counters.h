@@ -1,5 +1,5 @@
-// What the engine counts for each process. Names are those of ptshare_plugin/metrics.py, where unit
-// and meaning stand; a test holds the two lists equal.
+// What the engines count for each process. A name without a row in
+// ptshare_plugin/metrics/vocabulary.py, where unit and meaning stand, does not compile.
 #pragma once
 
 #include <array>
@@ -10,6 +10,20 @@
 #include "core/types.h"
 
 namespace ptshare::engine {
+
+// The cycle stack: what a process's time went to. The categories partition it.
+#define PTSHARE_CYCLES(X)                   \
+    X(cycles_base, "cycles.base")           \
+    X(cycles_fetch, "cycles.fetch")         \
+    X(cycles_tlb, "cycles.tlb")             \
+    X(cycles_walk, "cycles.walk")           \
+    X(cycles_data, "cycles.data")           \
+    X(cycles_fault, "cycles.fault")         \
+    X(cycles_syscall, "cycles.syscall")     \
+    X(cycles_shootdown, "cycles.shootdown") \
+    X(cycles_switch, "cycles.switch")
+
+#define PTSHARE_FAULT_COUNTER(X, kind, name) X(faults_##name, "fault." #name)
 
 // X(field, metric name)
 #define PTSHARE_COUNTERS(X)                             \
@@ -45,15 +59,7 @@ namespace ptshare::engine {
     X(llc_misses, "cache.llc.misses")                   \
     X(cache_transfers, "cache.transfers")               \
     X(cache_invalidations, "cache.invalidations")       \
-    X(faults_link, "fault.link")                        \
-    X(faults_host, "fault.host")                        \
-    X(faults_file, "fault.file")                        \
-    X(faults_anon, "fault.anon")                        \
-    X(faults_cow, "fault.cow")                          \
-    X(faults_write_protect, "fault.write_protect")      \
-    X(faults_spurious, "fault.spurious")                \
-    X(faults_segv, "fault.segv")                        \
-    X(faults_bus, "fault.bus")                          \
+    PTSHARE_FAULT_KINDS(PTSHARE_FAULT_COUNTER, X)       \
     X(fault_around_pages, "fault.around_pages")         \
     X(region_faults_link, "fault.region.link")          \
     X(region_faults_page, "fault.region.page")          \
@@ -64,15 +70,7 @@ namespace ptshare::engine {
     X(shootdown_ipis, "shootdown.ipis")                 \
     X(shootdown_received, "shootdown.received")         \
     X(tlb_flushed_entries, "shootdown.flushed_entries") \
-    X(cycles_base, "cycles.base")                       \
-    X(cycles_fetch, "cycles.fetch")                     \
-    X(cycles_tlb, "cycles.tlb")                         \
-    X(cycles_walk, "cycles.walk")                       \
-    X(cycles_data, "cycles.data")                       \
-    X(cycles_fault, "cycles.fault")                     \
-    X(cycles_syscall, "cycles.syscall")                 \
-    X(cycles_shootdown, "cycles.shootdown")             \
-    X(cycles_switch, "cycles.switch")
+    PTSHARE_CYCLES(X)
 
 // Where a memory read was served; also the column of the PTE-read matrix.
 enum class Served : unsigned { L1 = 0, L2 = 1, Llc = 2, Dram = 3 };
@@ -92,14 +90,21 @@ struct Counters {
 #define PTSHARE_FIELD(field, name) std::uint64_t field = 0;
     PTSHARE_COUNTERS(PTSHARE_FIELD)
 #undef PTSHARE_FIELD
-    // PTE reads of the walker: [level from PTE up to PGD][place], metric
-    // "walk.reads.<level>.<place>".
+    // PTE reads of the walker: [level from PTE up to PGD][place].
     std::array<std::array<std::uint64_t, kServedPlaces>, kLevels> pte_reads{};
-    // Of these, from lines that another mm brought in: "walk.reads.<level>.<place>.other".
+    // Of these, from lines that another mm brought in.
     std::array<std::array<std::uint64_t, kCachePlaces>, kLevels> pte_reads_of_others{};
     // They add up to the walks that have ended.
     std::array<std::uint64_t, kWalkLatencies> walk_latency{};
 };
+
+// Metrics of pte_reads and pte_reads_of_others.
+inline std::string pte_reads_metric(unsigned level, unsigned place) {
+    return std::string("walk.reads.") + kLevelNames[level] + "." + kPlaceNames[place];
+}
+inline std::string pte_reads_of_others_metric(unsigned level, unsigned place) {
+    return pte_reads_metric(level, place) + ".other";
+}
 
 // Calls fn(metric name, value) for each of them, always in the same order; the values can be
 // changed when the counters can.
@@ -110,11 +115,10 @@ void for_each_counter(AnyCounters& counters, Fn&& fn) {
 #undef PTSHARE_VISIT
     for (unsigned level = 0; level < kLevels; ++level) {
         for (unsigned place = 0; place < kServedPlaces; ++place) {
-            const std::string name =
-                std::string("walk.reads.") + kLevelNames[level] + "." + kPlaceNames[place];
-            fn(name, counters.pte_reads[level][place]);
+            fn(pte_reads_metric(level, place), counters.pte_reads[level][place]);
             if (place < kCachePlaces) {
-                fn(name + ".other", counters.pte_reads_of_others[level][place]);
+                fn(pte_reads_of_others_metric(level, place),
+                   counters.pte_reads_of_others[level][place]);
             }
         }
     }
@@ -127,8 +131,12 @@ void add(Counters& to, const Counters& from);
 void subtract(Counters& from, const Counters& what);
 // Counts the time of a walk that has ended.
 void count_walk_time(Counters& counters, std::uint64_t cycles);
-// Faults of the kinds that a process survives, fault.minor of the vocabulary.
+// Faults of the kinds that a process survives, fault.minor of the vocabulary; and of all kinds,
+// fault.total.
 std::uint64_t minor_faults(const Counters& counters);
+std::uint64_t all_faults(const Counters& counters);
+// The whole cycle stack, cycles.total.
+std::uint64_t all_cycles(const Counters& counters);
 // Counts a fault by its kind.
 void count_fault(Counters& counters, const FaultResult& result, std::uint64_t times = 1);
 // Counts those that MAP_POPULATE took.

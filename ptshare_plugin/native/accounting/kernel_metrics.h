@@ -1,5 +1,5 @@
-// Machine-wide metrics that core alone gives, the same for every engine. Names, units and meaning:
-// metrics.py.
+// Machine-wide metrics that core alone gives, the same for every engine. Units and meaning:
+// vocabulary.h.
 #pragma once
 
 #include <cstdint>

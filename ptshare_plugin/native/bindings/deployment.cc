@@ -66,10 +66,10 @@ std::map<std::string, Counts> tables(const Deployment& self) {
 }
 
 Counts faults(const Deployment& self) {
-    constexpr const char* kKinds[] = {"link",          "host",     "file", "anon", "cow",
-                                      "write_protect", "spurious", "segv", "bus"};
     Counts named;
-    for (unsigned i = 0; i < TouchResult::kKinds; ++i) named[kKinds[i]] = self.faults().faults[i];
+    for (const FaultKind kind : kFaultKinds) {
+        named[name_of(kind)] = self.faults().faults[static_cast<unsigned>(kind)];
+    }
     named["linked"] = self.faults().linked;
     named["around_pages"] = self.faults().around;
     return named;

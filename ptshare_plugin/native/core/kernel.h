@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <optional>
@@ -85,11 +86,10 @@ struct KernelStats {
 
 // What touching pages one after the other came to.
 struct TouchResult {
-    static constexpr unsigned kKinds = static_cast<unsigned>(FaultKind::Bus) + 1;
-    std::array<std::uint64_t, kKinds> faults{};  // index: FaultKind
-    std::uint64_t linked = 0;                    // of them set an entry to the host's
-    std::uint64_t around = 0;                    // pages that fault-around mapped besides
-    VirtAddr reached;                            // the end, or the page whose fault was fatal
+    std::array<std::uint64_t, std::size(kFaultKinds)> faults{};  // index: FaultKind
+    std::uint64_t linked = 0;  // of them set an entry to the host's
+    std::uint64_t around = 0;  // pages that fault-around mapped besides
+    VirtAddr reached;          // the end, or the page whose fault was fatal
 
     void add(const FaultResult& fault);
 };

@@ -82,18 +82,42 @@ constexpr const char* name_of(FlushStrategy strategy) {
 // How mappings of an mm come to an end.
 enum class Leaving : unsigned { Unmap, Exit };  // munmap or MAP_FIXED; exit, exec, a killing signal
 
-// How a fault ended. The kinds partition the faults.
+// How a fault ended: F(X, kind, name), the name that metrics and studies give it; X is handed on.
+// The kinds partition the faults.
+#define PTSHARE_FAULT_KINDS(F, X)                                                             \
+    F(X, Link, link)                  /* only the guest's PMD entry was missing */            \
+    F(X, Host, host)                  /* a page was mapped in a host mm, the link included */ \
+    F(X, File, file)                  /* a file page was mapped in the process's own table */ \
+    F(X, Anon, anon)                  /* a new anonymous page, or the zero page */            \
+    F(X, Cow, cow)                    /* a private copy was made */                           \
+    F(X, WriteProtect, write_protect) /* a present page was made writable */                  \
+    F(X, Spurious, spurious)          /* the table already permitted the access */            \
+    F(X, Segv, segv)                                                                          \
+    F(X, Bus, bus)
+
 enum class FaultKind : unsigned {
-    Link,          // only the guest's PMD entry was missing
-    Host,          // a page was mapped in a host mm (the link, if it was missing too, is included)
-    File,          // a file page was mapped in the process's own table
-    Anon,          // a new anonymous page, or the zero page
-    Cow,           // a private copy was made
-    WriteProtect,  // a present page was made writable
-    Spurious,      // the table already permitted the access
-    Segv,
-    Bus,
+#define PTSHARE_KIND(X, kind, name) kind,
+    PTSHARE_FAULT_KINDS(PTSHARE_KIND, )
+#undef PTSHARE_KIND
 };
+
+constexpr FaultKind kFaultKinds[] = {
+#define PTSHARE_KIND(X, kind, name) FaultKind::kind,
+    PTSHARE_FAULT_KINDS(PTSHARE_KIND, )
+#undef PTSHARE_KIND
+};
+constexpr const char* name_of(FaultKind kind) {
+    constexpr const char* kNames[] = {
+#define PTSHARE_KIND(X, kind, name) #name,
+        PTSHARE_FAULT_KINDS(PTSHARE_KIND, )
+#undef PTSHARE_KIND
+    };
+    return kNames[static_cast<unsigned>(kind)];
+}
+// Whether the process gets a signal instead of its access.
+constexpr bool is_fatal(FaultKind kind) {
+    return kind == FaultKind::Segv || kind == FaultKind::Bus;
+}
 
 struct FaultResult {
     FaultKind kind = FaultKind::Segv;
@@ -101,7 +125,7 @@ struct FaultResult {
     bool region = false;       // in memory for which MAP_SHARED_PT was asked
     std::uint64_t around = 0;  // further pages mapped by fault-around
 
-    bool is_fatal() const { return kind == FaultKind::Segv || kind == FaultKind::Bus; }
+    bool is_fatal() const { return ptshare::is_fatal(kind); }
     friend bool operator==(const FaultResult& a, const FaultResult& b) {
         return a.kind == b.kind && a.linked == b.linked && a.region == b.region &&
                a.around == b.around;

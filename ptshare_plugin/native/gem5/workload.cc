@@ -160,34 +160,30 @@ Workload::Result Workload::alignment(const Call&) {
 
 Workload::Result Workload::memory_call(const Call& call) {
     ptshare::Kernel& core = kernel_.core();
-    const engine::Costs& costs = kernel_.costs();
     const Arguments args = call.args;
     ptshare::Mm& mm = *call.task.mm;
     const VirtAddr first = call.address(0);
-    const auto charged = [&](std::int64_t result, std::uint64_t cycles) {
-        kernel_.owe(call.task, &Counters::cycles_syscall, cycles);
-        return result;
+    const auto answer = [&]() -> std::int64_t {
+        switch (call.number) {
+            case SYS_mmap:
+                return mmap(call.task, args);
+            case SYS_munmap:
+                return return_value(core.munmap(mm, first, args[1]));
+            case SYS_mprotect:
+                return return_value(core.mprotect(mm, first, args[1], args[2]));
+            case SYS_mremap:
+                return return_value(
+                    core.mremap(mm, first, args[1], args[2], args[3], call.address(4)));
+            case SYS_madvise:
+                return return_value(core.madvise(mm, first, args[1], static_cast<int>(args[2])));
+            case SYS_brk:
+                return static_cast<std::int64_t>(core.brk(mm, first).value);
+        }
+        panic("ptshare: system call %d is none about memory", call.number);
     };
-    switch (call.number) {
-        case SYS_mmap:
-            return charged(mmap(call.task, args), costs.mmap);
-        case SYS_munmap:
-            return charged(return_value(core.munmap(mm, first, args[1])), costs.munmap);
-        case SYS_mprotect:
-            return charged(return_value(core.mprotect(mm, first, args[1], args[2])),
-                           costs.mprotect);
-        case SYS_mremap:
-            return charged(
-                return_value(core.mremap(mm, first, args[1], args[2], args[3], call.address(4))),
-                costs.mmap);
-        case SYS_madvise:
-            return charged(
-                return_value(core.madvise(mm, first, args[1], static_cast<int>(args[2]))),
-                costs.mprotect);
-        case SYS_brk:
-            return charged(static_cast<std::int64_t>(core.brk(mm, first).value), costs.mmap);
-    }
-    panic("ptshare: system call %d is none about memory", call.number);
+    const std::int64_t result = answer();
+    kernel_.owe(call.task, &Counters::cycles_syscall, kernel_.costs().memory_call(call.number));
+    return result;
 }
 
 Workload::Result Workload::transfer_call(const Call& call) {

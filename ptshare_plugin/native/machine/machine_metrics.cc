@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "accounting/kernel_metrics.h"
+#include "accounting/vocabulary.h"
 
 namespace ptshare::engine {
 
@@ -34,6 +35,7 @@ constexpr MachineMetric kMetrics[] = {
     {"cycles.makespan", [](const Machine& m) { return machine_cycles(m); }},
     {"cycles.idle", idle_cycles},
 };
+static_assert(all_known(kMetrics), "a metric of the machine's has no row in the vocabulary");
 
 }  // namespace
 

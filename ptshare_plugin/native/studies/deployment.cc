@@ -1,5 +1,7 @@
 #include "studies/deployment.h"
 
+#include <sys/syscall.h>
+
 #include <algorithm>
 #include <stdexcept>
 
@@ -55,12 +57,10 @@ void Deployment::access(std::size_t client, std::uint64_t offset, std::uint64_t 
     const VirtAddr end = who.region + offset + length;
     const TouchResult result = kernel_.touch(mm_of(who), who.region + offset, length,
                                              write ? Access::Write : Access::Read);
-    for (unsigned kind = 0; kind < TouchResult::kKinds; ++kind) {
-        faults_.faults[kind] += result.faults[kind];
-        if (result.faults[kind] == 0) continue;
-        FaultResult one;
-        one.kind = static_cast<FaultKind>(kind);
-        fault_cycles_ += result.faults[kind] * costs_.fault(one);
+    for (const FaultKind kind : kFaultKinds) {
+        const std::uint64_t times = result.faults[static_cast<unsigned>(kind)];
+        faults_.faults[static_cast<unsigned>(kind)] += times;
+        if (times != 0) fault_cycles_ += times * costs_.fault(FaultResult{kind});
     }
     faults_.linked += result.linked;
     faults_.around += result.around;
@@ -133,7 +133,7 @@ Protection Deployment::protect(std::size_t client, std::uint64_t prot, std::uint
     done.calls = 1;
     done.ptes_changed = effects.ptes_changed;
     done.flushes = effects.flushes.size();
-    done.cycles = costs_.syscall + costs_.mprotect + costs_.effects(effects);
+    done.cycles = costs_.syscall + costs_.memory_call(SYS_mprotect) + costs_.effects(effects);
     for (const FlushRequest& request : effects.flushes) shoot_down(client, request, cpus, done);
     return done;
 }

@@ -1,5 +1,7 @@
 #include "studies/protect_ways.h"
 
+#include <sys/syscall.h>
+
 #include <algorithm>
 #include <memory>
 #include <stdexcept>
@@ -16,11 +18,6 @@ constexpr VirtAddr kRegion(1ULL << 40);
 constexpr VirtAddr kControl(kRegion.value - kPudSize);
 constexpr unsigned kWord = 8;  // bytes of an access
 constexpr std::uint64_t kRw = kProtRead | kProtWrite;
-
-std::uint64_t cycles_of(const Counters& c) {
-    return c.cycles_base + c.cycles_fetch + c.cycles_tlb + c.cycles_walk + c.cycles_data +
-           c.cycles_fault + c.cycles_syscall + c.cycles_shootdown + c.cycles_switch;
-}
 
 // All processes and the cores that they run on, up to the moment of the change.
 class Processes {
@@ -70,7 +67,7 @@ class Processes {
 
     // The mprotect system call of the process that its core runs.
     void protect(unsigned process, std::uint64_t prot) {
-        count_syscall(process, machine_.costs().mprotect, [&] {
+        count_syscall(process, machine_.costs().memory_call(SYS_mprotect), [&] {
             const Errno error =
                 machine_.kernel().mprotect(*tasks_[process].mm, kRegion, setting_.piece, prot);
             if (error != Errno::Ok) {
@@ -203,7 +200,7 @@ class Processes {
         std::uint64_t acknowledged = 0;
         for (unsigned p = 1; p <= last_process; ++p) {
             Core& core = core_of(p);
-            wait_until(core, sent[p]);
+            core.idle_until(sent[p]);
             load(p);
             deliver_signal(p);
             protect(p, prot_);
@@ -215,14 +212,8 @@ class Processes {
             }
         }
         send(last);  // its core runs it still: nobody there was later
-        wait_until(core_of(0), core_of(last).clock);
+        core_of(0).idle_until(core_of(last).clock);
         load(0);
-    }
-
-    static void wait_until(Core& core, std::uint64_t clock) {
-        if (core.clock >= clock) return;
-        core.idle += clock - core.clock;
-        core.clock = clock;
     }
 
     // All cores wait for the last one; returns its clock.
@@ -231,7 +222,7 @@ class Processes {
         for (unsigned i = 0; i < machine_.cores(); ++i) {
             latest = std::max(latest, machine_.core(i).clock);
         }
-        for (unsigned i = 0; i < machine_.cores(); ++i) wait_until(machine_.core(i), latest);
+        for (unsigned i = 0; i < machine_.cores(); ++i) machine_.core(i).idle_until(latest);
         return latest;
     }
 
@@ -264,10 +255,6 @@ std::int64_t difference(std::uint64_t a, std::uint64_t b) {
     return static_cast<std::int64_t>(a) - static_cast<std::int64_t>(b);
 }
 
-std::uint64_t faults_of(const Counters& c) {
-    return minor_faults(c) + c.faults_segv + c.faults_bus;
-}
-
 std::uint64_t walks_of(const Counters& c) {
     return c.walks_data + c.walks_fetch;
 }
@@ -296,10 +283,10 @@ ProtectCost measure_protect(const Params& params, const std::string& policy,
     changed.prepare(write ? kProtRead : kRw);
     changed.change(way, after);
     ProtectCost cost = changed.cost();
-    cost.change_cycles = cycles_of(changed.counted());
+    cost.change_cycles = all_cycles(changed.counted());
     changed.touch(access, way == ProtectWay::Trap);
     const Counters sum = changed.counted();
-    cost.touch_cycles = cycles_of(sum) - cost.change_cycles;
+    cost.touch_cycles = all_cycles(sum) - cost.change_cycles;
     cost.messages = changed.cost().messages;
     cost.signals = changed.cost().signals;
     cost.adopted = changed.adopted();
@@ -308,9 +295,9 @@ ProtectCost measure_protect(const Params& params, const std::string& policy,
     unchanged.prepare(kRw);
     unchanged.touch(access, false);
     const Counters base = unchanged.counted();
-    cost.baseline_cycles = cycles_of(base);
+    cost.baseline_cycles = all_cycles(base);
     cost.syscalls = sum.syscalls - base.syscalls;
-    cost.faults = difference(faults_of(sum), faults_of(base));
+    cost.faults = difference(all_faults(sum), all_faults(base));
     cost.switches = difference(sum.switches, base.switches);
     cost.walks = difference(walks_of(sum), walks_of(base));
     cost.ipis = sum.shootdown_ipis;

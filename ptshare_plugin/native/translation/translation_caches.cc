@@ -66,12 +66,12 @@ inline PhysAddr TranslationCaches::physical(Pte leaf, PageSize size, VirtAddr ad
     return PhysAddr(address_of(leaf.pfn()).value + offset);
 }
 
-inline Pte* TranslationCaches::find_first(FirstLevel& tlb, Pcid tag, VirtAddr address,
-                                          PageSize& size) {
+inline const Pte* TranslationCaches::find_in(Tlb& small, Tlb& large, Pcid tag, VirtAddr address,
+                                             PageSize& size) {
     size = PageSize::Small;
-    if (Pte* leaf = tlb.small.find(tag, address, size)) return leaf;
+    if (const Pte* leaf = small.find(tag, address, size)) return leaf;
     size = PageSize::Large;
-    return tlb.large.find(tag, address, size);
+    return large.find(tag, address, size);
 }
 
 void TranslationCaches::forget(const MmuContext& context, VirtAddr address) {
@@ -92,50 +92,37 @@ TranslationCaches::Lookup TranslationCaches::find(VirtAddr address, Access acces
         result.found = Found::Outside;
         return result;
     }
+
     PageSize size = PageSize::Small;
-    bool assist = false;
-
-    // Whether a cached leaf serves the access as it stands; if not, why it must be walked again.
-    const auto serves = [&](const Pte& leaf) {
-        if (!leaf.permits(access)) return false;
-        assist = access == Access::Write && !leaf.dirty();
-        return !assist;
-    };
-    const auto here = [&](Pte leaf) {
-        result.found = Found::Here;
-        result.address = physical(leaf, size, address);
-        if (context.suspect && is_stale(context, address, leaf, result.address)) {
-            ++counters.tlb_stale_hits;
-        }
-        return result;
-    };
-
     ++(fetch ? counters.itlb_accesses : counters.dtlb_accesses);
-    if (const Pte* leaf = find_first(first, tag, address, size)) {
-        if (serves(*leaf)) return here(*leaf);
-        forget(context, address);
-    } else {
+    const Pte* leaf = find_in(first.small, first.large, tag, address, size);
+    const bool missed = !leaf;
+    if (missed) {
         ++(fetch ? counters.itlb_misses : counters.dtlb_misses);
         if (stlb_.present()) {
             ++counters.stlb_accesses;
             result.cycles = stlb_latency_;
-            size = PageSize::Small;
-            const Pte* second = stlb_.find(tag, address, size);
-            if (!second) {
-                size = PageSize::Large;
-                second = stlb_.find(tag, address, size);
-            }
-            if (second && serves(*second)) {
-                Tlb& refill = size == PageSize::Small ? first.small : first.large;
-                refill.insert(tag, address, size, *second);
-                return here(*second);
-            }
-            if (second) {
-                forget(context, address);
-            } else {
-                ++counters.stlb_misses;
-            }
+            leaf = find_in(stlb_, stlb_, tag, address, size);
+            if (!leaf) ++counters.stlb_misses;
         }
+    }
+
+    bool assist = false;
+    if (leaf) {
+        const bool permits = leaf->permits(access);
+        assist = permits && access == Access::Write && !leaf->dirty();
+        if (permits && !assist) {
+            if (missed)
+                (size == PageSize::Small ? first.small : first.large)
+                    .insert(tag, address, size, *leaf);
+            result.found = Found::Here;
+            result.address = physical(*leaf, size, address);
+            if (context.suspect && is_stale(context, address, *leaf, result.address)) {
+                ++counters.tlb_stale_hits;
+            }
+            return result;
+        }
+        forget(context, address);
     }
     result.walk = assist  ? &Counters::walks_dirty
                   : fetch ? &Counters::walks_fetch
