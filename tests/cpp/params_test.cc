@@ -96,9 +96,10 @@ TEST(lines_are_parsed_by_what_they_hold) {
     CHECK(params.flag("a.flag"));
     CHECK_EQ(params.count("a.count"), 12u);
     CHECK_EQ(params.real("a.real"), 0.5);
-    CHECK_EQ(params.text("a.word"), std::string("caller-only"));
-    CHECK_EQ(params.text("a.empty"), std::string());
-    CHECK_EQ(params.text("a.sum"), std::string("b=c"));
+    constexpr Choice<int> kWords[] = {{"", 1}, {"b=c", 2}, {"caller-only", 3}};
+    CHECK_EQ(params.choice("a.word", kWords), 3);
+    CHECK_EQ(params.choice("a.empty", kWords), 1);
+    CHECK_EQ(params.choice("a.sum", kWords), 2);
     params.refuse_unread();
 }
 

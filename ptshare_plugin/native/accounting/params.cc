@@ -76,11 +76,6 @@ bool Params::flag(const std::string& key) const {
     throw std::invalid_argument("parameter " + key + " must be true or false");
 }
 
-std::string Params::text(const std::string& key) const {
-    if (const auto* value = std::get_if<std::string>(&get(key))) return *value;
-    throw std::invalid_argument("parameter " + key + " must be text");
-}
-
 std::string Params::shown(const std::string& key) const {
     std::ostringstream to;
     to << std::boolalpha;

@@ -46,7 +46,7 @@ class Params {
     std::uint64_t count(const std::string& key) const;  // a whole number, not negative
     double real(const std::string& key) const;
     bool flag(const std::string& key) const;
-    std::string text(const std::string& key) const;
+    // One of some words: what it stands for.
     template <class T, std::size_t n>
     T choice(const std::string& key, const Choice<T> (&choices)[n]) const {
         return chosen("parameter " + key, shown(key), choices);
