@@ -184,9 +184,7 @@ def make_system(
     if policy is None:
         system.workload = X86EmuLinux()
     else:
-        system.kernel = m5.objects.PtshareKernel(
-            policy=policy, machine=[_setting(*item) for item in flatten(machine).items()]
-        )
+        system.kernel = m5.objects.PtshareKernel(policy=policy, machine=parameters(machine))
         system.workload = m5.objects.PtshareWorkload(kernel=system.kernel)
     count = contexts(machine, len(processes), cores)
     system.cpu = [CPUS[cpu](cpu_id=index) for index in range(count)]
@@ -202,8 +200,20 @@ def make_system(
     return system
 
 
-def _setting(key: str, value: Any) -> str:
-    return f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+_NOT_OF_THE_KERNEL = ("cpu.", "cache.", "gem5.", "mmu.walker.port", "sched.slice_instructions")
+"""How keys begin of which gem5's own objects are made, and those of the embedded engine alone."""
+
+
+def parameters(machine: Any) -> list[str]:
+    """``PtshareKernel.machine``: what ptshare's objects read of the machine, as ``key=value``.
+
+    Keys that nobody reads are refused there.
+    """
+    return [
+        f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+        for key, value in flatten(machine).items()
+        if not key.startswith(_NOT_OF_THE_KERNEL)
+    ]
 
 
 def _wire(

@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
             for alias in (*ALIASES, name):
                 made.add_argument(f"--{alias}", dest=name, help="the same")
         elif name != "args" and name not in _NOT_HERE:
-            told: dict[str, Any] = {"dest": name, "help": stated.help.replace("%", "%%")}
+            told: dict[str, Any] = {"dest": name, "help": stated.off or stated.help}
             if stated.kind is bool:
                 told |= {"action": "store_const", "const": not stated.default}
             elif stated.kind is list:

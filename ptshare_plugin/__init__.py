@@ -1,52 +1,68 @@
 """ptshare: what sharing page tables between processes saves and costs, by simulation.
 
-``load`` reads run folders or a dataset of them into a pandas frame; everything else is reached
-through the ``ptshare`` command or the modules of this package. Importing the package imports
-nothing heavy.
+    import ptshare_plugin as pt
+
+    private, shared = pt.compare("scan", procs=4, region="64MiB", policy=["private", "ptshare"])
+    shared.metrics["walk.cycles"], shared.frame
+    pt.run("./a.out", procs=8, set={"mmu.stlb.entries": 1024}).write("out")
+    pt.sweep("sweep.toml", "out").frame
+    pt.plan(procs=1500, region="300GiB").frame
+    pt.load("out")
+
+``run``, ``compare``, ``plan`` and ``sweep`` take the options of the ``ptshare`` commands of these
+names, print nothing, and raise ``UserError`` alone. ``analysis`` computes savings and confidence
+intervals from frames. Importing the package imports nothing heavy.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import os
+    from ptshare_plugin.api import Planned as Planned
+    from ptshare_plugin.api import Result as Result
+    from ptshare_plugin.api import Swept as Swept
+    from ptshare_plugin.api import compare as compare
+    from ptshare_plugin.api import load as load
+    from ptshare_plugin.api import plan as plan
+    from ptshare_plugin.api import run as run
+    from ptshare_plugin.api import sweep as sweep
+    from ptshare_plugin.common.errors import UserError as UserError
+    from ptshare_plugin.records import analysis as analysis
 
-    import pandas as pd
-
-__all__ = ["__version__", "load"]
+__all__ = [
+    "Planned",
+    "Result",
+    "Swept",
+    "UserError",
+    "__version__",
+    "analysis",
+    "compare",
+    "load",
+    "plan",
+    "run",
+    "sweep",
+]
 
 __version__ = "0.1.0"
 
+_ELSEWHERE = {
+    "UserError": ("ptshare_plugin.common.errors", "UserError"),
+    "analysis": ("ptshare_plugin.records.analysis", None),
+}
 
-def load(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Frame of run folders, or of a dataset that ``ptshare summary --format dataset`` made.
 
-    Run folders, ``path`` itself or all below it, give a tidy frame, a row a value. Columns: run
-    (the folder below ``path``), engine, policy, process (-1: all processes or the machine),
-    component, metric, value, unit.
+def __getattr__(name: str) -> Any:
+    # Only when it is asked for: inside gem5, and for 'ptshare --help', there is no pandas.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _ELSEWHERE.get(name, ("ptshare_plugin.api", name))
+    found = importlib.import_module(module)
+    value = found if attribute is None else getattr(found, attribute)
+    globals()[name] = value
+    return value
 
-    A dataset gives a wide frame, a row a run, ordered by run. Columns:
 
-    - run: its folder, from the folder that holds the dataset; no two rows have the same;
-    - engine, policy, program, args, procs, cores, region_bytes, share, seed, work (missing: the
-      workload's default), preset;
-    - run_id (hash of what decides the result: repeats have the same), program_sha256, started,
-      ptshare and gem5 (their versions), failed (processes that did not end as they should),
-      command (which made it); of gem5's m5out only the first two are there;
-    - every key of the machine, like ``mmu.pcids``;
-    - every metric that some run has, for all processes, in the order of docs/metrics.md: counts as
-      nullable integers, others as floats, missing where a run has none.
-
-    A ``.csv`` file that this frame's ``to_csv(path, index=False)`` wrote gives it again.
-
-    Raises ``errors.UserError`` that names the file when one is unreadable or there are no runs.
-    """
-    from pathlib import Path
-
-    from ptshare_plugin.records import dataset
-    from ptshare_plugin.records.frames import load_tidy
-
-    if Path(path).suffix == ".csv":
-        return dataset.read_csv(path)
-    return dataset.load(path) if dataset.is_dataset(path) else load_tidy(path)
+def __dir__() -> list[str]:
+    return __all__

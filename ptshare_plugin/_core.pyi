@@ -2,7 +2,12 @@
 
 from typing import Any
 
-class _Run:  # what they have in common; there is no such class at run time
+class Run:
+    """One simulation: a machine and what drives it. Made only as one of its subclasses."""
+
+    def step(self, count: int) -> bool:
+        """About ``count`` instructions more (``Replay``: records); true when all have ended."""
+
     @property
     def instructions(self) -> int: ...
     @property
@@ -10,8 +15,9 @@ class _Run:  # what they have in common; there is no such class at run time
     def results(self) -> list[tuple[int, int, int, bytes, bytes, str]]: ...
     def statistics(self) -> list[tuple[int, str, int | float]]: ...
     def samples(self) -> list[list[int]]: ...
+    def audit(self) -> list[str]: ...
 
-class Simulation(_Run):
+class Simulation(Run):
     """One run of several processes on one simulated machine under one sharing policy."""
 
     def __init__(
@@ -33,8 +39,6 @@ class Simulation(_Run):
         phnum: int,
     ) -> int: ...
     def add_process(self, program: int, argv: list[str], env: list[str]) -> int: ...
-    def step(self, instructions: int) -> bool: ...
-    def audit(self) -> list[str]: ...
 
 class Kernel:
     """Core alone, without an engine: system calls, faults and a table walker.
@@ -111,7 +115,7 @@ class Kernel:
     def frames_in_use(self) -> dict[str, int]: ...
     def take_effects(self) -> dict[str, Any]: ...
 
-class Stream(_Run):
+class Stream(Run):
     """The same machine, driven by an access pattern instead of programs."""
 
     def __init__(
@@ -124,7 +128,6 @@ class Stream(_Run):
         segments: list[tuple[int, int, int, int, int]],
         values: dict[str, int],
     ) -> None: ...
-    def step(self, instructions: int) -> bool: ...
 
 def pattern_names() -> list[str]: ...
 def native_loop(pattern: str, values: dict[str, int]) -> tuple[int, float, int]: ...
@@ -148,7 +151,7 @@ class TraceConversion:
     @property
     def records(self) -> int: ...
 
-class Replay(_Run):
+class Replay(Run):
     """The same machine, driven by a trace in each process."""
 
     def __init__(
@@ -162,7 +165,6 @@ class Replay(_Run):
         share: bool,
         processes: int,
     ) -> None: ...
-    def step(self, records: int) -> bool: ...
 
 class Deployment:
     def __init__(

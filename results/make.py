@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from ptshare_plugin.records import dataset
-from ptshare_plugin.sweep import plan, store
+from ptshare_plugin.sweeps import plan, store
 
 HERE = Path(__file__).resolve().parent
 SWEEP, SUMMARY = "sweep.toml", "summary.csv"

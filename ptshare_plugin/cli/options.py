@@ -92,6 +92,8 @@ def _default(stated: Statement) -> Any:
 
 
 def _help(stated: Statement) -> str:
+    if stated.off is not None:
+        return stated.off
     if stated.shown is None or _default(stated) is not None:
         return stated.help
     return f"{stated.help}  [default: {stated.shown}]"

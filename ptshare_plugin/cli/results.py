@@ -36,7 +36,7 @@ def sweep(
     as_json: JsonOpt = False,
 ) -> None:
     """Make many runs, described by one file; go on where it was interrupted."""
-    from ptshare_plugin.sweep import command
+    from ptshare_plugin.sweeps import command
 
     if dry_run:
         command.list_runs(file, output, as_json)

@@ -8,7 +8,10 @@ import typer
 
 from ptshare_plugin.cli.app import app
 from ptshare_plugin.cli.options import JsonOpt, machine, policy_names, print_json, run_option
-from ptshare_plugin.common.errors import EXIT_USAGE, UserError
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.common.units import exact_size
+from ptshare_plugin.runs.options import STATED
+from ptshare_plugin.studies.plan import DEFAULTS
 
 PresetOpt: Any = run_option("preset")
 SetOpt: Any = run_option("set")
@@ -17,11 +20,15 @@ SeedOpt: Any = run_option("seed")
 
 @app.command("plan")
 def plan_command(
-    procs: Annotated[int, typer.Option("--procs", "-n", help="Number of clients.")] = 1500,
+    procs: Annotated[
+        int, typer.Option("--procs", "-n", help="Number of clients.")
+    ] = DEFAULTS.procs,
     region: Annotated[
         str, typer.Option("--region", help="Size of the file that all clients map.")
-    ] = "300GiB",
-    memory: Annotated[str, typer.Option("--memory", help="The machine's memory.")] = "512GiB",
+    ] = exact_size(DEFAULTS.region),
+    memory: Annotated[str, typer.Option("--memory", help="The machine's memory.")] = exact_size(
+        DEFAULTS.memory
+    ),
     policy: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,42 +44,39 @@ def plan_command(
             help="Pages that each client touches: all, fraction:F (the first), spread:F (at even"
             " distances) or zipf:VISITS.",
         ),
-    ] = "all",
+    ] = DEFAULTS.pattern,
     access: Annotated[
         str, typer.Option("--access", help="How they are touched: read or write.")
-    ] = "read",
+    ] = DEFAULTS.access,
     resident: Annotated[
         str,
         typer.Option(
             "--resident", help="What of the file is in memory: all from the start, or touched."
         ),
-    ] = "all",
+    ] = DEFAULTS.resident,
     cpus: Annotated[
         int, typer.Option("--cpus", help="CPUs that run a client each during mprotect.")
-    ] = 64,
-    preset: PresetOpt = "server",
+    ] = DEFAULTS.cpus,
+    preset: PresetOpt = STATED["preset"].default,
     overrides: SetOpt = None,
-    seed: SeedOpt = 1,
+    seed: SeedOpt = DEFAULTS.seed,
     as_json: JsonOpt = False,
 ) -> None:
     """Compute what many clients of a large file need: page tables, memory, faults, mprotect."""
     from ptshare_plugin.studies import plan as planning
 
-    policies = policy_names(policy or list(planning.POLICIES))
-    if access not in ("read", "write"):
-        raise UserError("must be read or write", EXIT_USAGE, option="access", value=access)
-    size = planning.size_of("region", region)
-    asked = planning.Plan(
+    asked = planning.asked(
         procs=procs,
-        region=size,
-        memory=planning.size_of("memory", memory),
-        pattern=planning.parse_pattern(pattern, size),
-        write=access == "write",
+        region=region,
+        memory=memory,
+        pattern=pattern,
+        access=access,
         resident=resident,
         cpus=cpus,
         seed=seed,
-        machine=machine(preset, overrides or []),
+        machine=machine(preset, overrides),
     )
+    policies = policy_names(policy) if policy else planning.default_policies()
     planning.check(asked, policies)
     rows = planning.compute_all(asked, policies)
     if as_json:
@@ -106,7 +110,7 @@ def protect_ways_command(
             " message and trap.",
         ),
     ] = "ptshare,private",
-    preset: PresetOpt = "server",
+    preset: PresetOpt = STATED["preset"].default,
     overrides: SetOpt = None,
     output: Annotated[
         str | None,
@@ -130,7 +134,7 @@ def protect_ways_command(
         protect_ways.check_output(Path(output), protect_ways.TABLE_SUFFIXES, "output", force)
     if plot is not None:
         protect_ways.check_output(Path(plot), protect_ways.PLOT_SUFFIXES, "plot", force)
-    measurement = protect_ways.Measurement(setting, machine(preset, overrides or []))
+    measurement = protect_ways.Measurement(setting, machine(preset, overrides))
     rows = measurement.rows()
     if as_json:
         protect_ways.print_json(measurement, rows)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.common.progress import Progress
 from ptshare_plugin.engines.base import simulated_cores
-from ptshare_plugin.engines.native import Simulated, machine_parameters, require_core, simulate
+from ptshare_plugin.engines.native import machine_parameters, require_core, simulate
 from ptshare_plugin.engines.result import RunResult
 
 if TYPE_CHECKING:
+    from ptshare_plugin._core import Run
     from ptshare_plugin.spec.run import RunSpec
 
 
@@ -56,7 +57,7 @@ class EmbeddedEngine:
         require_core()
         from ptshare_plugin import _core
 
-        def made() -> Simulated:
+        def made() -> Run:
             program = spec.program
             simulation = _core.Simulation(
                 machine_parameters(spec), spec.policy, spec.cores, spec.seed, str(unicorn_library())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.common.memory import peak_rss, reset_peak_rss
@@ -12,7 +12,7 @@ from ptshare_plugin.common.progress import Progress
 from ptshare_plugin.engines.result import ProcessResult, RunResult, Sample, mark_statistics
 
 if TYPE_CHECKING:
-    from ptshare_plugin._core import Replay, Simulation, Stream
+    from ptshare_plugin._core import Run
     from ptshare_plugin.machine.schema import Value
     from ptshare_plugin.spec.run import RunSpec
 
@@ -20,13 +20,10 @@ STEP = 500_000
 """Instructions between two looks at signals and progress. Fixed, so that it cannot differ between
 two runs; tens of milliseconds."""
 
-Simulated: TypeAlias = "Simulation | Stream | Replay"
-"""A simulation of the extension module, whatever drives it."""
-
 
 def simulate(
     where: str,
-    make: Callable[[], Simulated],
+    make: Callable[[], Run],
     progress: Progress,
     versions: dict[str, str] | None = None,
 ) -> RunResult:

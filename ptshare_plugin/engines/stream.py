@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError
 from ptshare_plugin.common.progress import Progress
 from ptshare_plugin.engines.base import simulated_cores
-from ptshare_plugin.engines.native import Simulated, machine_parameters, require_core, simulate
+from ptshare_plugin.engines.native import machine_parameters, require_core, simulate
 from ptshare_plugin.engines.result import RunResult
 from ptshare_plugin.spec import workloads
 from ptshare_plugin.spec.trace import Trace
 
 if TYPE_CHECKING:
-    from ptshare_plugin._core import Stream
+    from ptshare_plugin._core import Run, Stream
     from ptshare_plugin.spec.run import RunSpec
 
 
@@ -125,7 +125,7 @@ def replay(spec: RunSpec, trace: Trace, progress: Progress) -> RunResult:
     require_core()
     from ptshare_plugin import _core
 
-    def made() -> Simulated:
+    def made() -> Run:
         return _core.Replay(
             machine_parameters(spec),
             spec.policy,

@@ -12,7 +12,7 @@ from ptshare_plugin.common.files import read_json
 from ptshare_plugin.machine.schema import KEYS
 from ptshare_plugin.metrics import registry as metrics
 from ptshare_plugin.records import analysis, dataset
-from ptshare_plugin.sweep.store import FAILED, RUNS
+from ptshare_plugin.sweeps.store import FAILED, RUNS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -30,8 +30,8 @@ from ptshare_plugin.spec.trace import Trace, parse_share
 if TYPE_CHECKING:
     from ptshare_plugin.spec.workloads import Workload
 
-Read = Callable[[Any, Path], Any]
-"""Checks a value and makes it what a run takes; paths are relative to the folder."""
+Read = Callable[[Any, Path | None], Any]
+"""Checks a value and makes it what a run takes; paths are relative to a folder that is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Statement:
     :param kind: what a command line takes: ``int``; ``str`` (words and sizes); ``list`` of words,
         one each time that the option is there; ``bool`` for a switch that turns the option off.
     :param shown: default in words, where the value itself says nothing.
+    :param off: what a switch says, where ``help`` says what it turns off.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Statement:
     metavar: str | None
     flags: tuple[str, ...]
     shown: str | None
+    off: str | None
 
 
 def _option(
@@ -62,22 +64,28 @@ def _option(
     metavar: str | None = None,
     flags: tuple[str, ...] = (),
     shown: str | None = None,
+    off: str | None = None,
 ) -> Any:
-    stated = (default, kind, read, help, metavar, flags, shown)
+    stated = (default, kind, read, help, metavar, flags, shown, off)
     return dataclasses.field(default=default, metadata={"stated": stated})
 
 
-def _program(value: Any, folder: Path) -> str:
+def _program(value: Any, folder: Path | None) -> str:
     text = _word(value, folder)
     if "/" not in text:
         workloads.path(text)
         return text
-    text = str(folder / text)
+    text = _placed(text, folder)
     _loaded(text)
     return text
 
 
-def _words(value: Any, _: Path) -> tuple[str, ...]:
+def _placed(path: str, folder: Path | None) -> str:
+    """``path`` from ``folder``; without one as it was given, a leading ``./`` included."""
+    return path if folder is None else str(folder / path)
+
+
+def _words(value: Any, _: Path | None) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise _kind_error("a list of words", value)
     for word in value:
@@ -86,7 +94,7 @@ def _words(value: Any, _: Path) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _word(value: Any, _: Path) -> str:
+def _word(value: Any, _: Path | None) -> str:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if type(value) is not str:
@@ -94,13 +102,13 @@ def _word(value: Any, _: Path) -> str:
     return value
 
 
-def _whole(value: Any, _: Path) -> int:
+def _whole(value: Any, _: Path | None) -> int:
     if type(value) is not int:
         raise _kind_error("a whole number", value)
     return value
 
 
-def _size(value: Any, _: Path) -> int:
+def _size(value: Any, _: Path | None) -> int:
     if isinstance(value, str):
         return units.parse_size(value)
     if type(value) is not int:
@@ -108,34 +116,34 @@ def _size(value: Any, _: Path) -> int:
     return value
 
 
-def _truth(value: Any, _: Path) -> bool:
+def _truth(value: Any, _: Path | None) -> bool:
     if type(value) is not bool:
         raise _kind_error("true or false", value)
     return value
 
 
-def _trace_file(value: Any, folder: Path) -> str:
+def _trace_file(value: Any, folder: Path | None) -> str:
     text = _word(value, folder)
     if text == "-":  # standard input, which whoever reads it refuses
         return text
-    text = str(folder / text)
+    text = _placed(text, folder)
     _stamp(text)  # it is read once it is known with which share
     return text
 
 
-def _trace_range(value: Any, folder: Path) -> str:
+def _trace_range(value: Any, folder: Path | None) -> str:
     text = _word(value, folder)
     parse_share(text)
     return text
 
 
-def _engine(value: Any, folder: Path) -> str:
+def _engine(value: Any, folder: Path | None) -> str:
     text = _word(value, folder)
     engines.get(text)
     return text
 
 
-def _policy(value: Any, folder: Path) -> str:
+def _policy(value: Any, folder: Path | None) -> str:
     """Refuse what no engine knows; what the engine of a run knows is for its check."""
     text = _word(value, folder)
     known = dict.fromkeys(
@@ -149,22 +157,20 @@ def _policy(value: Any, folder: Path) -> str:
     return text
 
 
-def _preset(value: Any, folder: Path) -> str:
+def _preset(value: Any, folder: Path | None) -> str:
     text = _word(value, folder)
     if "/" in text or text.endswith(".toml"):
-        text = str(folder / text)
+        text = _placed(text, folder)
     _machine(text, ())
     return text
 
 
-def _overrides(value: Any, folder: Path) -> tuple[str, ...]:
+def _overrides(value: Any, folder: Path | None) -> tuple[str, ...]:
     """``KEY=VALUE`` each; or a mapping of keys to values."""
     if not isinstance(value, Mapping):
         return _words(value, folder)
-    return tuple(
-        f"{name}={config.show(KEYS[name], config.checked_value(name, each))}"
-        for name, each in value.items()
-    )
+    checked = {name: config.checked_value(name, each) for name, each in value.items()}
+    return tuple(f"{name}={config.show(KEYS[name], each)}" for name, each in checked.items())
 
 
 def _kind_error(words: str, value: Any) -> UserError:
@@ -207,7 +213,12 @@ class Options:
         "Addresses of the trace that all processes share, with MAP_SHARED_PT.",
         metavar="0xSTART-0xEND",
     )
-    engine: str = _option(engines.DEFAULT, str, _engine, "What executes the program.")
+    engine: str = _option(
+        engines.DEFAULT,
+        str,
+        _engine,
+        f"What executes the program: {', '.join(engines.names())}.",
+    )
     policy: str | None = _option(
         None, str, _policy, "Sharing policy.", shown="ptshare; on linux private"
     )
@@ -247,15 +258,23 @@ class Options:
         "Amount of work of a workload.",
         shown="its own, see 'ptshare workloads'",
     )
-    share: bool = _option(True, bool, _truth, "Workloads do not ask for MAP_SHARED_PT.")
+    share: bool = _option(
+        True,
+        bool,
+        _truth,
+        "Workloads ask for MAP_SHARED_PT.",
+        off="Workloads do not ask for MAP_SHARED_PT.",
+    )
 
     @classmethod
-    def of(cls, values: Mapping[str, Any], folder: Path = Path()) -> Options:
+    def of(cls, values: Mapping[str, Any], folder: Path | None = None) -> Options:
         """Options of ``values`` by name; those that are not there have their default.
 
         :param folder: what paths are relative to.
         :raises UserError: for an unknown name, a wrong value, and values that do not go together.
         """
+        if values.get("trace") is not None and values.get("engine") in engines.names():
+            _check_replays(values["engine"])  # before what that engine lacks
         read = {}
         for name, value in values.items():
             name = ALIASES.get(name, name)
@@ -366,7 +385,7 @@ def spell(name: str) -> str:
     return flag(name) if name in STATED else f"--{name.replace('_', '-')}"
 
 
-def read_option(name: str, value: Any, folder: Path = Path()) -> Any:
+def read_option(name: str, value: Any, folder: Path | None = None) -> Any:
     """Value of one option as ``Options`` holds it; a UserError names the option."""
     try:
         return STATED[name].read(value, folder)
@@ -390,9 +409,13 @@ def _fit(options: Options) -> Options:
         raise _misplaced("args", "arguments are for programs; there is a trace")
     if options.region != STATED["region"].default:
         raise _misplaced("region", "is for programs; a trace has trace_share")
-    if not engines.by_name(options.engine).replays_traces:
-        raise _misplaced("engine", f"engine {options.engine} replays no traces; leave it out")
+    _check_replays(options.engine)
     return dataclasses.replace(options, engine=engines.REPLAYER)
+
+
+def _check_replays(engine: str) -> None:
+    if not engines.by_name(engine).replays_traces:
+        raise _misplaced("engine", f"engine {engine} replays no traces; leave it out")
 
 
 def _misplaced(option: str, message: str) -> UserError:

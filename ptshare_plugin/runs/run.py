@@ -193,19 +193,30 @@ def text_lines(data: bytes) -> list[str]:
     return data.decode("utf-8", "backslashreplace").splitlines()
 
 
-def report_failures(runs: Sequence[Run]) -> list[str]:
-    """Write the standard error of the first rank that failed, and give one line a failing run."""
+def report_lines(runs: Sequence[Run]) -> list[str]:
+    """One line for each run in which a rank failed."""
     lines = []
     for run in runs:
-        failures = run.failures()
-        if not failures:
-            continue
-        # Those that only followed another's failure come last.
-        rank, process = min(failures, key=lambda item: (item[1].followed, item[0]))
-        for line in process.stderr.decode("utf-8", "backslashreplace").splitlines()[-20:]:
-            sys.stderr.write(f"rank {rank}: {line}\n")
-        others = f" (and {len(failures) - 1} more ranks failed)" if len(failures) > 1 else ""
-        lines.append(
-            f"{run.spec.program.name} under {run.spec.heading}: rank {rank} {process.how}{others}"
-        )
+        if failures := run.failures():
+            rank, process = _first(failures)
+            others = f" (and {len(failures) - 1} more ranks failed)" if len(failures) > 1 else ""
+            lines.append(
+                f"{run.spec.program.name} under {run.spec.heading}: "
+                f"rank {rank} {process.how}{others}"
+            )
     return lines
+
+
+def report_failures(runs: Sequence[Run]) -> list[str]:
+    """The same, and to standard error what the first rank that failed had written there."""
+    for run in runs:
+        if failures := run.failures():
+            rank, process = _first(failures)
+            for line in text_lines(process.stderr)[-20:]:
+                sys.stderr.write(f"rank {rank}: {line}\n")
+    return report_lines(runs)
+
+
+def _first(failures: Sequence[tuple[int, ProcessResult]]) -> tuple[int, ProcessResult]:
+    # Those that only followed another's failure come last.
+    return min(failures, key=lambda item: (item[1].followed, item[0]))

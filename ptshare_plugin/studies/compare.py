@@ -91,6 +91,21 @@ def variants(vary: Sequence[str], fixed: Sequence[str]) -> list[tuple[str, ...]]
     return list(itertools.product(*axes.values()))
 
 
+def command(options: Options, specs: Sequence[RunSpec]) -> list[str]:
+    """The command line that makes the same comparison."""
+    words = dataclasses.replace(options, policy=None).command()
+    policies = dict.fromkeys(spec.policy for spec in specs)
+    values: dict[str, dict[str, None]] = {}
+    for spec in specs:
+        for text in spec.varied:
+            key, _, value = text.partition("=")
+            values.setdefault(key, {})[value] = None
+    own = ["--policy", ",".join(policies)]
+    own += [word for key, each in values.items() for word in ("--vary", f"{key}={','.join(each)}")]
+    at = words.index("--") if "--" in words else len(words)
+    return [words[0], "compare", *words[2:at], *own, *words[at:]]
+
+
 def _wrong_variation(value: str, message: str) -> UserError:
     return UserError(message, EXIT_USAGE, option="vary", value=value)
 

@@ -11,15 +11,18 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ptshare_plugin import _core
 from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError
 from ptshare_plugin.common.units import PAGE_BYTES, PMD_BYTES, exact_size, short_size, short_value
+from ptshare_plugin.engines.native import require_core
 from ptshare_plugin.machine.schema import KEYS, Machine, flatten
 from ptshare_plugin.metrics.vocabulary import MINOR_FAULTS, PTE_LEVELS
 from ptshare_plugin.spec.run import MAX_PROCS, unknown_policy
+
+if TYPE_CHECKING:
+    from ptshare_plugin import _core
 
 POLICIES = ("private", "ptshare", "mshare", "huge-2m")
 PROT_READ = 1
@@ -65,6 +68,58 @@ class Plan:
     machine: Machine
 
 
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What is asked where nothing else is; sizes in bytes."""
+
+    procs: int = 1500
+    region: int = 300 << 30
+    memory: int = 512 << 30
+    pattern: str = "all"
+    access: str = "read"
+    resident: str = "all"
+    cpus: int = 64
+    seed: int = 1
+
+
+DEFAULTS = Defaults()
+"""The seed's case: 1,500 clients of a 300 GiB file on a machine of 512 GiB."""
+
+
+def default_policies() -> list[str]:
+    """Policies that are computed where none are named."""
+    return list(POLICIES)
+
+
+def asked(
+    *,
+    procs: int,
+    region: int | str,
+    memory: int | str,
+    pattern: str,
+    access: str,
+    resident: str,
+    cpus: int,
+    seed: int,
+    machine: Machine,
+) -> Plan:
+    """What is to be computed, from options as they are written; ``check`` looks at the rest."""
+    if access not in ("read", "write"):
+        raise _usage("must be read or write", option="access", value=access)
+    size = _size_of("region", region)
+    return Plan(
+        procs=procs,
+        region=size,
+        memory=_size_of("memory", memory),
+        pattern=parse_pattern(pattern, size),
+        write=access == "write",
+        resident=resident,
+        cpus=cpus,
+        seed=seed,
+        machine=machine,
+    )
+
+
 def parse_pattern(text: str, region: int) -> Pattern:
     """Pattern of ``all``, ``fraction:F``, ``spread:F`` (0 < F <= 1) or ``zipf:VISITS``."""
     kind, colon, value = text.partition(":")
@@ -88,6 +143,9 @@ def parse_pattern(text: str, region: int) -> Pattern:
 
 def check(plan: Plan, policies: Sequence[str]) -> None:
     """Refuse what cannot be computed; a UserError names the option."""
+    require_core()
+    from ptshare_plugin import _core
+
     known = [name for name, _ in _core.policies()]
     for name in policies:
         if name not in known:
@@ -256,6 +314,8 @@ def _coverage(plan: Plan, policy: str, chunks: int) -> int:
 
 
 def _deployment(plan: Plan, policy: str, memory: int) -> _core.Deployment:
+    from ptshare_plugin import _core
+
     parameters = {**flatten(plan.machine), "kernel.memory_bytes": memory}
     return _core.Deployment(parameters, policy, plan.region)
 
@@ -401,12 +461,9 @@ def _usage(message: str, option: str | None = None, value: object = None) -> Use
     return UserError(message, EXIT_USAGE, option=option, value=value)
 
 
-def size_of(option: str, text: str) -> int:
+def _size_of(option: str, value: int | str) -> int:
     """Bytes that ``option`` gives; a UserError names it."""
     try:
-        return units.parse_size(text)
+        return units.parse_size(value) if isinstance(value, str) else value
     except UserError as error:
-        raise _usage(
-            f"{error}",
-            option=option,
-        ) from error
+        raise _usage(str(error), option=option) from error

@@ -491,9 +491,12 @@ def test_closed_output_is_one_line() -> None:
         (("run", "scan", "--policy", "ptshar"), "(did you mean ptshare?)"),
         (
             ("run", "scan", "--engine", "linux", "--set", "mmu.pcids=4"),
-            "engine linux: --set changes",
+            "--set: changes a simulated machine; with engine linux",
         ),
-        (("run", "scan", "--engine", "linux", "--preset", "gem5-x86"), "--preset gem5-x86 is a"),
+        (
+            ("run", "scan", "--engine", "linux", "--preset", "gem5-x86"),
+            "--preset gem5-x86: is a simulated",
+        ),
         (("run", "scan", "--engine", "linux", "--cores", "64"), "lets ptshare run on"),
         (("run", "scan", "--engine", "linux", "--policy", "ptshare"), "unknown policy ptshare"),
         (("run", "scan", "--engine", "linux", "--region", "1PiB"), "of memory available"),
@@ -623,9 +626,12 @@ def test_wrong_variations_are_one_line(vary: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--set", "mmu.pcids=3"), "--vary mmu.pcids: is set by --set, too"),
+        (("--set", "mmu.pcids=3"), "--vary mmu.pcids: is set for all runs, too"),
         (("--vary", " mmu.pcids=1,2"), "--vary mmu.pcids: is there twice"),
-        (("--engine", "linux", "--policy", "private"), "engine linux: --vary changes a simulated"),
+        (
+            ("--engine", "linux", "--policy", "private"),
+            "--vary: changes a simulated machine; with engine linux",
+        ),
     ],
     ids=["set", "twice", "linux"],
 )

@@ -64,15 +64,18 @@ def test_convert_takes_a_file_or_standard_input(text: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("run", "--trace", "/none"), "/none: No such file or directory"),
+        (("run", "--trace", "/none"), "--trace: /none: cannot be read: no such file or directory"),
         (("run", "--trace", "/usr"), "/usr: not a regular file"),
         (("run", "--trace", "/dev/null"), "/dev/null: not a regular file"),
         (("run", "--trace", "-"), "ptshare trace convert - FILE"),
         (("run", "scan", "--trace", "TEXT"), "leave scan out"),
-        (("run", "scan", "--trace-share", "0x0-0x200000"), "--trace-share: is for --trace FILE"),
+        (
+            ("run", "scan", "--trace-share", "0x0-0x200000"),
+            "--trace-share: is for traces; there is none",
+        ),
         (("run", "--trace", "TEXT", "--engine", "gem5"), "engine gem5 replays no traces"),
         (("run", "--trace", "TEXT", "--work", "3"), "a trace is replayed whole"),
-        (("run", "--trace", "TEXT", "--region", "4MiB"), "--region: is for workloads"),
+        (("run", "--trace", "TEXT", "--region", "4MiB"), "--region: is for programs; a trace has"),
         (("run", "--trace", "TEXT", "--procs", "0"), "--procs 0: must be 1 to"),
         (("run", "--trace", "TEXT", "--trace-share", "12-34"), "write it as 0xSTART-0xEND"),
         (("run", "--trace", "TEXT", "--trace-share", "0x40000000-0x40001000"), "like 0x40000000-"),

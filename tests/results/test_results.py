@@ -24,7 +24,7 @@ from ptshare_plugin.records.analysis import PARAMETERS
 from ptshare_plugin.runs import run
 from ptshare_plugin.spec import workloads
 from ptshare_plugin.spec.run import RunSpec, identity_hash
-from ptshare_plugin.sweep import plan
+from ptshare_plugin.sweeps import plan
 
 RESULTS = Path(__file__).parents[2] / "results"
 _SPEC = importlib.util.spec_from_file_location("make", RESULTS / "make.py")

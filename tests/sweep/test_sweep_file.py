@@ -8,8 +8,8 @@ import pytest
 
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.engines.gem5.engine import Gem5Engine
-from ptshare_plugin.sweep import plan
-from ptshare_plugin.sweep.lines import Lines
+from ptshare_plugin.sweeps import plan
+from ptshare_plugin.sweeps.lines import Lines
 
 BASE = """\
 [base]

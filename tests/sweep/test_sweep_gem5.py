@@ -31,7 +31,7 @@ import ptshare_plugin
 from ptshare_plugin.engines.gem5 import stats
 from ptshare_plugin.engines.gem5.engine import Gem5Engine
 from ptshare_plugin.records import dataset, frames
-from ptshare_plugin.sweep import worker as workers
+from ptshare_plugin.sweeps import worker as workers
 
 LACK = Gem5Engine().missing()
 SWEEP = """\
@@ -276,7 +276,7 @@ def test_a_worker_without_gem5_that_comes_later(file: Path, out: Path, fake: Pat
     ("preload", "told"),
     [
         ("import ptshare_plugin\nptshare_plugin.__version__ = '0.0.9'", "has ptshare 0.0.9, where"),
-        ("import sys\nsys.modules['ptshare_plugin.sweep.worker'] = None", "it needs ptshare"),
+        ("import sys\nsys.modules['ptshare_plugin.sweeps.worker'] = None", "it needs ptshare"),
     ],
 )
 def test_a_worker_with_another_ptshare(

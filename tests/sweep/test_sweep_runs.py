@@ -27,7 +27,7 @@ from sweeps import (
     until,
 )
 
-from ptshare_plugin.sweep import plan
+from ptshare_plugin.sweeps import plan
 
 SMALL = """\
 [base]

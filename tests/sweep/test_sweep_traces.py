@@ -10,7 +10,7 @@ import pytest
 from sweeps import COMMAND, made, report, sweep
 
 from ptshare_plugin.common.errors import UserError
-from ptshare_plugin.sweep import plan
+from ptshare_plugin.sweeps import plan
 
 TEXT = "==1== Lackey\nI  00400000,4\n L 00500000,8\n S 40000000,8\n M 1ffeffe7e0,8\n"
 SWEEP = """\
@@ -70,10 +70,10 @@ def test_a_trace_that_varies(file: Path, tmp_path: Path) -> None:
         ("0x40400000", "0x40300000", 8, "MAP_SHARED_PT needs multiples of 2MiB"),
         ("0x40000000-0x40400000", "0x50000000-0x50200000", 8, "trace_share 0x50000000-0x50200000"),
         ("procs = 3", "region = '2MiB'", 3, "region: is for programs; a trace has trace_share"),
-        ("procs = 3", "args = ['1']", 3, "args: is for programs"),
+        ("procs = 3", "args = ['1']", 3, "args: arguments are for programs"),
         ("procs = 3", "work = 1", 3, "a trace is replayed whole"),
         ("procs = 3", "workload = 'scan'", 2, "there is a workload, too"),
-        ("procs = 3", "engine = 'linux'", 3, "engine: linux replays no traces"),
+        ("procs = 3", "engine = 'linux'", 3, "engine: engine linux replays no traces"),
         ('trace = "traces/t.lackey"', 'workload = "scan"', 6, "trace_share: is for traces"),
     ],
 )

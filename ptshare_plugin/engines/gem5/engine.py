@@ -33,7 +33,7 @@ MODULE = _SOURCE / "build" / "gem5" / "ptshare_gem5.so"
 """Where ``SConstruct.local`` leaves the module."""
 ERROR = "ptshare.py: error: "
 """How ``gem5_configs/ptshare.py`` begins the line that says what is wrong."""
-REQUEST = "run.json"
+REQUEST = "request.json"
 """File in m5out that says what is to be run, ``RunSpec.request()``; gem5's ``--run`` takes it."""
 FILES = "files"
 """Folder in m5out of what the workloads share."""
@@ -52,14 +52,17 @@ class Gem5Engine:
     keeps_own_files = True
 
     def missing(self) -> str | None:
-        """One of: gem5, ptshare's source folder, the module built for gem5."""
+        """One of: ptshare's source folder, gem5, the module built for gem5."""
+        if not _SCRIPT.is_file():
+            return (
+                "this ptshare is installed without its source folder, which has gem5_configs and"
+                " what the module is built from: run 'pip install -e .' in a checkout"
+            )
         if shutil.which("gem5.opt") is None:
             return (
                 "no gem5.opt on PATH: build gem5 (X86) as https://www.gem5.org/documentation says"
                 " and put it there"
             )
-        if not _SCRIPT.is_file():
-            return f"{_SCRIPT} is missing: install ptshare from its source folder, pip install -e ."
         if not MODULE.is_file():
             return f"the gem5 module is not built: run 'scons -f SConstruct.local' in {_SOURCE}"
         return None

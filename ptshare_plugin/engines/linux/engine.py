@@ -137,14 +137,14 @@ def check(spec: RunSpec) -> None:
     """Refuse settings of a simulated machine."""
     if spec.overrides or spec.varied:
         raise UserError(
-            "changes a simulated machine; engine linux has this one, as it is",
+            "changes a simulated machine; with engine linux, this one is as it is",
             EXIT_USAGE,
             option="set" if spec.overrides else "vary",
             key=[*spec.overrides, *spec.varied][0].partition("=")[0].strip(),
         )
     if spec.preset != DEFAULT_PRESET:
         raise UserError(
-            "is a simulated machine; engine linux has this one, as it is",
+            "is a simulated machine; with engine linux, this one is as it is",
             EXIT_USAGE,
             option="preset",
             value=spec.preset,

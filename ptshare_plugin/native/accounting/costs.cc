@@ -1,12 +1,14 @@
 #include "accounting/costs.h"
 
+#include <sys/syscall.h>
+
+#include <stdexcept>
+#include <string>
+
 namespace ptshare::engine {
 
 Costs::Costs(const Params& params)
     : syscall(params.count("cost.syscall")),
-      mmap(params.count("cost.mmap")),
-      munmap(params.count("cost.munmap")),
-      mprotect(params.count("cost.mprotect")),
       fork(params.count("cost.fork")),
       exec(params.count("cost.exec")),
       exit(params.count("cost.exit")),
@@ -32,7 +34,10 @@ Costs::Costs(const Params& params)
       broadcast_first(params.count("cost.shootdown.broadcast_first_cpu")),
       broadcast_next(params.count("cost.shootdown.broadcast_next_cpu")),
       message(params.count("cost.message")),
-      signal(params.count("cost.signal")) {
+      signal(params.count("cost.signal")),
+      mmap_(params.count("cost.mmap")),
+      munmap_(params.count("cost.munmap")),
+      mprotect_(params.count("cost.mprotect")) {
 }
 
 std::uint64_t Costs::fault(const FaultResult& result) const {
@@ -56,6 +61,23 @@ std::uint64_t Costs::fault(const FaultResult& result) const {
             break;
     }
     return cycles;
+}
+
+std::uint64_t Costs::memory_call(std::uint64_t number) const {
+    switch (number) {
+        case SYS_mmap:
+        case SYS_mremap:
+        case SYS_brk:
+            return mmap_;
+        case SYS_munmap:
+            return munmap_;
+        case SYS_mprotect:
+        case SYS_madvise:
+            return mprotect_;
+        default:
+            throw std::logic_error("system call " + std::to_string(number) +
+                                   " is none about memory");
+    }
 }
 
 std::uint64_t Costs::effects(const Effects& effects) const {

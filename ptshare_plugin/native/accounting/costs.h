@@ -11,7 +11,7 @@ namespace ptshare::engine {
 struct Costs {
     explicit Costs(const Params& params);
 
-    std::uint64_t syscall, mmap, munmap, mprotect, fork, exec, exit, switch_to;
+    std::uint64_t syscall, fork, exec, exit, switch_to;
     std::uint64_t pte_update, pte_copy, table_alloc, table_free, flush_page;
     std::uint64_t fault_entry, fault_file, fault_around, fault_anon, fault_cow;
     std::uint64_t fault_write_protect, fault_link, fault_host;
@@ -21,6 +21,9 @@ struct Costs {
 
     // A fault without the tables it allocated: those are effects.
     std::uint64_t fault(const FaultResult& result) const;
+    // A system call about memory, by its number, beyond the entry and without its effects. Throws
+    // std::logic_error for any other call.
+    std::uint64_t memory_call(std::uint64_t number) const;
     // Tables and entries, without flushes.
     std::uint64_t effects(const Effects& effects) const;
 
@@ -36,6 +39,9 @@ struct Costs {
     std::uint64_t broadcast(std::uint64_t cpus) const {
         return cpus == 0 ? 0 : broadcast_first + (cpus - 1) * broadcast_next;
     }
+
+  private:
+    std::uint64_t mmap_, munmap_, mprotect_;  // memory_call() says of which calls
 };
 
 }  // namespace ptshare::engine

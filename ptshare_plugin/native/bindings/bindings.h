@@ -8,6 +8,7 @@ namespace ptshare::bindings {
 void bind_kernel(nanobind::module_& module);
 void bind_metrics(nanobind::module_& module);
 void bind_protect_ways(nanobind::module_& module);
+void bind_run(nanobind::module_& module);
 void bind_simulation(nanobind::module_& module);
 void bind_plan(nanobind::module_& module);
 void bind_stream(nanobind::module_& module);

@@ -12,8 +12,6 @@
 #include <tuple>
 
 #include "bindings/bindings.h"
-#include "bindings/results.h"
-#include "core/audit.h"
 
 namespace nb = nanobind;
 
@@ -41,7 +39,7 @@ std::size_t add_program(Simulation& simulation, const std::string& name, nb::byt
 }  // namespace
 
 void bind_simulation(nb::module_& module) {
-    nb::class_<Simulation>(module, "Simulation")
+    nb::class_<Simulation, engine::Run>(module, "Simulation")
         .def(
             "__init__",
             [](Simulation* self, const std::map<std::string, engine::Parameter>& params,
@@ -54,15 +52,7 @@ void bind_simulation(nb::module_& module) {
         .def("add_program", &add_program, nb::arg("name"), nb::arg("image"), nb::arg("segments"),
              nb::arg("entry"), nb::arg("phdr"), nb::arg("phentsize"), nb::arg("phnum"))
         .def("add_process", &Simulation::add_process, nb::arg("program"), nb::arg("argv"),
-             nb::arg("env"))
-        .def("step", &Simulation::step, nb::arg("instructions"),
-             nb::call_guard<nb::gil_scoped_release>())
-        .def("audit", [](Simulation& self) { return audit(self.machine().kernel()); })
-        .def_prop_ro("instructions", &Simulation::instructions)
-        .def_prop_ro("cycles", &Simulation::cycles)
-        .def("results", &results<Simulation>)
-        .def("statistics", &statistics<Simulation>)
-        .def("samples", &samples<Simulation>);
+             nb::arg("env"));
 
     module.def("policies", [] {
         std::vector<std::pair<std::string, std::string>> list;

@@ -10,8 +10,9 @@
 #include <nanobind/stl/vector.h>
 
 #include "bindings/bindings.h"
-#include "bindings/results.h"
 #include "streams/native_loop.h"
+
+namespace nb = nanobind;
 
 namespace ptshare::bindings {
 
@@ -34,7 +35,7 @@ std::uint64_t at(const std::map<std::string, std::uint64_t>& values, const char*
 }  // namespace
 
 void bind_stream(nb::module_& module) {
-    nb::class_<Stream>(module, "Stream")
+    nb::class_<Stream, engine::Run>(module, "Stream")
         .def(
             "__init__",
             [](Stream* self, const std::map<std::string, engine::Parameter>& params,
@@ -63,14 +64,7 @@ void bind_stream(nb::module_& module) {
                 new (self) Stream(Params(params), policy, cores, std::move(request));
             },
             nb::arg("params"), nb::arg("policy"), nb::arg("cores"), nb::arg("pattern"),
-            nb::arg("name"), nb::arg("segments"), nb::arg("values"))
-        .def("step", &Stream::step, nb::arg("instructions"),
-             nb::call_guard<nb::gil_scoped_release>())
-        .def_prop_ro("instructions", &Stream::instructions)
-        .def_prop_ro("cycles", &Stream::cycles)
-        .def("results", &results<Stream>)
-        .def("statistics", &statistics<Stream>)
-        .def("samples", &samples<Stream>);
+            nb::arg("name"), nb::arg("segments"), nb::arg("values"));
     module.def("pattern_names", &engine::pattern_names);
     module.def(
         "native_loop",

@@ -10,8 +10,9 @@
 #include <nanobind/stl/vector.h>
 
 #include "bindings/bindings.h"
-#include "bindings/results.h"
 #include "streams/replay.h"
+
+namespace nb = nanobind;
 
 namespace ptshare::bindings {
 
@@ -56,7 +57,7 @@ void bind_trace(nb::module_& module) {
         .def("step", &TraceConversion::step, nb::arg("records"),
              nb::call_guard<nb::gil_scoped_release>())
         .def_prop_ro("records", &TraceConversion::records);
-    nb::class_<Replay>(module, "Replay")
+    nb::class_<Replay, engine::Run>(module, "Replay")
         .def(
             "__init__",
             [](Replay* self, const std::map<std::string, engine::Parameter>& params,
@@ -72,13 +73,7 @@ void bind_trace(nb::module_& module) {
                 new (self) Replay(Params(params), policy, cores, std::move(request));
             },
             nb::arg("params"), nb::arg("policy"), nb::arg("cores"), nb::arg("trace"),
-            nb::arg("ranges"), nb::arg("shared_range"), nb::arg("share"), nb::arg("processes"))
-        .def("step", &Replay::step, nb::arg("records"), nb::call_guard<nb::gil_scoped_release>())
-        .def_prop_ro("instructions", &Replay::instructions)
-        .def_prop_ro("cycles", &Replay::cycles)
-        .def("results", &results<Replay>)
-        .def("statistics", &statistics<Replay>)
-        .def("samples", &samples<Replay>);
+            nb::arg("ranges"), nb::arg("shared_range"), nb::arg("share"), nb::arg("processes"));
 }
 
 }  // namespace ptshare::bindings

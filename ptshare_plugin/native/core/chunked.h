@@ -89,7 +89,7 @@ class Chunked {
         for (std::uint64_t i = 0; i < kBlock; ++i) (*block.each)[i] = advanced(block.first, i);
     }
 
-    std::vector<Block> blocks_;
+    std::vector<Block> blocks_;  // invariant: as many as size_ values need
     std::uint64_t size_ = 0;
 };
 

@@ -60,7 +60,7 @@ class File {
     // Index: page of the file (4 KiB); owns one reference to each frame. Of a huge file: whole 2
     // MiB pages only.
     Chunked<Pfn> cache_;
-    FrameAllocator& frames_;
+    FrameAllocator& frames_;  // the kernel's, as contents_
     FrameContents& contents_;
 };
 

@@ -91,6 +91,7 @@ class FrameAllocator {
   private:
     template <bool kReads>
     friend class Snapshot;
+    friend class SnapshotChecks;
 
     struct Frame {
         FrameUse use = FrameUse::Free;
@@ -106,9 +107,9 @@ class FrameAllocator {
     Pfn take(Pfn pfn, FrameUse use);
     [[noreturn]] void out_of_memory() const;
 
-    std::uint64_t capacity_;
-    Chunked<Frame> frames_;  // index: frame number
-    std::vector<Pfn> free_;  // freed frames below frames_.size(); last in, first out
+    std::uint64_t capacity_;  // frames, 0 included; invariant: at least frames_.size()
+    Chunked<Frame> frames_;   // index: frame number
+    std::vector<Pfn> free_;   // freed frames below frames_.size(); last in, first out
     // First frames of freed 2 MiB; last in, first out. Broken up when no other frame is left.
     std::vector<Pfn> free_huge_;
     bool retired_ = false;

@@ -241,6 +241,45 @@ class Kernel {
     // Unmaps a file's cached pages everywhere and turns it into a huge file.
     void make_huge(File& file);
 
+    // ---- The steps of mmap, in the order of Linux's checks (kernel_map.cc)
+
+    struct Mapping;
+    // Of the request by itself.
+    Errno check(const MapRequest& request) const;
+    // Where: the fixed address, the hint, what the policy prefers, or the highest place.
+    Errno place(const Mm& mm, Mapping& mapping) const;
+    Errno place_fixed(const Mm& mm, Mapping& mapping) const;
+    VirtAddr choose_place(const Mm& mm, const Mapping& mapping,
+                          const SharingPolicy::Placement& preference) const;  // 0: no room
+    // Whether tables are shared, and whether what lies there may make way. Only counts.
+    Errno decide(const Mm& mm, Mapping& mapping);
+    void insert(Mm& mm, const Mapping& mapping);
+    std::vector<CarriedPage> pages_to_carry(const Mm& mm, const Mapping& mapping) const;
+    Vma new_vma(const Mapping& mapping);
+    void populate(Mm& mm, const Mapping& mapping);
+    // Faults until the access goes through, as MAP_POPULATE does; false: it never will.
+    bool populate_page(Mm& mm, VirtAddr at, Access access);
+
+    // ---- The steps of mremap, in the order of Linux's checks, and of others (kernel_remap.cc)
+
+    struct Remap;
+    Errno check_arguments(const Remap& remap) const;
+    // The VMA that is to move.
+    Errno check_old(Mm& mm, Remap& remap) const;
+    // The place that the caller names.
+    Errno check_fixed(const Mm& mm, const Remap& remap) const;
+    // Whether what lies behind the VMA left room for it.
+    bool grow_in_place(Mm& mm, const Remap& remap);
+    void move(Mm& mm, const Remap& remap);
+    // Those of the new place of `pages`; OutOfMemory: nothing has changed.
+    void make_tables(Mm& mm, const Remap& remap, const Vma& moved,
+                     const std::vector<CarriedPage>& pages);
+    // MADV_DONTNEED of [start, end) of a VMA.
+    Errno discard(Mm& mm, Vma& vma, VirtAddr start, VirtAddr end);
+    // Whether all of [start, end) that is mapped can be registered: all or nothing. Anonymous
+    // memory and tmpfs can, other file systems cannot.
+    Errno check_userfault(const Mm& mm, VirtAddr start, VirtAddr end) const;
+
     // ---- Others
 
     // Where to map `length` bytes, top-down below the stack; 0 when there is no room.
@@ -250,12 +289,8 @@ class Kernel {
     Errno check_unmap(const Mm& mm, VirtAddr start, VirtAddr end) const;
     // Unmaps what lies in [start, end); the policy has agreed.
     void unmap(Mm& mm, VirtAddr start, VirtAddr end, Leaving how = Leaving::Unmap);
-    // Faults until the access goes through, as MAP_POPULATE does; false: it never will.
-    bool populate_page(Mm& mm, VirtAddr at, Access access);
     // Frees tables around a hole that [start, end) is part of.
     void free_tables(Mm& mm, VirtAddr start, VirtAddr end);
-    std::vector<CarriedPage> pages_to_carry(const Mm& mm, const MapRequest& request,
-                                            VirtAddr start) const;
     void copy_leaves(Mm& parent, Mm& child, const Vma& vma, bool& withdrew);
     Vma* grow_stack(Mm& mm, VirtAddr address);
 
@@ -286,17 +321,17 @@ class Kernel {
 
     KernelConfig config_;
     std::unique_ptr<SharingPolicy> policy_;
-    FrameContents& contents_;
-    FrameAllocator frames_;
-    TableStore tables_;
+    FrameContents& contents_;  // the engine's
+    FrameAllocator frames_;    // before those that give frames back when they go
+    TableStore tables_;        // likewise, for their tables
     Pfn zero_page_;  // mapped read-only by reads of untouched anonymous memory; never freed
     std::map<MmId, std::unique_ptr<Mm>> mms_;
     std::vector<std::shared_ptr<HostMm>> hosts_;  // in order of creation
     std::vector<std::weak_ptr<File>> files_;      // all files ever made (restored: those alive)
-    std::uint64_t next_mm_ = 1;
+    std::uint64_t next_mm_ = 1;  // invariant: above all ids so far, as the two below
     std::uint64_t next_file_ = 1;
     std::uint64_t next_anon_vma_ = 1;
-    std::uint64_t rss_file_ = 0;  // sums over mms and hosts, for the peaks
+    std::uint64_t rss_file_ = 0;  // for the peaks; invariant: sums over mms and hosts
     std::uint64_t rss_anon_ = 0;
     std::uint64_t rss_huge_ = 0;
     std::uint64_t seen_allocated_ = 0;  // table traffic already handed out as effects

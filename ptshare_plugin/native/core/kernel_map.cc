@@ -7,6 +7,37 @@
 
 namespace ptshare {
 
+namespace {
+
+// Of a type that check_type() let pass.
+bool is_shared(const MapRequest& request) {
+    return (request.flags & kMapTypeMask) != kMapPrivate;
+}
+
+Errno check_type(const MapRequest& request) {
+    const std::uint64_t type = request.flags & kMapTypeMask;
+    if (type == 0 || type > kMapSharedValidate) return Errno::Invalid;
+    if (!request.file && type == kMapSharedValidate) return Errno::Invalid;
+    const bool plain = !request.file && !is_shared(request);
+    return (request.flags & kMapGrowsDown) && !plain ? Errno::Invalid : Errno::Ok;
+}
+
+}  // namespace
+
+// One call of mmap on its way: what its steps have found so far.
+struct Kernel::Mapping {
+    explicit Mapping(const MapRequest& asked) : request(asked), length(page_align(asked.length)) {}
+
+    bool sharing() const { return (request.flags & kMapSharedPt) != 0; }
+    VirtAddr end() const { return start + length; }
+
+    const MapRequest& request;   // the caller's, as it asked
+    std::uint64_t length;        // rounded up to pages, then to what the policy maps
+    VirtAddr start;              // from place() on
+    std::uint64_t vm_flags = 0;  // from decide() on
+    ShareDecision decision;      // from decide() on
+};
+
 VirtAddr Kernel::mmap_base() const {
     return task_size() - kStackGap;
 }
@@ -36,8 +67,7 @@ VirtAddr Kernel::find_anonymous_area(const Mm& mm, std::uint64_t length) const {
 
 std::uint64_t Kernel::vm_flags_of(const MapRequest& request) const {
     std::uint64_t flags = request.prot & kProtMask;
-    const std::uint64_t type = request.flags & kMapTypeMask;
-    const bool shared = type == kMapShared || type == kMapSharedValidate;
+    const bool shared = is_shared(request);
     if (shared) flags |= kVmShared;
     if (request.flags & kMapGrowsDown) flags |= kVmGrowsDown;
     if (!shared && (flags & kVmWrite)) flags |= kVmAccount;
@@ -46,10 +76,11 @@ std::uint64_t Kernel::vm_flags_of(const MapRequest& request) const {
     return flags;
 }
 
-std::vector<CarriedPage> Kernel::pages_to_carry(const Mm& mm, const MapRequest& request,
-                                                VirtAddr start) const {
+std::vector<CarriedPage> Kernel::pages_to_carry(const Mm& mm, const Mapping& mapping) const {
+    const MapRequest& request = mapping.request;
+    const VirtAddr start = mapping.start;
+    const VirtAddr end = mapping.end();
     std::vector<CarriedPage> pages;
-    const VirtAddr end = start + request.length;
     for (const auto& [vma_start, vma] : mm.vmas) {
         const VirtAddr from = std::max(start, vma_start);
         const VirtAddr to = std::min(end, vma.end);
@@ -63,104 +94,134 @@ std::vector<CarriedPage> Kernel::pages_to_carry(const Mm& mm, const MapRequest& 
     return pages;
 }
 
-MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
-    MapRequest request = asked;
-    const auto fail = [](Errno error) { return MapResult{error, VirtAddr(0)}; };
-    const std::uint64_t type = request.flags & kMapTypeMask;
-    if (type == 0 || type > kMapSharedValidate) return fail(Errno::Invalid);
-    const bool fixed = (request.flags & (kMapFixed | kMapFixedNoReplace)) != 0;
-    const bool shared = type != kMapPrivate;
-    if (!request.file && type == kMapSharedValidate) return fail(Errno::Invalid);
-    if ((request.flags & kMapGrowsDown) && (request.file || shared)) return fail(Errno::Invalid);
-    if (request.length == 0 || !is_aligned(request.offset, kPageSize)) return fail(Errno::Invalid);
-    const std::uint64_t asked_length = request.length;
-    request.length = page_align(request.length);
-    if (!valid_range(VirtAddr(0), request.length, task_size())) return fail(Errno::NoMemory);
-    if (request.file) {
-        if (!request.file_readable) return fail(Errno::Access);
-        if (shared && (request.prot & kProtWrite) && !request.file_writable) {
-            return fail(Errno::Access);
-        }
-    }
+MapResult Kernel::mmap(Mm& mm, const MapRequest& request) {
+    Mapping mapping(request);
+    Errno error = check(request);
+    if (error == Errno::Ok) error = place(mm, mapping);
+    if (error == Errno::Ok) error = decide(mm, mapping);
+    if (error != Errno::Ok) return MapResult{error, VirtAddr(0)};
+    insert(mm, mapping);
+    if (request.flags & kMapPopulate) populate(mm, mapping);
+    return MapResult{Errno::Ok, mapping.start};
+}
 
-    const bool sharing = (request.flags & kMapSharedPt) != 0;
-    const SharingPolicy::Placement place =
-        sharing ? policy_->placement(*this, request) : SharingPolicy::Placement{};
-    request.length = align_up(VirtAddr(request.length), place.granule).value;
-    if (!valid_range(VirtAddr(0), request.length, task_size())) return fail(Errno::NoMemory);
-    VirtAddr start(0);
-    if (fixed) {
-        start = request.address;
-        if (!is_aligned(start.value, kPageSize)) return fail(Errno::Invalid);
-        if (!valid_range(start, request.length, task_size())) return fail(Errno::NoMemory);
-        if ((request.flags & kMapFixedNoReplace) && mm.overlaps(start, start + request.length)) {
-            return fail(Errno::Exists);
-        }
-    } else {
-        const auto is_free = [&](VirtAddr at) {
-            return at >= kLowest && is_aligned(at.value, kPageSize) &&
-                   valid_range(at, request.length, task_size()) &&
-                   !mm.overlaps(at, at + request.length);
-        };
-        // As the kernel's round_hint_to_min, and hugetlbfs' rounding up.
-        const VirtAddr asked_hint = align_down(request.address, kPageSize);
-        const VirtAddr hint = align_up(std::max(asked_hint, kLowest), place.granule);
-        if (asked_hint != VirtAddr(0) && is_free(hint)) {
-            start = hint;
-        } else if (place.preferred != VirtAddr(0) && is_free(place.preferred)) {
-            start = place.preferred;
-        } else {
-            const bool could_be_huge = !request.file && !shared && asked_hint == VirtAddr(0);
-            start = could_be_huge
-                        ? find_anonymous_area(mm, request.length)
-                        : find_area(mm, align_up(VirtAddr(request.length), place.alignment).value,
-                                    place.alignment);
-            if (start == VirtAddr(0)) return fail(Errno::NoMemory);
-        }
-    }
-    const VirtAddr end = start + request.length;
-    const std::uint64_t vm_flags = vm_flags_of(request);
+Errno Kernel::check(const MapRequest& request) const {
+    if (const Errno error = check_type(request); error != Errno::Ok) return error;
+    if (request.length == 0 || !is_aligned(request.offset, kPageSize)) return Errno::Invalid;
+    if (!valid_range(VirtAddr(0), page_align(request.length), task_size())) return Errno::NoMemory;
+    if (!request.file) return Errno::Ok;
+    const bool writes_file = is_shared(request) && (request.prot & kProtWrite);
+    const bool allowed = request.file_readable && (!writes_file || request.file_writable);
+    return allowed ? Errno::Ok : Errno::Access;
+}
 
-    ShareDecision decision;
-    if (sharing) {
-        MapRequest exact = request;
-        exact.length = asked_length;  // a policy sees what was asked, not what was rounded up
-        decision = policy_->decide(*this, exact, start, vm_flags);
+Errno Kernel::place(const Mm& mm, Mapping& mapping) const {
+    const MapRequest& request = mapping.request;
+    SharingPolicy::Placement preference;
+    if (mapping.sharing()) {
+        MapRequest whole = request;
+        whole.length = mapping.length;
+        preference = policy_->placement(*this, whole);
+    }
+    mapping.length = align_up(VirtAddr(mapping.length), preference.granule).value;
+    if (!valid_range(VirtAddr(0), mapping.length, task_size())) return Errno::NoMemory;
+    if (request.flags & (kMapFixed | kMapFixedNoReplace)) return place_fixed(mm, mapping);
+    mapping.start = choose_place(mm, mapping, preference);
+    return mapping.start == VirtAddr(0) ? Errno::NoMemory : Errno::Ok;
+}
+
+Errno Kernel::place_fixed(const Mm& mm, Mapping& mapping) const {
+    mapping.start = mapping.request.address;
+    if (!is_aligned(mapping.start.value, kPageSize)) return Errno::Invalid;
+    if (!valid_range(mapping.start, mapping.length, task_size())) return Errno::NoMemory;
+    const bool may_replace = (mapping.request.flags & kMapFixedNoReplace) == 0;
+    return may_replace || !mm.overlaps(mapping.start, mapping.end()) ? Errno::Ok : Errno::Exists;
+}
+
+VirtAddr Kernel::choose_place(const Mm& mm, const Mapping& mapping,
+                              const SharingPolicy::Placement& preference) const {
+    const MapRequest& request = mapping.request;
+    const auto is_free = [&](VirtAddr at) {
+        return at >= kLowest && is_aligned(at.value, kPageSize) &&
+               valid_range(at, mapping.length, task_size()) &&
+               !mm.overlaps(at, at + mapping.length);
+    };
+    // As the kernel's round_hint_to_min, and hugetlbfs' rounding up.
+    const VirtAddr asked_hint = align_down(request.address, kPageSize);
+    const VirtAddr hint = align_up(std::max(asked_hint, kLowest), preference.granule);
+    if (asked_hint != VirtAddr(0) && is_free(hint)) return hint;
+    if (preference.preferred != VirtAddr(0) && is_free(preference.preferred)) {
+        return preference.preferred;
+    }
+    const bool could_be_huge = !request.file && !is_shared(request) && asked_hint == VirtAddr(0);
+    if (could_be_huge) return find_anonymous_area(mm, mapping.length);
+    const std::uint64_t alignment = preference.alignment;
+    return find_area(mm, align_up(VirtAddr(mapping.length), alignment).value, alignment);
+}
+
+Errno Kernel::decide(const Mm& mm, Mapping& mapping) {
+    const VirtAddr start = mapping.start;
+    const VirtAddr end = mapping.end();
+    mapping.vm_flags = vm_flags_of(mapping.request);
+    if (mapping.sharing()) {
+        // A policy sees what was asked, not what was rounded up.
+        ShareDecision& decision = mapping.decision;
+        decision = policy_->decide(*this, mapping.request, start, mapping.vm_flags);
         if (decision.share && !has_room(mm, start, end, decision.unit)) {
             decision = ShareDecision::refuse(Errno::Invalid, Refusal::Room);
         }
         if (decision.error != Errno::Ok) {
             ++stats_.refusals[static_cast<unsigned>(decision.reason)];
-            return fail(decision.error);
+            return decision.error;
         }
         stats_.fell_back += decision.fell_back ? 1 : 0;
     }
-    if (const Errno error = check_unmap(mm, start, end); error != Errno::Ok) return fail(error);
-    if (mm.in_others_room(start, end)) return fail(Errno::Invalid);
+    if (const Errno error = check_unmap(mm, start, end); error != Errno::Ok) return error;
+    return mm.in_others_room(start, end) ? Errno::Invalid : Errno::Ok;
+}
 
+void Kernel::insert(Mm& mm, const Mapping& mapping) {
+    const MapRequest& request = mapping.request;
+    const ShareDecision& decision = mapping.decision;
     if (decision.huge) {
         make_huge(*request.file);
         // A writable mapping makes a hugetlbfs file as long as it reaches.
-        const std::uint64_t reach = request.offset + request.length;
+        const std::uint64_t reach = request.offset + mapping.length;
         if ((request.prot & kProtWrite) && request.file->size() < reach) {
             request.file->resize(reach);
         }
     }
     std::vector<CarriedPage> carried;
-    if (decision.share) carried = pages_to_carry(mm, request, start);
-    unmap(mm, start, end);
+    if (decision.share) carried = pages_to_carry(mm, mapping);
+    unmap(mm, mapping.start, mapping.end());
+    Vma vma = new_vma(mapping);
+    if (!decision.share) {
+        mm.insert(std::move(vma));
+        return;
+    }
+    Vma& placed = mm.vmas.emplace(mapping.start, std::move(vma)).first->second;
+    try {
+        policy_->attach(*this, mm, placed, carried);
+    } catch (const OutOfMemory&) {
+        unmap(mm, mapping.start, mapping.end());
+        throw;
+    }
+}
 
+Vma Kernel::new_vma(const Mapping& mapping) {
+    const MapRequest& request = mapping.request;
+    const ShareDecision& decision = mapping.decision;
     Vma vma;
-    vma.start = start;
-    vma.end = end;
-    vma.flags = vm_flags;
-    vma.share_requested = sharing;
+    vma.start = mapping.start;
+    vma.end = mapping.end();
+    vma.flags = mapping.vm_flags;
+    vma.share_requested = mapping.sharing();
     vma.file = request.file;
-    vma.file_page = vma.file ? request.offset >> kPageShift : vpn_of(start).value;
-    if (!vma.file && shared) {
+    vma.file_page = vma.file ? request.offset >> kPageShift : vpn_of(mapping.start).value;
+    if (!vma.file && is_shared(request)) {
         // Anonymous shared memory is a nameless file in the kernel too (shmem_zero_setup).
         vma.file = create_file("anonymous");
-        vma.file->resize(request.length);
+        vma.file->resize(mapping.length);
         vma.file_page = 0;
     }
     if (decision.share) {
@@ -168,27 +229,17 @@ MapResult Kernel::mmap(Mm& mm, const MapRequest& asked) {
         vma.unit = decision.unit;
     }
     if (decision.huge) vma.flags |= kVmHugetlb;
-    Vma& placed = decision.share ? mm.vmas.emplace(start, std::move(vma)).first->second
-                                 : mm.insert(std::move(vma));
-    if (decision.share) {
-        try {
-            policy_->attach(*this, mm, placed, carried);
-        } catch (const OutOfMemory&) {
-            unmap(mm, start, end);
-            throw;
-        }
-    }
+    return vma;
+}
 
-    if (request.flags & kMapPopulate) {
-        // As populate_vma_page_range: shared pages are only read, so that they stay clean.
-        const bool write = (request.prot & kProtWrite) && !shared;
-        const Access access = write ? Access::Write : Access::Read;
-        const std::uint64_t step = decision.huge ? kPmdSize : kPageSize;
-        for (VirtAddr at = start; at < end; at = at + step) {
-            if (!populate_page(mm, at, access)) break;  // as Linux: population is best effort
-        }
+void Kernel::populate(Mm& mm, const Mapping& mapping) {
+    // As populate_vma_page_range: shared pages are only read, so that they stay clean.
+    const bool write = (mapping.request.prot & kProtWrite) && !is_shared(mapping.request);
+    const Access access = write ? Access::Write : Access::Read;
+    const std::uint64_t step = mapping.decision.huge ? kPmdSize : kPageSize;
+    for (VirtAddr at = mapping.start; at < mapping.end(); at = at + step) {
+        if (!populate_page(mm, at, access)) break;  // as Linux: population is best effort
     }
-    return MapResult{Errno::Ok, start};
 }
 
 bool Kernel::has_room(const Mm& mm, VirtAddr start, VirtAddr end, std::uint64_t unit) const {

@@ -1,4 +1,4 @@
-// mremap, madvise, brk.
+// mremap, madvise, userfaultfd, brk.
 #include <algorithm>
 #include <utility>
 
@@ -11,6 +11,11 @@ namespace {
 
 constexpr std::uint64_t kMremapMayMove = 1;
 constexpr std::uint64_t kMremapFixed = 2;
+constexpr int kMadvDontNeed = 4;
+constexpr int kMadvCold = 20;
+// Advice that changes no table here, with Linux's numbers: NORMAL, RANDOM, SEQUENTIAL, WILLNEED,
+// HUGEPAGE, NOHUGEPAGE, DONTDUMP, DODUMP, COLD.
+constexpr int kMadvHarmless[] = {0, 1, 2, 3, 14, 15, 16, 17, kMadvCold};
 
 // As move_page_tables: tables for the new place wherever the old one has some, leaves or not, in
 // steps that stay within one PTE table on both sides. A PMD table that translates nothing else
@@ -31,102 +36,142 @@ void make_tables_for_move(PageTable& table, VirtAddr from, std::uint64_t length,
     }
 }
 
+// Gives VMAs in [start, end) VM_UFFD_WP; they are cut at its ends and joined again.
+void register_vmas(Mm& mm, VirtAddr start, VirtAddr end) {
+    for (VirtAddr at = start; at < end;) {
+        const Vma* vma = mm.find(at);
+        if (!vma) vma = mm.after(at);
+        if (!vma || vma->start >= end) break;
+        at = std::max(at, vma->start);
+        mm.split(at);
+        mm.split(end);
+        Vma changed = *mm.find(at);
+        at = changed.end;
+        mm.vmas.erase(changed.start);
+        changed.flags |= kVmUffdWp;
+        mm.insert(std::move(changed));
+    }
+}
+
 }  // namespace
+
+// One call of mremap on its way.
+struct Kernel::Remap {
+    bool fixed() const { return (flags & kMremapFixed) != 0; }
+    bool may_move() const { return (flags & kMremapMayMove) != 0; }
+    VirtAddr old_end() const { return old_start + old_length; }
+    VirtAddr new_end() const { return new_start + new_length; }
+
+    VirtAddr old_start;
+    // Whole pages, and from check_old() on whole huge ones; the old one is what is left of it when
+    // the new one is less.
+    std::uint64_t old_length;
+    std::uint64_t new_length;
+    std::uint64_t flags;
+    VirtAddr new_start;  // the caller's with MREMAP_FIXED; else found when it has to move
+};
 
 MapResult Kernel::mremap(Mm& mm, VirtAddr old_start, std::uint64_t old_length,
                          std::uint64_t new_length, std::uint64_t flags, VirtAddr new_start) {
     const auto fail = [](Errno error) { return MapResult{error, VirtAddr(0)}; };
-    const bool fixed = (flags & kMremapFixed) != 0;
-    if ((flags & ~(kMremapMayMove | kMremapFixed)) != 0 || (fixed && !(flags & kMremapMayMove)) ||
-        !is_aligned(old_start.value, kPageSize)) {
-        return fail(Errno::Invalid);
-    }
-    old_length = page_align(old_length);
-    new_length = page_align(new_length);
-    if (old_length == 0 || new_length == 0) return fail(Errno::Invalid);
-    if (!valid_range(old_start, old_length, task_size())) return fail(Errno::Fault);
-    if (!valid_range(VirtAddr(0), new_length, task_size())) return fail(Errno::NoMemory);
-    const Vma* vma = mm.find(old_start);
-    if (!vma) return fail(Errno::Fault);
-    const bool huge = vma->has(kVmHugetlb);
-    if (huge) {  // the kernel's align_hugetlb
-        old_length = align_up(VirtAddr(old_length), kPmdSize).value;
-        new_length = align_up(VirtAddr(new_length), kPmdSize).value;
-        const bool aligned = is_aligned(old_start.value, kPmdSize) &&
-                             (!fixed || is_aligned(new_start.value, kPmdSize));
-        if (!aligned || new_length > old_length) return fail(Errno::Invalid);
-    }
-    if (vma->end < old_start + old_length) return fail(Errno::Fault);
-    if (vma->host) {
-        if (const Errno error = policy_->check_remap(*vma); error != Errno::Ok) return fail(error);
-    }
-    const VirtAddr old_end = old_start + old_length;
-    if (fixed) {
-        if (!is_aligned(new_start.value, kPageSize) ||
-            !valid_range(new_start, new_length, task_size()) ||
-            (new_start < old_end && old_start < new_start + new_length)) {
-            return fail(Errno::Invalid);
-        }
-        if (const Errno error = check_unmap(mm, new_start, new_start + new_length);
-            error != Errno::Ok) {
-            return fail(error);
-        }
-        if (mm.in_others_room(new_start, new_start + new_length)) return fail(Errno::Invalid);
-    }
-    if (new_length < old_length) {
-        const Errno error = munmap(mm, old_start + new_length, old_length - new_length);
+    Remap remap{old_start, page_align(old_length), page_align(new_length), flags, new_start};
+    Errno error = check_arguments(remap);
+    if (error == Errno::Ok) error = check_old(mm, remap);
+    if (error == Errno::Ok && remap.fixed()) error = check_fixed(mm, remap);
+    if (error != Errno::Ok) return fail(error);
+    if (remap.new_length < remap.old_length) {
+        error = munmap(mm, old_start + remap.new_length, remap.old_length - remap.new_length);
         if (error != Errno::Ok) return fail(error);
-        old_length = new_length;
+        remap.old_length = remap.new_length;
     }
-    if (!fixed) {
-        if (new_length == old_length) return MapResult{Errno::Ok, old_start};
-        vma = mm.find(old_start);
-        const VirtAddr grown_end = old_start + new_length;
-        if (vma->end == old_end && valid_range(old_start, new_length, task_size()) &&
-            !mm.overlaps(old_end, grown_end)) {
-            Vma tail = *vma;
-            tail.start = old_end;
-            tail.end = grown_end;
-            tail.file_page = vma->file_page_of(old_end);
-            mm.insert(std::move(tail));
+    if (remap.fixed()) {
+        unmap(mm, remap.new_start, remap.new_end());
+    } else {
+        if (remap.new_length == remap.old_length || grow_in_place(mm, remap)) {
             return MapResult{Errno::Ok, old_start};
         }
-        if (!(flags & kMremapMayMove)) return fail(Errno::NoMemory);
-        new_start =
-            vma->file ? find_area(mm, new_length, kPageSize) : find_anonymous_area(mm, new_length);
-        if (new_start == VirtAddr(0)) return fail(Errno::NoMemory);
-    } else {
-        unmap(mm, new_start, new_start + new_length);
+        if (!remap.may_move()) return fail(Errno::NoMemory);
+        remap.new_start = mm.find(old_start)->file ? find_area(mm, remap.new_length, kPageSize)
+                                                   : find_anonymous_area(mm, remap.new_length);
+        if (remap.new_start == VirtAddr(0)) return fail(Errno::NoMemory);
     }
+    move(mm, remap);
+    return MapResult{Errno::Ok, remap.new_start};
+}
 
-    const VirtAddr moved_end = old_start + old_length;
+Errno Kernel::check_arguments(const Remap& remap) const {
+    if ((remap.flags & ~(kMremapMayMove | kMremapFixed)) != 0 ||
+        (remap.fixed() && !remap.may_move()) || !is_aligned(remap.old_start.value, kPageSize) ||
+        remap.old_length == 0 || remap.new_length == 0) {
+        return Errno::Invalid;
+    }
+    if (!valid_range(remap.old_start, remap.old_length, task_size())) return Errno::Fault;
+    if (!valid_range(VirtAddr(0), remap.new_length, task_size())) return Errno::NoMemory;
+    return Errno::Ok;
+}
+
+Errno Kernel::check_old(Mm& mm, Remap& remap) const {
+    const Vma* vma = mm.find(remap.old_start);
+    if (!vma) return Errno::Fault;
+    if (vma->has(kVmHugetlb)) {  // the kernel's align_hugetlb
+        remap.old_length = align_up(VirtAddr(remap.old_length), kPmdSize).value;
+        remap.new_length = align_up(VirtAddr(remap.new_length), kPmdSize).value;
+        const bool aligned = is_aligned(remap.old_start.value, kPmdSize) &&
+                             (!remap.fixed() || is_aligned(remap.new_start.value, kPmdSize));
+        if (!aligned || remap.new_length > remap.old_length) return Errno::Invalid;
+    }
+    if (vma->end < remap.old_end()) return Errno::Fault;
+    return vma->host ? policy_->check_remap(*vma) : Errno::Ok;
+}
+
+Errno Kernel::check_fixed(const Mm& mm, const Remap& remap) const {
+    if (!is_aligned(remap.new_start.value, kPageSize) ||
+        !valid_range(remap.new_start, remap.new_length, task_size()) ||
+        (remap.new_start < remap.old_end() && remap.old_start < remap.new_end())) {
+        return Errno::Invalid;
+    }
+    const Errno error = check_unmap(mm, remap.new_start, remap.new_end());
+    if (error != Errno::Ok) return error;
+    return mm.in_others_room(remap.new_start, remap.new_end()) ? Errno::Invalid : Errno::Ok;
+}
+
+bool Kernel::grow_in_place(Mm& mm, const Remap& remap) {
+    const Vma& vma = *mm.find(remap.old_start);
+    const VirtAddr grown_end = remap.old_start + remap.new_length;
+    if (vma.end != remap.old_end() ||
+        !valid_range(remap.old_start, remap.new_length, task_size()) ||
+        mm.overlaps(remap.old_end(), grown_end)) {
+        return false;
+    }
+    Vma tail = vma;
+    tail.start = remap.old_end();
+    tail.end = grown_end;
+    tail.file_page = vma.file_page_of(tail.start);
+    mm.insert(std::move(tail));
+    return true;
+}
+
+void Kernel::move(Mm& mm, const Remap& remap) {
+    const VirtAddr old_start = remap.old_start;
     split(mm, old_start);
-    split(mm, moved_end);
+    split(mm, remap.old_end());
     Vma moved = *mm.find(old_start);
-    const bool unlinked = huge && unlink_before_move(mm, moved, new_start);
-    moved.start = new_start;
-    moved.end = new_start + new_length;
-    if (!moved.file && moved.anon_vma == 0) moved.file_page = vpn_of(new_start).value;  // copy_vma
+    const bool huge = moved.has(kVmHugetlb);
+    const bool unlinked = huge && unlink_before_move(mm, moved, remap.new_start);
+    moved.start = remap.new_start;
+    moved.end = remap.new_end();
+    if (!moved.file && moved.anon_vma == 0) {  // copy_vma
+        moved.file_page = vpn_of(remap.new_start).value;
+    }
     std::vector<CarriedPage> pages;
-    mm.table.for_each_leaf(old_start, moved_end, [&](VirtAddr address, Pte pte, Level) {
+    mm.table.for_each_leaf(old_start, remap.old_end(), [&](VirtAddr address, Pte pte, Level) {
         pages.push_back({address, pte});
     });
-    try {
-        if (huge) {
-            for (const CarriedPage& page : pages) {
-                mm.table.ensure_table(new_start + (page.address - old_start), Level::Pmd);
-            }
-        } else {
-            make_tables_for_move(mm.table, old_start, old_length, new_start, moved.share_requested);
-        }
-    } catch (const OutOfMemory&) {  // nothing has moved yet
-        free_tables(mm, new_start, new_start + new_length);
-        throw;
-    }
+    make_tables(mm, remap, moved, pages);
     const Level level = huge ? Level::Pmd : Level::Pte;
     for (const CarriedPage& page : pages) {
         mm.table.replace(page.address, Pte(), level);
-        mm.table.set(new_start + (page.address - old_start), page.pte, level);
+        mm.table.set(remap.new_start + (page.address - old_start), page.pte, level);
     }
     effects_.ptes_changed += 2 * pages.size();
     mm.vmas.erase(old_start);
@@ -134,22 +179,35 @@ MapResult Kernel::mremap(Mm& mm, VirtAddr old_start, std::uint64_t old_length,
     // Linux joins them first (copy_vma, then mremap_userfaultfd_prep).
     mm.insert(std::move(moved)).flags &= ~kVmUffdWp;
     const std::uint64_t freed_before = tables_.freed();
-    free_tables(mm, old_start, moved_end);
+    free_tables(mm, old_start, remap.old_end());
     const bool freed = unlinked || tables_.freed() != freed_before;
-    if (!pages.empty() || freed) request_flush({{{mm.id, old_start, moved_end}}, freed});
-    return MapResult{Errno::Ok, new_start};
+    if (!pages.empty() || freed) request_flush({{{mm.id, old_start, remap.old_end()}}, freed});
+}
+
+void Kernel::make_tables(Mm& mm, const Remap& remap, const Vma& moved,
+                         const std::vector<CarriedPage>& pages) {
+    try {
+        if (moved.has(kVmHugetlb)) {
+            for (const CarriedPage& page : pages) {
+                mm.table.ensure_table(remap.new_start + (page.address - remap.old_start),
+                                      Level::Pmd);
+            }
+        } else {
+            make_tables_for_move(mm.table, remap.old_start, remap.old_length, remap.new_start,
+                                 moved.share_requested);
+        }
+    } catch (const OutOfMemory&) {
+        free_tables(mm, remap.new_start, remap.new_end());
+        throw;
+    }
 }
 
 Errno Kernel::madvise(Mm& mm, VirtAddr start, std::uint64_t length, int advice) {
-    // Advice that changes no table here, with Linux's numbers: NORMAL, RANDOM, SEQUENTIAL,
-    // WILLNEED, HUGEPAGE, NOHUGEPAGE, DONTDUMP, DODUMP, COLD.
-    constexpr int kHarmless[] = {0, 1, 2, 3, 14, 15, 16, 17, 20};
-    constexpr int kDontNeed = 4;
-    const bool harmless =
-        std::find(std::begin(kHarmless), std::end(kHarmless), advice) != std::end(kHarmless);
+    const bool known = advice == kMadvDontNeed ||
+                       std::find(std::begin(kMadvHarmless), std::end(kMadvHarmless), advice) !=
+                           std::end(kMadvHarmless);
     const std::uint64_t bytes = page_align(length);
-    if ((!harmless && advice != kDontNeed) || !is_aligned(start.value, kPageSize) ||
-        bytes >= ~start.value) {
+    if (!known || !is_aligned(start.value, kPageSize) || bytes >= ~start.value) {
         return Errno::Invalid;
     }
     const VirtAddr end = start + bytes;
@@ -164,37 +222,33 @@ Errno Kernel::madvise(Mm& mm, VirtAddr start, std::uint64_t length, int advice) 
             continue;
         }
         const VirtAddr stop = std::min(end, vma->end);
-        constexpr int kCold = 20;
-        if (vma->has(kVmHugetlb) &&
-            (advice == kCold || (advice == kDontNeed && !is_aligned(at.value, kPmdSize)))) {
-            return Errno::Invalid;
-        }
-        if (advice == kDontNeed) {
-            if (vma->has(kVmPfnMap)) return Errno::Invalid;
-            if (vma->has(kVmHugetlb)) {
-                // Not more than was asked for.
-                const VirtAddr whole = align_down(stop, kPmdSize);
-                if (at < whole) flush_huge(mm, at, whole, zap_huge(mm, at, whole));
-            } else if (vma->host) {
-                policy_->discard(*this, mm, *vma, at, stop);
-            } else {
-                const bool zapped = zap(mm, at, stop) != 0;
-                const bool freed = config_.pt_reclaim && mm.table.free_pte_tables(at, stop);
-                if (zapped || freed) request_flush({{{mm.id, at, stop}}, freed});
-            }
+        if (vma->has(kVmHugetlb) && advice == kMadvCold) return Errno::Invalid;
+        if (advice == kMadvDontNeed) {
+            const Errno error = discard(mm, *vma, at, stop);
+            if (error != Errno::Ok) return error;
         }
         at = stop;
     }
     return hole ? Errno::NoMemory : Errno::Ok;
 }
 
-Errno Kernel::userfault_register(Mm& mm, VirtAddr start, std::uint64_t length) {
-    if (!is_aligned(start.value, kPageSize) || !is_aligned(length, kPageSize) || length == 0 ||
-        start < kLowest || !valid_range(start, length, task_size())) {
-        return Errno::Invalid;
+Errno Kernel::discard(Mm& mm, Vma& vma, VirtAddr start, VirtAddr end) {
+    if (vma.has(kVmPfnMap)) return Errno::Invalid;
+    if (vma.has(kVmHugetlb)) {
+        if (!is_aligned(start.value, kPmdSize)) return Errno::Invalid;
+        const VirtAddr whole = align_down(end, kPmdSize);  // not more than was asked for
+        if (start < whole) flush_huge(mm, start, whole, zap_huge(mm, start, whole));
+    } else if (vma.host) {
+        policy_->discard(*this, mm, vma, start, end);
+    } else {
+        const bool zapped = zap(mm, start, end) != 0;
+        const bool freed = config_.pt_reclaim && mm.table.free_pte_tables(start, end);
+        if (zapped || freed) request_flush({{{mm.id, start, end}}, freed});
     }
-    const VirtAddr end = start + length;
-    // All or nothing: anonymous memory and tmpfs can be registered, other file systems cannot.
+    return Errno::Ok;
+}
+
+Errno Kernel::check_userfault(const Mm& mm, VirtAddr start, VirtAddr end) const {
     bool found = false;
     for (const auto& [vma_start, vma] : mm.vmas) {
         if (vma.end <= start || vma_start >= end) continue;
@@ -204,34 +258,28 @@ Errno Kernel::userfault_register(Mm& mm, VirtAddr start, std::uint64_t length) {
         if (!vma.has(kVmMayWrite)) return Errno::NotPermitted;
         found = true;
     }
-    if (!found) return Errno::Invalid;
-    const auto mark = [](Mm& in, VirtAddr from, VirtAddr to) {
-        for (VirtAddr at = from; at < to;) {
-            const Vma* vma = in.find(at);
-            if (!vma) vma = in.after(at);
-            if (!vma || vma->start >= to) break;
-            at = std::max(at, vma->start);
-            in.split(at);
-            in.split(to);
-            Vma changed = *in.find(at);
-            at = changed.end;
-            in.vmas.erase(changed.start);
-            changed.flags |= kVmUffdWp;
-            in.insert(std::move(changed));
-        }
-    };
+    return found ? Errno::Ok : Errno::Invalid;
+}
+
+Errno Kernel::userfault_register(Mm& mm, VirtAddr start, std::uint64_t length) {
+    if (!is_aligned(start.value, kPageSize) || !is_aligned(length, kPageSize) || length == 0 ||
+        start < kLowest || !valid_range(start, length, task_size())) {
+        return Errno::Invalid;
+    }
+    const VirtAddr end = start + length;
+    if (const Errno error = check_userfault(mm, start, end); error != Errno::Ok) return error;
     std::vector<std::pair<VirtAddr, VirtAddr>> own;
     for (const auto& [vma_start, vma] : mm.vmas) {
         const VirtAddr from = std::max(start, vma_start);
         const VirtAddr to = std::min(end, vma.end);
         if (from >= to) continue;
         if (vma.host) {
-            mark(vma.host->mm, vma.host->to_host(vma, from), vma.host->to_host(vma, to));
+            register_vmas(vma.host->mm, vma.host->to_host(vma, from), vma.host->to_host(vma, to));
         } else {
             own.emplace_back(from, to);
         }
     }
-    for (const auto& [from, to] : own) mark(mm, from, to);
+    for (const auto& [from, to] : own) register_vmas(mm, from, to);
     return Errno::Ok;
 }
 

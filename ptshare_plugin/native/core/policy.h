@@ -73,8 +73,6 @@ enum class FlushStrategy : unsigned {
     Lazy,        // those that run an affected mm; others find its newer generation at switch-in
 };
 
-constexpr FlushStrategy kFlushStrategies[] = {FlushStrategy::CallerOnly, FlushStrategy::AllCpus,
-                                              FlushStrategy::Sharers, FlushStrategy::Lazy};
 // As parameters, tests and `ptshare policies` name them.
 constexpr const char* name_of(FlushStrategy strategy) {
     constexpr const char* kNames[] = {"caller-only", "all-cpus", "sharers", "lazy"};

@@ -1,21 +1,25 @@
 // Format: magic, version, length and checksum of the body; the body, as Snapshot::run goes through
-// it. Integers are little-endian and as wide as their types, lists start with their length, files
-// and mms are named by their ids (0: none).
+// it, in the encoding of archive.h. Files and mms are named by their ids (0: none).
 #include "snapshot.h"
 
-#include <algorithm>
-#include <array>
 #include <istream>
+#include <optional>
 #include <ostream>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
-#include "audit.h"
+#include "archive.h"
+#include "snapshot_checks.h"
 
 namespace ptshare {
+
+using snapshot::Archive;
+using snapshot::checksum;
+using snapshot::expect;
+using snapshot::fail;
+using snapshot::take;
 
 namespace {
 
@@ -23,105 +27,6 @@ constexpr char kMagic[] = "PTSHARE\n";
 constexpr std::uint64_t kMagicBytes = sizeof(kMagic) - 1;
 constexpr std::uint32_t kVersion = 5;
 constexpr std::uint64_t kHeadBytes = sizeof(kVersion) + 2 * sizeof(std::uint64_t);
-static_assert(sizeof(unsigned) == 4, "fields of this type are written with four bytes");
-
-[[noreturn]] void fail(const std::string& what) {
-    throw std::runtime_error("snapshot: " + what);
-}
-void expect(bool holds, const char* what) {
-    if (!holds) fail(std::string("damaged: ") + what);
-}
-
-// FNV-1a. Its steps are bijections: no change of a single byte goes unnoticed.
-std::uint64_t checksum(const std::string& bytes) {
-    std::uint64_t hash = 0xcbf29ce484222325ULL;
-    for (const char c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-    return hash;
-}
-
-// Fields to or from bytes: what describes a structure once serves both directions.
-template <bool kReads>
-class Archive {
-  public:
-    using Bytes = std::conditional_t<kReads, const std::string, std::string>;
-    explicit Archive(Bytes& bytes) : bytes_(bytes) {}
-
-    template <class... Fields>
-    void operator()(Fields&... fields) {
-        (field(fields), ...);
-    }
-    // The length of a list whose elements take at least a byte each.
-    std::uint64_t length(std::uint64_t have = 0) {
-        field(have);
-        expect(!kReads || have <= left(), "a list is longer than the data");
-        return have;
-    }
-    template <class List, class Each>
-    void list(List& items, const Each& each) {
-        const std::uint64_t n = length(items.size());
-        if constexpr (kReads) items.resize(n);
-        for (auto& item : items) each(item);
-    }
-    template <class T, class Each>
-    void chunked(std::conditional_t<kReads, Chunked<T>, const Chunked<T>>& items,
-                 const Each& each) {
-        const std::uint64_t n = length(items.size());
-        if constexpr (kReads) items.clear();
-        for (std::uint64_t i = 0; i < n; ++i) {
-            T item = T();
-            if constexpr (!kReads) item = items[i];
-            each(item);
-            if constexpr (kReads) items.append(item);
-        }
-    }
-    std::uint64_t left() const { return bytes_.size() - at_; }
-
-  private:
-    template <class T>
-    void field(T& value) {
-        if constexpr (std::is_enum_v<T>) {
-            auto number = static_cast<std::underlying_type_t<T>>(value);
-            field(number);
-            if constexpr (kReads) value = static_cast<T>(number);
-        } else if constexpr (kReads) {
-            expect(left() >= sizeof(T), "it ends too early");
-            std::uint64_t number = 0;
-            for (unsigned i = 0; i < sizeof(T); ++i) {
-                number |= std::uint64_t{static_cast<unsigned char>(bytes_[at_++])} << (8 * i);
-            }
-            value = static_cast<T>(number);
-        } else {
-            for (unsigned i = 0; i < sizeof(T); ++i) {
-                bytes_.push_back(static_cast<char>(static_cast<std::uint64_t>(value) >> (8 * i)));
-            }
-        }
-    }
-    template <class Tag>
-    void field(Number<Tag>& number) {
-        field(number.value);
-    }
-    template <class Tag>
-    void field(const Number<Tag>& number) {
-        field(number.value);
-    }
-    template <class T, std::size_t n>
-    void field(std::array<T, n>& items) {
-        for (T& item : items) field(item);
-    }
-    template <class T, std::size_t n>
-    void field(const std::array<T, n>& items) {
-        for (const T& item : items) field(item);
-    }
-    void field(std::string& text) {
-        list(text, [&](char& c) { field(c); });
-    }
-    void field(const std::string& text) {
-        list(text, [&](const char& c) { field(c); });
-    }
-
-    Bytes& bytes_;
-    std::uint64_t at_ = 0;  // of the next byte to read
-};
 
 }  // namespace
 
@@ -133,7 +38,7 @@ class Snapshot {
     using Of = std::conditional_t<kReads, T, const T>;  // what is only looked at when writing
 
     Snapshot(Of<Kernel>& kernel, typename Archive<kReads>::Bytes& bytes)
-        : kernel_(kernel), io_(bytes) {}
+        : kernel_(kernel), io_(bytes), checks_(kernel) {}
 
     FilesById run() {
         try {
@@ -146,7 +51,8 @@ class Snapshot {
             rest();
             if constexpr (kReads) {
                 expect(io_.left() == 0, "it goes on after its end");
-                check();
+                checks_.ids(files_, kernel_.next_file_, trees_, MmId(kernel_.next_mm_));
+                checks_.whole(trees_);
             }
         } catch (...) {
             if constexpr (kReads) abandon();
@@ -203,7 +109,7 @@ class Snapshot {
             frames.frames_, [&](auto& frame) { io_(frame.use, frame.references); });
         io_.list(frames.free_, [&](auto& pfn) { io_(pfn); });
         io_.list(frames.free_huge_, [&](auto& pfn) { io_(pfn); });
-        if constexpr (kReads) check_frames();
+        if constexpr (kReads) checks_.frames(frames);
     }
 
     // Those that somebody holds; nothing is left of the others.
@@ -219,12 +125,7 @@ class Snapshot {
                 expect(id != 0 && files_.emplace(id, file).second, "a file's id");
                 kernel_.files_.push_back(file);
                 contents_of(*file);
-                expect(file->cache_.size() <= file->pages(), "pages beyond the end of a file");
-                for (std::uint64_t i = 0; i < file->cache_.size(); ++i) {
-                    const Pfn pfn = file->cache_[i];
-                    if (pfn != Pfn(0)) claim(pfn, FrameUse::FilePage);
-                }
-                if (file->huge()) check_huge(*file);
+                checks_.file(*file);
             }
         } else {
             for (const auto& weak : kernel_.files_) {
@@ -353,7 +254,7 @@ class Snapshot {
                 expect(it != trees_.end(), "a table of no mm");
                 page.owner = it->second;
                 expect(page.level <= page.owner->top(), "a table's level");
-                claim(page.frame, FrameUse::Table);
+                checks_.claim(page.frame, FrameUse::Table);
                 store.put(std::make_unique<TablePage>(page));
             }
         } else {
@@ -427,84 +328,11 @@ class Snapshot {
 
     // ---- Reading only
 
-    void check_frames() {
-        FrameAllocator& frames = kernel_.frames_;
-        expect(frames.frames_.size() <= frames.capacity_, "more frames than memory");
-        claimed_.resize(frames.frames_.size());
-        frames.in_use_ = {};
-        std::uint64_t free = 0;
-        for (std::uint64_t i = 0; i < frames.frames_.size(); ++i) {
-            const auto [use, references] = frames.frames_[i];
-            expect(static_cast<unsigned>(use) < kFrameUses, "an unknown use of a frame");
-            expect(use == FrameUse::AnonPage ? references != 0
-                                             : references == (use == FrameUse::Free ? 0 : 1),
-                   "a frame's references");
-            ++(use == FrameUse::Free ? free : frames.in_use_[static_cast<unsigned>(use)]);
-        }
-        expect(free == frames.free_.size() + kEntries * frames.free_huge_.size(),
-               "the list of free frames");
-        for (const Pfn pfn : frames.free_) claim(pfn, FrameUse::Free);
-        for (const Pfn first : frames.free_huge_) {
-            expect(is_aligned(first.value, kEntries), "2 MiB of free frames");
-            for (std::uint64_t i = 0; i < kEntries; ++i) claim(first + i, FrameUse::Free);
-        }
-    }
-
-    // A frame has one owner, which uses it as the allocator says.
-    void claim(Pfn pfn, FrameUse use) {
-        expect(
-            pfn.value < claimed_.size() && kernel_.frames_.use(pfn) == use && !claimed_[pfn.value],
-            "a frame's use");
-        claimed_[pfn.value] = true;
-    }
-
-    static void check_huge(const File& file) {
-        expect(is_aligned(file.size() | (file.cache_.size() << kPageShift), kPmdSize),
-               "the size of a huge file");
-        for (std::uint64_t i = 0; i < file.cache_.size(); ++i) {
-            const Pfn first = file.cache_[i & ~(kEntries - 1)];
-            const Pfn want = first == Pfn(0) ? first : first + i % kEntries;
-            expect(is_aligned(first.value, kEntries) && file.cache_[i] == want, "a 2 MiB page");
-        }
-    }
-
     // A place for the tree of a further mm.
     PageTable*& new_tree(MmId id, Pfn root) {
         expect(id != MmId(0) && trees_.count(id) == 0, "an mm's id");
         expect(root != Pfn(0), "an mm without a table");  // the tree would allocate one
         return trees_[id];
-    }
-
-    // That nothing points into the void, which audit() relies on; it finds whatever else is wrong.
-    void check() {
-        claim(kernel_.zero_page_, FrameUse::Reserved);
-        expect(files_.empty() || files_.rbegin()->first < kernel_.next_file_, "the next file's id");
-        expect(trees_.empty() || trees_.rbegin()->first.value < kernel_.next_mm_,
-               "the next mm's id");
-        const TableStore& store = kernel_.tables_;
-        for (const auto& [id, tree] : trees_) {
-            const bool rooted = store.is_table(tree->root_) &&
-                                store.at(tree->root_).owner == tree &&
-                                store.at(tree->root_).level == tree->top_;
-            expect(rooted, "the root of a table");
-        }
-        store.for_each([&](Pfn, const TablePage& page) {
-            for (const Pte entry : page.entries) {
-                if (entry.none()) continue;
-                const bool large = page.level == Level::Pmd && entry.large();
-                if (page.level == Level::Pte || large) {
-                    const Pfn last = entry.pfn() + (large ? kEntries - 1 : 0);
-                    expect(last.value < claimed_.size(), "a leaf beyond memory");
-                } else {
-                    const bool leads = entry.present() && !entry.large() &&
-                                       store.is_table(entry.pfn()) &&
-                                       store.at(entry.pfn()).level == below(page.level);
-                    expect(leads, "an entry that leads nowhere");
-                }
-            }
-        });
-        const std::vector<std::string> problems = audit(kernel_);
-        if (!problems.empty()) fail("damaged: " + problems.front());
     }
 
     // Destructors must not give back what may have been read wrongly.
@@ -518,28 +346,12 @@ class Snapshot {
         }
     }
 
-    Of<Kernel>& kernel_;
+    Of<Kernel>& kernel_;  // the caller's
     Archive<kReads> io_;
-    FilesById files_;                   // alive
-    std::map<MmId, PageTable*> trees_;  // read: of mms and hosts
-    std::vector<bool> claimed_;         // read; index: frame
+    FilesById files_;        // alive
+    TreesById trees_;        // read: of mms and hosts, which own them
+    SnapshotChecks checks_;  // read
 };
-
-namespace {
-
-std::string take(std::istream& from, std::uint64_t bytes) {
-    std::string taken;
-    std::array<char, 1 << 16> block;  // a damaged length must not be allocated at once
-    while (taken.size() < bytes) {
-        const std::uint64_t ask = std::min<std::uint64_t>(block.size(), bytes - taken.size());
-        from.read(block.data(), static_cast<std::streamsize>(ask));
-        if (from.gcount() == 0) fail("truncated");
-        taken.append(block.data(), static_cast<std::size_t>(from.gcount()));
-    }
-    return taken;
-}
-
-}  // namespace
 
 void save(const Kernel& kernel, std::ostream& to) {
     std::string body;

@@ -8,6 +8,14 @@
 
 namespace ptshare {
 
+namespace {
+
+bool is_leaf(const TableView& page, Pte entry) {
+    return page.level == Level::Pte || entry.large();
+}
+
+}  // namespace
+
 // ---- TableStore
 
 TablePage& TableStore::put(std::unique_ptr<TablePage> page) const {
@@ -140,14 +148,20 @@ std::uint64_t PageTable::empty_below(VirtAddr address, std::uint64_t most) const
     return n;
 }
 
-std::uint64_t PageTable::permitted_below(VirtAddr address, std::uint64_t most,
-                                         Access access) const {
+Pfn PageTable::own_pmd_table(VirtAddr address) const {
     Pfn pfn = root_;
     for (Level at = top_; at != Level::Pmd; at = below(at)) {
         const Pte found = store_.entry(pfn, entry_index(address, at));
-        if (!found.present() || store_.owner(found.pfn()) != this) return 0;
+        if (!found.present() || store_.owner(found.pfn()) != this) return Pfn(0);
         pfn = found.pfn();
     }
+    return pfn;
+}
+
+std::uint64_t PageTable::permitted_below(VirtAddr address, std::uint64_t most,
+                                         Access access) const {
+    const Pfn pfn = own_pmd_table(address);
+    if (pfn == Pfn(0)) return 0;
     const std::uint64_t first = entry_index(address, Level::Pmd);
     if (const TableRun* run = store_.run_of(pfn); run && run->first.large()) {
         const bool there = first >= run->from && first < run->to && run->first.permits(access);
@@ -159,10 +173,7 @@ std::uint64_t PageTable::permitted_below(VirtAddr address, std::uint64_t most,
         const Pte entry = pmd.entry(first + n);
         if (!entry.present() || entry.large()) break;
         const TableRun* run = store_.run_of(entry.pfn());
-        if (!run || run->owner != this || run->from != 0 || run->to != kEntries ||
-            !run->first.permits(access)) {
-            break;
-        }
+        if (!run || run->owner != this || !run->is_full() || !run->first.permits(access)) break;
         n += run->tables - (entry.pfn() - run->frame);
     }
     return std::min(n, most);
@@ -209,6 +220,19 @@ void PageTable::link_tables(VirtAddr address, std::uint64_t tables, const PageTa
     store_.compact(pmd.frame);
 }
 
+TableRun* PageTable::run_from(const TableView& page, Pfn pfn, std::uint64_t index) {
+    const Pte entry = page.entry(index);
+    if (entry.none()) return nullptr;
+    if (is_leaf(page, entry)) {
+        TableRun* run = store_.run_of(pfn);
+        return run && run->tables == 1 && run->from == index ? run : nullptr;
+    }
+    TableRun* run = store_.run_of(entry.pfn());
+    const bool begins = run && run->level == Level::Pte && run->owner == this &&
+                        run->frame == entry.pfn() && (run->tables == 1 || run->is_full());
+    return begins ? run : nullptr;
+}
+
 void PageTable::runs_below(Pfn pfn, VirtAddr start, VirtAddr end,
                            const std::function<Pte(Pte, std::uint64_t)>& fn,
                            const std::function<void(VirtAddr, Pte, Level)>& other) {
@@ -218,18 +242,13 @@ void PageTable::runs_below(Pfn pfn, VirtAddr start, VirtAddr end,
     for (std::uint64_t i = first; i < kEntries && page.base + i * span < end;) {
         const VirtAddr address = page.base + i * span;
         const Pte entry = page.entry(i);
-        // Leaves of a run of tables, or of one table that is a run of its own.
-        const bool leaf = page.level == Level::Pte || entry.large();
-        TableRun* run = entry.none() ? nullptr : store_.run_of(leaf ? pfn : entry.pfn());
-        if (run &&
-            (leaf ? run->tables == 1 && i == run->from
-                  : run->level == Level::Pte && run->owner == this && run->frame == entry.pfn())) {
+        const bool leaf = is_leaf(page, entry);
+        if (TableRun* run = run_from(page, pfn, i)) {
             const std::uint64_t each = run->to - run->from;
-            const std::uint64_t bytes = leaf ? each * span : run->tables * kPmdSize;
-            const bool even = leaf || run->tables == 1 || each == kEntries;
-            if (even && address >= start && end - address >= bytes) {
+            const std::uint64_t entries = leaf ? each : run->tables;
+            if (address >= start && end - address >= entries * span) {
                 run->first = fn(run->first, run->tables * each);
-                i += leaf ? each : run->tables;
+                i += entries;
                 continue;
             }
         }

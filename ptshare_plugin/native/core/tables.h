@@ -51,8 +51,8 @@ struct TablePage {
 struct TableRun {
     Pfn frame;  // of the first table
     std::uint64_t tables = 1;
-    PageTable* owner = nullptr;
-    VirtAddr base;  // of the first table
+    PageTable* owner = nullptr;  // as TablePage's
+    VirtAddr base;               // of the first table
     Level level = Level::Pte;
     bool region = false;
     std::uint16_t from = 0;  // from < to <= 512
@@ -61,6 +61,7 @@ struct TableRun {
     std::uint64_t stride = 0;  // frames from one entry to the next
     std::uint64_t step = 0;    // frames from a table's entry to the next table's
 
+    bool is_full() const { return from == 0 && to == kEntries; }
     Pte entry(std::uint64_t table, std::uint64_t index) const {
         if (index < from || index >= to) return Pte();
         return Pte(first.bits() + ((table * step + (index - from) * stride) << kPageShift));
@@ -88,7 +89,7 @@ class TableView {
     const Level level;
 
   private:
-    const TablePage* page_ = nullptr;
+    const TablePage* page_ = nullptr;  // the store's; null: table `table_` of run_, which is a copy
     TableRun run_;
     std::uint64_t table_ = 0;
 };
@@ -171,8 +172,8 @@ class TableStore final : public TableMemory {
     void compact(Pfn pfn);
     void mark_region(TablePage& page);
 
-    FrameAllocator& frames_;
-    FrameContents& contents_;
+    FrameAllocator& frames_;   // the kernel's
+    FrameContents& contents_;  // the engine's
     struct Block {
         std::array<std::unique_ptr<TablePage>, kEntries> page;  // null: no table, or in a run
         std::uint64_t live = 0;                                 // invariant: those not null
@@ -181,11 +182,11 @@ class TableStore final : public TableMemory {
     // them.
     mutable std::vector<std::unique_ptr<Block>> pages_;  // index: frame number / 512
     mutable std::map<Pfn, TableRun> runs_;               // by first frame
-    mutable std::uint64_t live_pages_ = 0;
+    mutable std::uint64_t live_pages_ = 0;               // invariant: tables in pages_
     TableCounts counts_;  // invariant: equals a recount over pages_ and runs_
     TableCounts peak_;
     std::uint64_t peak_region_pte_ = 0;
-    std::uint64_t allocated_ = 0;
+    std::uint64_t allocated_ = 0;  // ever, as freed_
     std::uint64_t freed_ = 0;
 };
 
@@ -302,12 +303,16 @@ class PageTable {
     void copy_below(const PageTable& other, const TablePage& page, VirtAddr start, VirtAddr end);
     void leaves_below(const TableView& page, VirtAddr start, VirtAddr end,
                       const std::function<void(VirtAddr, Pte, Level)>& fn) const;
+    Pfn own_pmd_table(VirtAddr address) const;  // Pfn(0): none, or another's
+    // The run that begins with an entry of the table `page` in frame `pfn`: its leaves, if it is of
+    // one table, or the tables from the one that the entry points at on, if they are whole.
+    TableRun* run_from(const TableView& page, Pfn pfn, std::uint64_t index);
     void runs_below(Pfn pfn, VirtAddr start, VirtAddr end,
                     const std::function<Pte(Pte, std::uint64_t)>& fn,
                     const std::function<void(VirtAddr, Pte, Level)>& other);
     std::optional<Pte> entry(VirtAddr address, Level level, bool own_only = true) const;
 
-    TableStore& store_;
+    TableStore& store_;  // the kernel's
     Owner owner_;
     unsigned levels_;
     Level top_;

@@ -20,7 +20,10 @@ class PtshareKernel(ClockedObject):
     cxx_exports = [PyBindMethod("status"), PyBindMethod("samples")]
 
     policy = Param.String("private", "sharing policy")
-    machine = VectorParam.String("machine configuration: key=value for each key of a preset")
+    machine = VectorParam.String(
+        "machine configuration: key=value of all keys that ptshare's objects read, and no others "
+        "(ptshare_board.parameters)"
+    )
 
 
 class PtshareWorkload(X86EmuLinux):

@@ -30,7 +30,7 @@ class Contents final : public FrameContents {
     void write_entry(PhysAddr at, std::uint64_t bits) override;
 
   private:
-    gem5::PortProxy& memory_;
+    gem5::PortProxy& memory_;            // the system's
     std::map<std::uint64_t, int> host_;  // by file id; descriptors are owned
 };
 

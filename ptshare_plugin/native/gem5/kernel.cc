@@ -28,34 +28,15 @@ constexpr std::uint64_t kFramesForGem5 = 4096;
 constexpr int kMaxTries = 8;  // of one access; the engine's limit
 constexpr int kStillRunning = -1000;
 
-engine::Parameter parse(const std::string& text) {
-    if (text == "true" || text == "false") return text == "true";
-    std::istringstream whole(text);
-    std::int64_t count = 0;
-    if (whole >> count && whole.eof()) return count;
-    std::istringstream fraction(text);
-    double real = 0;
-    if (fraction >> real && fraction.eof()) return real;
-    return text;
-}
-
-engine::Params parse_machine(const std::vector<std::string>& lines) {
-    std::map<std::string, engine::Parameter> values;
-    for (const std::string& line : lines) {
-        const auto equals = line.find('=');
-        fatal_if(equals == std::string::npos, "PtshareKernel.machine: '%s' is not key=value", line);
-        values[line.substr(0, equals)] = parse(line.substr(equals + 1));
-    }
-    return engine::Params(std::move(values));
-}
-
 }  // namespace
 
 Kernel::Kernel(const Params& p)
     : ClockedObject(p),
-      machine_(parse_machine(p.machine)),
+      machine_(or_fatal([&p] { return engine::Params::parse(p.machine); })),
+      config_(or_fatal([this] { return engine::kernel_config(machine_); })),
       costs_(or_fatal([this] { return engine::Costs(machine_); })),
-      shootdowns_(or_fatal([this] { return engine::Shootdowns(machine_, costs_); })) {
+      shootdowns_(or_fatal([this] { return engine::Shootdowns(machine_, costs_); })),
+      scheduler_(or_fatal([this] { return Scheduler(*this, machine_); })) {
     or_fatal([&p] { return make_policy(p.policy); });  // refused here, not in the first system call
 }
 
@@ -82,11 +63,10 @@ ptshare::Kernel& Kernel::core() {
 }
 
 void Kernel::build_core(std::uint64_t memory_bytes, std::uint64_t first_frame) {
-    KernelConfig config = engine::kernel_config(machine_);
-    config.memory_bytes = memory_bytes;
-    config.first_frame = first_frame;
+    config_.memory_bytes = memory_bytes;
+    config_.first_frame = first_frame;
     contents_ = std::make_unique<Contents>(memory());
-    core_ = std::make_unique<ptshare::Kernel>(config, make_policy(params().policy), *contents_);
+    core_ = std::make_unique<ptshare::Kernel>(config_, make_policy(params().policy), *contents_);
 }
 
 // ---- Tasks

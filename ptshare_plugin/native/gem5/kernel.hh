@@ -114,21 +114,23 @@ class Kernel : public gem5::ClockedObject {
 
     gem5::System* system_ = nullptr;  // not owned; set by the workload, which is made before it
     engine::Params machine_;
+    KernelConfig config_;  // its memory: set when core is built
     engine::Costs costs_;
     engine::Shootdowns shootdowns_;
-    Scheduler scheduler_{*this};
-    std::unique_ptr<Contents> contents_;
+    Scheduler scheduler_;
+    std::unique_ptr<Contents> contents_;  // outlives core_; both are null before core() made them
     std::unique_ptr<ptshare::Kernel> core_;
-    std::deque<Task> contexts_;
-    std::vector<Task*> by_context_;  // index: context id; null: none of ours
+    std::deque<Task> contexts_;      // a deque, as ranks_: others point at what is in it
+    std::vector<Task*> by_context_;  // into contexts_; index: context id; null: none of ours
     std::deque<Rank> ranks_;
     std::map<std::uint64_t, int> statuses_;  // by pid, of processes that have ended
+    // By device and inode: those that were mapped, held for the whole run.
     std::map<std::pair<std::uint64_t, std::uint64_t>, std::shared_ptr<File>> files_;
     bool restored_ = false;  // from a checkpoint
-    unsigned inside_ = 0;    // tasks between their marks
+    unsigned inside_ = 0;    // invariant: tasks with in_roi
     std::vector<engine::Sample> samples_;
-    std::deque<Values> values_;  // the kernel's own, then two groups a rank
-    std::deque<std::string> group_names_;
+    std::deque<Values> values_;            // the kernel's own, then two groups a rank
+    std::deque<std::string> group_names_;  // gem5 keeps pointers to them
 };
 
 // A kind of fault or configuration that ends the simulation with one line.

@@ -41,6 +41,7 @@ std::set<std::string> counted_elsewhere() {
 
 void Kernel::init() {
     ClockedObject::init();
+    or_fatal([this] { machine_.refuse_unread(); });  // all objects have been made: they read theirs
     Values& own = values_.emplace_back(this, nullptr);
     for (const engine::KernelMetric& metric : engine::kernel_metrics()) {
         own.add(metric.name, [this, &metric] { return static_cast<double>(metric.value(core())); });

@@ -27,11 +27,17 @@ PhysicalCore::PhysicalCore(Scheduler& scheduler, Walker* w, std::uint64_t pcids)
       out([this, &scheduler] { scheduler.quantum_over(*this); }, "ptshare quantum") {
 }
 
+Scheduler::Scheduler(Kernel& kernel, const engine::Params& machine)
+    : kernel_(kernel),
+      pcids_(machine.count("mmu.pcids")),
+      quantum_(machine.count("sched.quantum_cycles")) {
+}
+
 void Scheduler::add(Task& task) {
     auto core = std::find_if(cores_.begin(), cores_.end(),
                              [&](const PhysicalCore& c) { return c.walker == task.walker; });
     if (core == cores_.end()) {
-        cores_.emplace_back(*this, task.walker, kernel_.machine().count("mmu.pcids"));
+        cores_.emplace_back(*this, task.walker, pcids_);
         core = std::prev(cores_.end());
     }
     task.core = &*core;
@@ -143,8 +149,7 @@ void Scheduler::switched_in(PhysicalCore& core) {
 // A quantum ends only when somebody waits.
 void Scheduler::arm(PhysicalCore& core) {
     if (core.queue.empty() || core.over || core.in.scheduled() || core.out.scheduled()) return;
-    const gem5::Tick quantum =
-        kernel_.cyclesToTicks(gem5::Cycles(kernel_.machine().count("sched.quantum_cycles")));
+    const gem5::Tick quantum = kernel_.cyclesToTicks(quantum_);
     kernel_.schedule(core.out, std::max(core.quantum_start + quantum, kernel_.clockEdge()));
 }
 

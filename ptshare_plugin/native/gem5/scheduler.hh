@@ -6,6 +6,8 @@
 #include <deque>
 #include <vector>
 
+#include "accounting/params.h"
+#include "base/types.hh"
 #include "gem5/task.hh"
 #include "sim/eventq.hh"
 #include "translation/asids.h"
@@ -37,7 +39,7 @@ struct PhysicalCore {
 class Scheduler {
   public:
     // `kernel` must outlive this.
-    explicit Scheduler(Kernel& kernel) : kernel_(kernel) {}
+    Scheduler(Kernel& kernel, const engine::Params& machine);
 
     // A context, by its task; those of one walker are one core's.
     void add(Task& task);
@@ -78,7 +80,9 @@ class Scheduler {
     void give_way(Task& task);
 
     Kernel& kernel_;
-    std::deque<PhysicalCore> cores_;
+    std::uint64_t pcids_;
+    gem5::Cycles quantum_;
+    std::deque<PhysicalCore> cores_;  // one a walker; tasks point at them
 };
 
 }  // namespace ptshare::g5

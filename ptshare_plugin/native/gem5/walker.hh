@@ -33,7 +33,7 @@ class Walker : public gem5::X86ISA::Walker {
 
     // A translation of a CPU that takes time.
     struct Waiter {
-        Tlb* tlb;
+        Tlb* tlb;                                 // not owned, as is tc
         gem5::BaseMMU::Translation* translation;  // finish() ends it: it deletes itself
         gem5::RequestPtr req;
         gem5::ThreadContext* tc;
@@ -62,7 +62,7 @@ class Walker : public gem5::X86ISA::Walker {
         void recvReqRetry() override { walker_.retry(); }
 
       private:
-        Walker& walker_;
+        Walker& walker_;  // whose port this is
     };
 
     // One walk; several translations of a page may wait for it.
@@ -82,7 +82,7 @@ class Walker : public gem5::X86ISA::Walker {
     };
     struct WalkState : gem5::Packet::SenderState {
         explicit WalkState(std::list<Walk>::iterator w) : walk(w) {}
-        std::list<Walk>::iterator walk;
+        std::list<Walk>::iterator walk;  // in walks_ until the response has come
     };
     using WalkRef = std::list<Walk>::iterator;
 
@@ -111,7 +111,7 @@ class Walker : public gem5::X86ISA::Walker {
     void finish(const Waiter& waiter, bool hit, PhysAddr physical);
     void after(gem5::Cycles cycles, std::function<void()> work);
 
-    Kernel& kernel_;
+    Kernel& kernel_;  // not owned; made before the walker
     engine::TranslationCaches caches_;
     std::uint64_t step_cycles_;
     unsigned max_walks_;

@@ -2,7 +2,9 @@
 
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <iterator>
 
 #include "accounting/marks.h"
 #include "arch/x86/regs/int.hh"
@@ -21,33 +23,15 @@ using engine::Counters;
 namespace {
 
 // Calls whose first argument is a descriptor and which gem5 emulates.
+constexpr std::uint64_t kTakeDescriptor[] = {
+    SYS_read,    SYS_write,      SYS_close,     SYS_fstat,  SYS_lseek,  SYS_ioctl,
+    SYS_pread64, SYS_pwrite64,   SYS_readv,     SYS_writev, SYS_dup,    SYS_dup2,
+    SYS_fcntl,   SYS_fsync,      SYS_ftruncate, SYS_fchmod, SYS_fchown, SYS_getdents,
+    SYS_fstatfs, SYS_getdents64, SYS_fallocate};
+
 bool takes_descriptor(std::uint64_t number) {
-    switch (number) {
-        case SYS_read:
-        case SYS_write:
-        case SYS_close:
-        case SYS_fstat:
-        case SYS_lseek:
-        case SYS_ioctl:
-        case SYS_pread64:
-        case SYS_pwrite64:
-        case SYS_readv:
-        case SYS_writev:
-        case SYS_dup:
-        case SYS_dup2:
-        case SYS_fcntl:
-        case SYS_fsync:
-        case SYS_ftruncate:
-        case SYS_getdents:
-        case SYS_fchmod:
-        case SYS_fchown:
-        case SYS_fstatfs:
-        case SYS_getdents64:
-        case SYS_fallocate:
-            return true;
-        default:
-            return false;
-    }
+    return std::find(std::begin(kTakeDescriptor), std::end(kTakeDescriptor), number) !=
+           std::end(kTakeDescriptor);
 }
 
 }  // namespace
@@ -98,7 +82,7 @@ void Workload::syscall(gem5::ThreadContext* tc) {
     const std::uint64_t args[6] = {tc->getReg(x86::int_reg::Rdi), tc->getReg(x86::int_reg::Rsi),
                                    tc->getReg(x86::int_reg::Rdx), tc->getReg(x86::int_reg::R10),
                                    tc->getReg(x86::int_reg::R8),  tc->getReg(x86::int_reg::R9)};
-    const Result result = or_fatal([&] { return answer(tc, *task, number, args); });
+    const Result result = or_fatal([&] { return answer({tc, *task, number, args}); });
     if (result) tc->setReg(x86::int_reg::Rax, static_cast<gem5::RegVal>(*result));
     if (!task->mm) return;
     if (tc->status() == gem5::ThreadContext::Suspended) {
@@ -108,103 +92,165 @@ void Workload::syscall(gem5::ThreadContext* tc) {
     }
 }
 
-Workload::Result Workload::answer(gem5::ThreadContext* tc, Task& task, std::uint64_t number,
-                                  Arguments args) {
-    ptshare::Kernel& core = kernel_.core();
-    const engine::Costs& costs = kernel_.costs();
-    const auto charged = [&](std::int64_t result, std::uint64_t cycles) {
-        kernel_.owe(task, &Counters::cycles_syscall, cycles);
-        return result;
+const Workload::Handlers& Workload::handlers() {
+    static const Handlers all = {
+        {engine::kMarkSyscall, &Workload::mark},
+        {engine::kAlignmentSyscall, &Workload::alignment},
+        {SYS_mmap, &Workload::memory_call},
+        {SYS_munmap, &Workload::memory_call},
+        {SYS_mprotect, &Workload::memory_call},
+        {SYS_mremap, &Workload::memory_call},
+        {SYS_madvise, &Workload::memory_call},
+        {SYS_brk, &Workload::memory_call},
+        {SYS_read, &Workload::transfer_call},
+        {SYS_write, &Workload::transfer_call},
+        {SYS_pread64, &Workload::transfer_call},
+        {SYS_pwrite64, &Workload::transfer_call},
+        {SYS_readv, &Workload::transfer_call},
+        {SYS_writev, &Workload::transfer_call},
+        {SYS_open, &Workload::resizing_call},
+        {SYS_openat, &Workload::resizing_call},
+        {SYS_creat, &Workload::resizing_call},
+        {SYS_truncate, &Workload::resizing_call},
+        {SYS_ftruncate, &Workload::resizing_call},
+        {SYS_fallocate, &Workload::resizing_call},
+        {SYS_clone, &Workload::clone_call},
+        {SYS_fork, &Workload::clone_call},
+        {SYS_vfork, &Workload::clone_call},
+        {SYS_clone3, &Workload::unsupported},
+        {SYS_execve, &Workload::unsupported},
+        {SYS_execveat, &Workload::unsupported},
+        {SYS_sched_yield, &Workload::yield},
+        {SYS_set_tid_address, &Workload::set_tid_address},
+        {SYS_wait4, &Workload::wait_call},
+        {SYS_kill, &Workload::kill_call},
+        {SYS_tkill, &Workload::kill_call},
+        {SYS_tgkill, &Workload::kill_call},
+        {SYS_nanosleep, &Workload::sleep_call},
+        {SYS_clock_nanosleep, &Workload::sleep_call},
+        {SYS_exit, &Workload::exit_call},
+        {SYS_exit_group, &Workload::exit_call},
     };
-    const VirtAddr first(args[0]);
-    if (takes_descriptor(number) &&
-        args[0] >= static_cast<std::uint64_t>(task.process()->fds->getSize())) {
+    return all;
+}
+
+Workload::Result Workload::answer(const Call& call) {
+    if (takes_descriptor(call.number) &&
+        call.args[0] >= static_cast<std::uint64_t>(call.task.process()->fds->getSize())) {
         return -EBADF;  // gem5 asserts that it is none beyond
     }
-    switch (number) {
-        case engine::kMarkSyscall:
-            kernel_.mark(task, args[0]);
-            return 0;
-        case engine::kAlignmentSyscall:
-            return engine::answer_alignment(core);
-        case SYS_mmap:
-            return charged(mmap(task, args), costs.mmap);
-        case SYS_munmap:
-            return charged(return_value(core.munmap(*task.mm, first, args[1])), costs.munmap);
-        case SYS_mprotect:
-            return charged(return_value(core.mprotect(*task.mm, first, args[1], args[2])),
-                           costs.mprotect);
-        case SYS_mremap:
-            return charged(return_value(core.mremap(*task.mm, first, args[1], args[2], args[3],
-                                                    VirtAddr(args[4]))),
-                           costs.mmap);
-        case SYS_madvise:
-            return charged(
-                return_value(core.madvise(*task.mm, first, args[1], static_cast<int>(args[2]))),
-                costs.mprotect);
-        case SYS_brk:
-            return charged(static_cast<std::int64_t>(core.brk(*task.mm, first).value), costs.mmap);
-        case SYS_read:
-        case SYS_write:
-        case SYS_pread64:
-        case SYS_pwrite64:
-            if (const Result moved = transfer(task, number, args)) return charged(*moved, 0);
-            break;
-        case SYS_readv:
-        case SYS_writev:
-            if (const Result moved = transfer_vector(task, number, args)) return charged(*moved, 0);
-            break;
-        case SYS_open:
-        case SYS_openat:
-        case SYS_creat:
-        case SYS_truncate:
-        case SYS_ftruncate:
-        case SYS_fallocate:
-            emulate(tc);
-            kernel_.take_host_sizes();
-            kernel_.owe(task, &Counters::cycles_syscall, 0);
-            return std::nullopt;
-        case SYS_clone:
-            return clone(task, {args[0], args[1], VirtAddr(args[2]), VirtAddr(args[3]), args[4]});
-        case SYS_fork:
-            return clone(task, {});
-        case SYS_vfork:
-            return clone(task, {engine::kCloneVfork | engine::kCloneVm, 0, {}, {}, 0});
-        case SYS_clone3:
-        case SYS_execve:
-        case SYS_execveat:
-            warn_once("ptshare: clone3 and exec are not supported under gem5: ENOSYS");
-            ++task.counters.syscalls_unknown;
-            return -ENOSYS;
-        case SYS_sched_yield:
-            kernel_.scheduler().yield(task);
-            return 0;
-        case SYS_set_tid_address:
-            task.clear_child_tid = first;
-            return static_cast<std::int64_t>(task.process()->pid());
-        case SYS_wait4:
-            return wait(task, static_cast<std::int32_t>(args[0]), VirtAddr(args[1]), args[2]);
-        case SYS_kill:
-        case SYS_tkill:
-            return kill(task, args[0], args[1]);
-        case SYS_tgkill:
-            return kill(task, args[1], args[2]);
-        case SYS_nanosleep:
-            return sleep(task, first, false);
-        case SYS_clock_nanosleep: {
-            constexpr std::uint64_t kAbsolute = 1;  // TIMER_ABSTIME
-            return sleep(task, VirtAddr(args[2]), (args[1] & kAbsolute) != 0);
+    const auto handler = handlers().find(call.number);
+    if (handler == handlers().end()) return emulated(call);
+    return (this->*handler->second)(call);
+}
+
+Workload::Result Workload::emulated(const Call& call) {
+    emulate(call.tc);
+    return std::nullopt;
+}
+
+Workload::Result Workload::mark(const Call& call) {
+    kernel_.mark(call.task, call.args[0]);
+    return 0;
+}
+
+Workload::Result Workload::alignment(const Call&) {
+    return engine::answer_alignment(kernel_.core());
+}
+
+Workload::Result Workload::memory_call(const Call& call) {
+    ptshare::Kernel& core = kernel_.core();
+    const Arguments args = call.args;
+    ptshare::Mm& mm = *call.task.mm;
+    const VirtAddr first = call.address(0);
+    const auto answer = [&]() -> std::int64_t {
+        switch (call.number) {
+            case SYS_mmap:
+                return mmap(call.task, args);
+            case SYS_munmap:
+                return return_value(core.munmap(mm, first, args[1]));
+            case SYS_mprotect:
+                return return_value(core.mprotect(mm, first, args[1], args[2]));
+            case SYS_mremap:
+                return return_value(
+                    core.mremap(mm, first, args[1], args[2], args[3], call.address(4)));
+            case SYS_madvise:
+                return return_value(core.madvise(mm, first, args[1], static_cast<int>(args[2])));
+            case SYS_brk:
+                return static_cast<std::int64_t>(core.brk(mm, first).value);
         }
-        case SYS_exit:
-            end_thread(task, static_cast<int>(args[0] & 0xff));
-            return std::nullopt;
-        case SYS_exit_group:
-            end_process(task.process()->tgid(), static_cast<int>(args[0] & 0xff), 0, &task);
-            return std::nullopt;
-        default:
-            break;
+        panic("ptshare: system call %d is none about memory", call.number);
+    };
+    const std::int64_t result = answer();
+    kernel_.owe(call.task, &Counters::cycles_syscall, kernel_.costs().memory_call(call.number));
+    return result;
+}
+
+Workload::Result Workload::transfer_call(const Call& call) {
+    const bool vector = call.number == SYS_readv || call.number == SYS_writev;
+    const Result moved = vector ? transfer_vector(call.task, call.number, call.args)
+                                : transfer(call.task, call.number, call.args);
+    if (!moved) return emulated(call);
+    kernel_.owe(call.task, &Counters::cycles_syscall, 0);
+    return moved;
+}
+
+Workload::Result Workload::resizing_call(const Call& call) {
+    emulate(call.tc);
+    kernel_.take_host_sizes();
+    kernel_.owe(call.task, &Counters::cycles_syscall, 0);
+    return std::nullopt;
+}
+
+Workload::Result Workload::clone_call(const Call& call) {
+    CloneRequest request;  // fork's
+    if (call.number == SYS_vfork) {
+        request.flags = engine::kCloneVfork | engine::kCloneVm;
+    } else if (call.number == SYS_clone) {
+        request = {call.args[0], call.args[1], call.address(2), call.address(3), call.args[4]};
     }
-    emulate(tc);
+    return clone(call.task, request);
+}
+
+Workload::Result Workload::unsupported(const Call& call) {
+    warn_once("ptshare: clone3 and exec are not supported under gem5: ENOSYS");
+    ++call.task.counters.syscalls_unknown;
+    return -ENOSYS;
+}
+
+Workload::Result Workload::yield(const Call& call) {
+    kernel_.scheduler().yield(call.task);
+    return 0;
+}
+
+Workload::Result Workload::set_tid_address(const Call& call) {
+    call.task.clear_child_tid = call.address(0);
+    return static_cast<std::int64_t>(call.task.process()->pid());
+}
+
+Workload::Result Workload::wait_call(const Call& call) {
+    return wait(call.task, static_cast<std::int32_t>(call.args[0]), call.address(1), call.args[2]);
+}
+
+Workload::Result Workload::kill_call(const Call& call) {
+    // tgkill names the thread's group first.
+    const unsigned whom = call.number == SYS_tgkill ? 1 : 0;
+    return kill(call.task, call.args[whom], call.args[whom + 1]);
+}
+
+Workload::Result Workload::sleep_call(const Call& call) {
+    if (call.number == SYS_nanosleep) return sleep(call.task, call.address(0), false);
+    constexpr std::uint64_t kAbsolute = 1;  // TIMER_ABSTIME
+    return sleep(call.task, call.address(2), (call.args[1] & kAbsolute) != 0);
+}
+
+Workload::Result Workload::exit_call(const Call& call) {
+    const int code = static_cast<int>(call.args[0] & 0xff);
+    if (call.number == SYS_exit) {
+        end_thread(call.task, code);
+    } else {
+        end_process(call.task.process()->tgid(), code, 0, &call.task);
+    }
     return std::nullopt;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <unordered_map>
 
 #include "arch/x86/linux/se_workload.hh"
 #include "core/kernel.h"
@@ -40,8 +41,39 @@ class Workload : public gem5::X86ISA::EmuLinux {
         int signal = 0;
     };
 
-    Result answer(gem5::ThreadContext* tc, Task& task, std::uint64_t number, Arguments args);
+    // One system call; all of it outlives the answer.
+    struct Call {
+        gem5::ThreadContext* tc;
+        Task& task;
+        std::uint64_t number;
+        Arguments args;
+
+        VirtAddr address(unsigned i) const { return VirtAddr(args[i]); }
+    };
+    using Handler = Result (Workload::*)(const Call&);
+    using Handlers = std::unordered_map<std::uint64_t, Handler>;
+
+    // Of the calls that gem5 alone does not answer as they must be, by number.
+    static const Handlers& handlers();
+    Result answer(const Call& call);
     void emulate(gem5::ThreadContext* tc);
+    Result emulated(const Call& call);
+
+    Result mark(const Call& call);
+    Result alignment(const Call& call);
+    Result memory_call(const Call& call);
+    // Reads and writes.
+    Result transfer_call(const Call& call);
+    // What may change the size of a file that is mapped: gem5's work, then core hears of it.
+    Result resizing_call(const Call& call);
+    Result clone_call(const Call& call);
+    Result unsupported(const Call& call);
+    Result yield(const Call& call);
+    Result set_tid_address(const Call& call);
+    Result wait_call(const Call& call);
+    Result kill_call(const Call& call);
+    Result sleep_call(const Call& call);
+    Result exit_call(const Call& call);
 
     // Memory and files.
     std::int64_t mmap(Task& task, Arguments args);
@@ -51,6 +83,12 @@ class Workload : public gem5::X86ISA::EmuLinux {
     Result transfer(Task& task, std::uint64_t number, Arguments args);
     std::int64_t copy(Task& task, const File& file, int host_fd, bool write, VirtAddr user,
                       std::uint64_t offset, std::uint64_t n);
+    // `bytes` bytes from `offset` on, which lie in one page of the file.
+    enum class Part { Moved, BadAddress, HostError };
+    Part write_part(Task& task, const File& file, int host_fd, VirtAddr user, std::uint64_t offset,
+                    std::uint64_t bytes);
+    Part read_part(Task& task, const File& file, int host_fd, VirtAddr user, std::uint64_t offset,
+                   std::uint64_t bytes);
 
     // Processes.
     struct CloneRequest {
@@ -73,7 +111,7 @@ class Workload : public gem5::X86ISA::EmuLinux {
     std::int64_t sleep(Task& task, VirtAddr span, bool absolute);
     Result kill(Task& task, std::uint64_t pid, std::uint64_t signal);
 
-    Kernel& kernel_;
+    Kernel& kernel_;  // a SimObject of the same configuration; gem5 owns it
     std::map<std::uint64_t, Process> processes_;  // by pid: alive, or not waited for yet
 };
 

@@ -102,43 +102,59 @@ Workload::Result Workload::transfer_vector(Task& task, std::uint64_t number, Arg
     return total;
 }
 
-// The page cache is what mappings see; the host's file has what was never mapped, and gets what is
-// written.
 std::int64_t Workload::copy(Task& task, const File& file, int host_fd, bool write, VirtAddr user,
                             std::uint64_t offset, std::uint64_t n) {
     if (write && file.huge()) return -EINVAL;  // as hugetlbfs
     if (!write) n = offset >= file.size() ? 0 : std::min(n, file.size() - offset);
-    std::array<std::uint8_t, kPageSize> page;
     std::uint64_t done = 0;
     while (done < n) {
         const std::uint64_t at = offset + done;
-        const std::uint64_t within = at & (kPageSize - 1);
-        const std::uint64_t part = std::min(n - done, kPageSize - within);
-        if (write) {
-            if (!kernel_.copy_in(task, user + done, page.data(), part)) break;
-            if (::pwrite(host_fd, page.data(), part, static_cast<off_t>(at)) !=
-                static_cast<ssize_t>(part)) {
-                return done ? static_cast<std::int64_t>(done) : -errno;
-            }
-            const auto known = kernel_.file(host_fd, false);
-            if (at + part > known->size()) known->resize(at + part);
-            // Asked only now: the source may have been a mapping of this page.
-            if (const Pfn cached = file.cached(at >> kPageShift); cached != Pfn(0)) {
-                kernel_.memory().writeBlob(address_of(cached).value + within, page.data(), part);
-            }
-        } else {
-            if (const Pfn cached = file.cached(at >> kPageShift); cached != Pfn(0)) {
-                kernel_.memory().readBlob(address_of(cached).value + within, page.data(), part);
-            } else {
-                page.fill(0);
-                if (::pread(host_fd, page.data(), part, static_cast<off_t>(at)) < 0) return -errno;
-            }
-            if (!kernel_.copy_out(task, user + done, page.data(), part)) break;
+        const std::uint64_t bytes = std::min(n - done, kPageSize - (at & (kPageSize - 1)));
+        const Part moved = write ? write_part(task, file, host_fd, user + done, at, bytes)
+                                 : read_part(task, file, host_fd, user + done, at, bytes);
+        if (moved == Part::BadAddress) break;
+        if (moved == Part::HostError) {
+            return write && done != 0 ? static_cast<std::int64_t>(done) : -errno;
         }
-        done += part;
+        done += bytes;
     }
     if (done == 0 && n != 0) return -EFAULT;
     return static_cast<std::int64_t>(done);
+}
+
+// The page cache is what mappings see; the host's file has what was never mapped, and gets what is
+// written.
+Workload::Part Workload::write_part(Task& task, const File& file, int host_fd, VirtAddr user,
+                                    std::uint64_t offset, std::uint64_t bytes) {
+    std::array<std::uint8_t, kPageSize> page;
+    if (!kernel_.copy_in(task, user, page.data(), bytes)) return Part::BadAddress;
+    if (::pwrite(host_fd, page.data(), bytes, static_cast<off_t>(offset)) !=
+        static_cast<ssize_t>(bytes)) {
+        return Part::HostError;
+    }
+    const auto known = kernel_.file(host_fd, false);
+    if (offset + bytes > known->size()) known->resize(offset + bytes);
+    // Asked only now: the source may have been a mapping of this page.
+    if (const Pfn cached = file.cached(offset >> kPageShift); cached != Pfn(0)) {
+        const std::uint64_t within = offset & (kPageSize - 1);
+        kernel_.memory().writeBlob(address_of(cached).value + within, page.data(), bytes);
+    }
+    return Part::Moved;
+}
+
+Workload::Part Workload::read_part(Task& task, const File& file, int host_fd, VirtAddr user,
+                                   std::uint64_t offset, std::uint64_t bytes) {
+    std::array<std::uint8_t, kPageSize> page;
+    if (const Pfn cached = file.cached(offset >> kPageShift); cached != Pfn(0)) {
+        const std::uint64_t within = offset & (kPageSize - 1);
+        kernel_.memory().readBlob(address_of(cached).value + within, page.data(), bytes);
+    } else {
+        page.fill(0);
+        if (::pread(host_fd, page.data(), bytes, static_cast<off_t>(offset)) < 0) {
+            return Part::HostError;
+        }
+    }
+    return kernel_.copy_out(task, user, page.data(), bytes) ? Part::Moved : Part::BadAddress;
 }
 
 }  // namespace ptshare::g5

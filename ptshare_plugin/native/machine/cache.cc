@@ -6,6 +6,9 @@ namespace ptshare::engine {
 
 namespace {
 
+// Whether page walks enter at the L2.
+constexpr Choice<bool> kWalkerPorts[] = {{"l1d", false}, {"l2", true}};
+
 TagArray make_cache(const Params& params, const std::string& name, bool payload = false) {
     const std::uint64_t line = params.count("cache.line_bytes");
     const std::string key = "cache." + name;
@@ -31,7 +34,7 @@ unsigned log2_of(std::uint64_t value, const char* what) {
 
 Hierarchy::Hierarchy(const Params& params, unsigned cores)
     : line_shift_(log2_of(params.count("cache.line_bytes"), "cache.line_bytes")),
-      walker_at_l2_(params.text("mmu.walker.port") == "l2"),
+      walker_at_l2_(params.choice("mmu.walker.port", kWalkerPorts)),
       l1i_latency_(params.count("cache.l1i.latency")),
       l1d_latency_(params.count("cache.l1d.latency")),
       l2_latency_(params.count("cache.l2.latency")),
@@ -41,9 +44,6 @@ Hierarchy::Hierarchy(const Params& params, unsigned cores)
       llc_(make_cache(params, "llc", cores > 1)) {
     if (cores == 0 || cores > kMaxCores) {
         throw std::invalid_argument("cores must be 1 to " + std::to_string(kMaxCores));
-    }
-    if (!walker_at_l2_ && params.text("mmu.walker.port") != "l1d") {
-        throw std::invalid_argument("mmu.walker.port must be \"l1d\" or \"l2\"");
     }
     for (unsigned i = 0; i < cores; ++i) {
         cores_.push_back(

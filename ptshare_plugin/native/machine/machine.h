@@ -1,6 +1,6 @@
 // The simulated machine: cores with MMUs and clocks, the cache hierarchy, and the kernel whose work
 // it prices. It knows tasks only as an mm and a set of counters; what runs them is another's work
-// (Simulation executes programs).
+// (Run).
 #pragma once
 
 #include <cstdint>
@@ -49,6 +49,12 @@ struct Core {
     Pfn last_code_frame;
     bool used = false;  // some task was loaded before: loading another is a switch
     std::uint64_t last_fetch_line = kNoLine;
+
+    void idle_until(std::uint64_t then) {
+        if (clock >= then) return;
+        idle += then - clock;
+        clock = then;
+    }
 };
 
 class Machine {

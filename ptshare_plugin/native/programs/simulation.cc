@@ -1,25 +1,29 @@
-// Scheduling, and what executing code meets.
+// Scheduling, waiting, and what executing code meets.
 #include "programs/simulation.h"
 
 #include <algorithm>
 #include <stdexcept>
+#include <tuple>
 
 namespace ptshare::engine {
 
 Simulation::Simulation(const Params& params, const std::string& policy, unsigned cores,
                        std::uint64_t seed, const std::string& unicorn_library)
-    : seed_(seed),
-      slice_(params.count("sched.slice_instructions")),
-      quantum_(params.count("sched.quantum_cycles")),
+    : Simulation(params, policy, cores, seed, unicorn_library,
+                 std::make_shared<HostMemory>(params.count("kernel.memory_bytes"))) {
+}
+
+Simulation::Simulation(const Params& params, const std::string& policy, unsigned cores,
+                       std::uint64_t seed, const std::string& unicorn_library,
+                       const std::shared_ptr<HostMemory>& memory)
+    : Run(params, policy, cores, memory),
       frequency_mhz_(params.count("cpu.frequency_mhz")),
-      memory_(params.count("kernel.memory_bytes")),
-      machine_(params, policy, cores, memory_),
+      memory_(*memory),
       executor_(unicorn_library, memory_),
       user_memory_(machine_, memory_),
       vfs_(machine_.kernel(), memory_),
       loader_(machine_, user_memory_, seed),
-      syscalls_(machine_, user_memory_, vfs_, executor_, *this, ranks_, frequency_mhz_, seed),
-      queues_(cores) {
+      syscalls_(machine_, user_memory_, vfs_, executor_, *this, ranks_, frequency_mhz_, seed) {
     params.refuse_unread();
 }
 
@@ -29,48 +33,29 @@ Simulation::~Simulation() {
     }
 }
 
-bool Simulation::step(std::uint64_t instructions) {
-    const std::uint64_t target = executed_ + instructions;
-    try {
-        while (executed_ < target) {
-            Core* core = next_core();
-            if (!core) {
-                if (tasks_.empty()) return true;
-                throw std::runtime_error("deadlock: every process left waits for another");
-            }
-            run_slice(*core);
-        }
-    } catch (const OutOfMemory& error) {
-        throw std::runtime_error(error.what());
-    }
-    return tasks_.empty();
-}
-
 // ---- Scheduling
 
-Core* Simulation::next_core() {
-    Core* best = nullptr;
-    std::uint64_t best_time = 0;
-    const auto consider = [&](Core& core, std::uint64_t time) {
-        if (best && (time > best_time || (time == best_time && core.id > best->id))) return;
+// A core that idles until its first sleeper wakes competes with that time.
+Core& Simulation::next_core() {
+    Core* best = queues_.earliest();
+    std::uint64_t best_time = best ? best->clock : 0;
+    for (const auto& task : tasks_) {
+        Core& core = core_of(*task);
+        if (task->state != Task::State::Sleeping || !queues_.empty(core)) continue;
+        const std::uint64_t time = std::max(core.clock, task->wake_clock);
+        if (best && (time > best_time || (time == best_time && core.id > best->id))) continue;
         best = &core;
         best_time = time;
-    };
-    for (unsigned i = 0; i < machine_.cores(); ++i) {
-        if (!queues_[i].empty()) consider(machine_.core(i), machine_.core(i).clock);
     }
-    for (const auto& task : tasks_) {
-        if (task->state != Task::State::Sleeping || !queues_[task->core].empty()) continue;
-        consider(core_of(*task), std::max(core_of(*task).clock, task->wake_clock));
-    }
-    if (best) wake_sleepers(*best);
-    return best;
+    if (!best) throw std::runtime_error("deadlock: every process left waits for another");
+    wake_sleepers(*best);
+    return *best;
 }
 
 void Simulation::wake_sleepers(Core& core) {
     // With nothing else to run the core idles until its first sleeper wakes.
     std::uint64_t now = core.clock;
-    if (queues_[core.id].empty()) {
+    if (queues_.empty(core)) {
         std::uint64_t first = ~0ULL;
         for (const auto& task : tasks_) {
             if (task->state == Task::State::Sleeping && task->core == core.id) {
@@ -88,33 +73,24 @@ void Simulation::wake_sleepers(Core& core) {
 }
 
 void Simulation::make_runnable(Task& task, std::uint64_t clock) {
-    Core& core = core_of(task);
-    if (queues_[core.id].empty() && clock > core.clock) {
-        core.idle += clock - core.clock;
-        core.clock = clock;
-    }
     task.state = Task::State::Runnable;
-    task.quantum_start = core.clock;  // it slept for the rest of the last one
-    queues_[core.id].push_back(&task);
+    queues_.add(task, clock);
+    task.quantum_start = core_of(task).clock;  // it slept for the rest of the last one
 }
 
 void Simulation::leave_queue(Task& task, Task::State state) {
-    auto& queue = queues_[task.core];
-    queue.erase(std::remove(queue.begin(), queue.end(), &task), queue.end());
+    queues_.remove(task);
     task.state = state;
 }
 
 unsigned Simulation::least_loaded_core() const {
-    std::vector<std::size_t> load(queues_.size());
+    std::vector<std::size_t> load(machine_.cores());
     for (const auto& task : tasks_) ++load[task->core];
     return static_cast<unsigned>(std::min_element(load.begin(), load.end()) - load.begin());
 }
 
-void Simulation::activate(Core& core, Task& task) {
-    if (core.running != &task) {
-        machine_.switch_to(core, &task);
-        task.quantum_start = core.clock;
-    }
+// Unicorn is to execute the task, which its core has loaded.
+void Simulation::activate(Task& task) {
     const bool changed = machine_.take_translations_changed();
     if (active_ != &task) {
         if (active_) executor_.save(active_->registers);
@@ -126,10 +102,10 @@ void Simulation::activate(Core& core, Task& task) {
     }
 }
 
-void Simulation::run_slice(Core& core) {
-    Task& task = *queues_[core.id].front();
+void Simulation::run_slice(Core& core, Thread& thread) {
+    auto& task = static_cast<Task&>(thread);
     running_core_ = &core;
-    activate(core, task);
+    activate(task);
     if (task.needs_exec) start_program(core, task);
     if (task.set_child_tid != VirtAddr(0)) {
         user_memory_.put(core, task.set_child_tid, task.pid);
@@ -148,7 +124,7 @@ void Simulation::run_slice(Core& core) {
         case Executor::Stop::Syscall:
             serve_syscall(core, task);
             // The task may be gone or blocked.
-            if (queues_[core.id].empty() || queues_[core.id].front() != &task) return;
+            if (queues_.front(core) != &task) return;
             break;
         case Executor::Stop::Fault:
             fatal_fault(task);
@@ -157,7 +133,7 @@ void Simulation::run_slice(Core& core) {
             cpu_exception(task);
             return;
     }
-    if (core.clock - task.quantum_start >= quantum_) yield(task);
+    queues_.end_slice(core);
 }
 
 void Simulation::serve_syscall(Core& core, Task& task) {
@@ -165,6 +141,42 @@ void Simulation::serve_syscall(Core& core, Task& task) {
     const SyscallResult result = syscalls_.perform(core, task, registers);
     // Without a result the task may be gone.
     if (result) executor_.set_result(*result, task.pc);
+}
+
+// ---- Waiting
+
+void Simulation::yield(Task& task) {
+    queues_.yield(core_of(task));
+}
+
+void Simulation::sleep(Task& task, std::uint64_t cycles) {
+    task.wake_clock = core_of(task).clock + cycles;
+    leave_queue(task, Task::State::Sleeping);
+}
+
+void Simulation::futex_wait(Task& task, VirtAddr address) {
+    task.futex = address;
+    leave_queue(task, Task::State::Futex);
+}
+
+std::int64_t Simulation::futex_wake(Task& task, VirtAddr address, std::uint64_t count) {
+    // As Linux's futex_key: a word of a shared file wherever it is mapped, else of one mm.
+    const auto word = [](const Task& of, VirtAddr at) {
+        const Vma* vma = of.mm->find(at);
+        const bool file = vma && vma->file && vma->has(kVmShared);
+        return file ? std::make_tuple(vma->file->id(), std::uint64_t{0},
+                                      (vma->file_page_of(at) << kPageShift) + page_offset(at))
+                    : std::make_tuple(std::uint64_t{0}, of.mm->id.value, at.value);
+    };
+    const auto mine = word(task, address);
+    std::int64_t woken = 0;
+    for (const auto& other : tasks_) {
+        if (static_cast<std::uint64_t>(woken) >= count) break;
+        if (other->state != Task::State::Futex || word(*other, other->futex) != mine) continue;
+        make_runnable(*other, core_of(task).clock);
+        ++woken;
+    }
+    return woken;
 }
 
 // ---- What executing code meets
@@ -208,12 +220,16 @@ bool Simulation::data(VirtAddr address, PhysAddr physical, unsigned size, Access
 }
 
 bool Simulation::block(VirtAddr address, unsigned bytes, unsigned instructions) {
-    executed_ += instructions;
+    progress_ += instructions;
     return machine_.block(*running_core_, address, bytes, instructions);
 }
 
 std::uint64_t Simulation::timestamp() {
     return running_core_->clock;
+}
+
+void Simulation::mark(Task& task, std::uint64_t kind) {
+    Run::mark(task, kind);
 }
 
 std::uint64_t Simulation::nanoseconds(const Task& task) const {

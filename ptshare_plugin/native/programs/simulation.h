@@ -1,16 +1,14 @@
-// Runs programs on the machine: tasks, their scheduling, and what they leave behind.
+// Runs programs on the machine: tasks, what they wait for, and what becomes of them.
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "accounting/params.h"
-#include "machine/machine.h"
-#include "machine/machine_metrics.h"
+#include "machine/run.h"
 #include "programs/executor.h"
 #include "programs/loader.h"
 #include "programs/syscalls.h"
@@ -20,9 +18,8 @@
 
 namespace ptshare::engine {
 
-// One simulation. The core with the smallest clock runs next, for a slice of instructions; the
-// lowest core number wins a tie. A task stays on the core that it was placed on.
-class Simulation final : private Observer, private TaskControl {
+// Run is the first base: the bindings take a pointer to the one for a pointer to the other.
+class Simulation final : public Run, private Observer, private TaskControl {
   public:
     // Throws std::invalid_argument (parameters, policy) or std::runtime_error (Unicorn, memory).
     Simulation(const Params& params, const std::string& policy, unsigned cores, std::uint64_t seed,
@@ -36,18 +33,10 @@ class Simulation final : private Observer, private TaskControl {
     std::size_t add_process(std::size_t program, std::vector<std::string> argv,
                             std::vector<std::string> env);
 
-    // Simulates about `instructions` more; true when every process has ended. Throws
-    // std::runtime_error when all processes wait for each other or memory runs out.
-    bool step(std::uint64_t instructions);
-
-    std::uint64_t instructions() const { return executed_; }
-    std::uint64_t cycles() const { return machine_cycles(machine_); }
-    const std::vector<Rank>& ranks() const { return ranks_; }
-    const std::vector<Sample>& samples() const { return samples_; }
-    Machine& machine() { return machine_; }
-    const Machine& machine() const { return machine_; }
-
   private:
+    Simulation(const Params& params, const std::string& policy, unsigned cores, std::uint64_t seed,
+               const std::string& unicorn_library, const std::shared_ptr<HostMemory>& memory);
+
     // Observer
     bool map(VirtAddr page, Access access, Mapping& mapping) override;
     void approach(PhysAddr physical) override;
@@ -64,7 +53,7 @@ class Simulation final : private Observer, private TaskControl {
     void exit_group(Task& task, int code) override;
     SyscallResult wait(Task& task, std::int32_t pid, VirtAddr status,
                        std::uint64_t options) override;
-    SyscallResult kill(Task& task, std::int32_t pid, int signal, bool tid) override;
+    SyscallResult kill(Task& task, std::int32_t pid, int signal) override;
     void yield(Task& task) override;
     void sleep(Task& task, std::uint64_t cycles) override;
     void futex_wait(Task& task, VirtAddr address) override;
@@ -73,9 +62,10 @@ class Simulation final : private Observer, private TaskControl {
     std::uint64_t nanoseconds(const Task& task) const override;
 
     // Scheduling
-    Core* next_core();
-    void run_slice(Core& core);
-    void activate(Core& core, Task& task);
+    bool over() const override { return tasks_.empty(); }
+    Core& next_core() override;
+    void run_slice(Core& core, Thread& thread) override;
+    void activate(Task& task);
     void serve_syscall(Core& core, Task& task);
     void make_runnable(Task& task, std::uint64_t clock);
     void leave_queue(Task& task, Task::State state);
@@ -88,7 +78,9 @@ class Simulation final : private Observer, private TaskControl {
     void leave_mm(Task& task);
     void end_process(Task& task, int code, int signal, const std::string& note);
     void end_task(Task& task, int status);
-    void end_marks(Task& task);
+    Task* leader_of(std::uint32_t tgid);  // null when it has been waited for
+    void erase_unwanted(std::uint32_t tgid, const Task* waited_for);
+    void wake_waiting(std::uint32_t parent, std::uint32_t child, std::uint64_t now);
     void erase(Task& task);
     Task* find_task(std::int32_t pid);
     void fatal_fault(Task& task);
@@ -97,26 +89,18 @@ class Simulation final : private Observer, private TaskControl {
 
     Core& core_of(const Task& task) { return machine_.core(task.core); }
 
-    std::uint64_t seed_;
-    std::uint64_t slice_;    // instructions
-    std::uint64_t quantum_;  // cycles
     std::uint64_t frequency_mhz_;
-    HostMemory memory_;
-    Machine machine_;
+    HostMemory& memory_;  // held by Run
     Executor executor_;
     UserMemory user_memory_;
     Vfs vfs_;
     Loader loader_;
-    std::vector<Rank> ranks_;
-    std::vector<Sample> samples_;  // in the order in which the marks were made
     Syscalls syscalls_;
     std::vector<Program> programs_;
     std::vector<std::unique_ptr<Task>> tasks_;  // all that are not reaped, by age
-    std::vector<std::deque<Task*>> queues_;     // index: core; runnable tasks, the front runs
     Task* active_ = nullptr;                    // whose registers Unicorn holds
     Core* running_core_ = nullptr;              // during a slice
     std::uint32_t next_pid_ = 1000;
-    std::uint64_t executed_ = 0;  // instructions
 };
 
 }  // namespace ptshare::engine

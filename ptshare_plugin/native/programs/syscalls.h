@@ -8,6 +8,7 @@
 #include <string>
 
 #include "accounting/marks.h"
+#include "accounting/outcome.h"
 #include "programs/task.h"
 #include "programs/user_memory.h"
 
@@ -35,8 +36,8 @@ class TaskControl {
     virtual void exit_group(Task& task, int code) = 0;  // the whole process
     virtual SyscallResult wait(Task& task, std::int32_t pid, VirtAddr status,
                                std::uint64_t options) = 0;
-    // `tid`: the thread itself; otherwise the process.
-    virtual SyscallResult kill(Task& task, std::int32_t pid, int signal, bool tid) = 0;
+    // `pid`: of a process or of one of its threads; the signal is the process's.
+    virtual SyscallResult kill(Task& task, std::int32_t pid, int signal) = 0;
     virtual void yield(Task& task) = 0;
     virtual void sleep(Task& task, std::uint64_t cycles) = 0;
     virtual void futex_wait(Task& task, VirtAddr address) = 0;
@@ -107,6 +108,7 @@ class Syscalls {
     std::int64_t vectored(const Call& call, bool out);
 
     // syscalls_memory.cc
+    std::int64_t charged(const Call& call, std::int64_t answer);
     SyscallResult mmap(const Call&);
     SyscallResult munmap(const Call&);
     SyscallResult mprotect(const Call&);
@@ -115,6 +117,7 @@ class Syscalls {
     SyscallResult brk(const Call&);
     SyscallResult userfaultfd(const Call&);
     SyscallResult userfault_ioctl(const Call&, OpenFile& file);
+    std::int64_t userfault_register(const Call&, MmId mm);
 
     // syscalls_process.cc
     SyscallResult clone(const Call&);
@@ -125,7 +128,6 @@ class Syscalls {
     SyscallResult exit_group(const Call&);
     SyscallResult wait4(const Call&);
     SyscallResult kill(const Call&);
-    SyscallResult tkill(const Call&);
     SyscallResult tgkill(const Call&);
     SyscallResult sched_yield(const Call&);
     SyscallResult sleep(const Call& call, VirtAddr at, std::uint64_t from);

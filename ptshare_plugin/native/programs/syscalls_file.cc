@@ -1,6 +1,7 @@
 // File system calls, on files in simulated memory.
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -15,33 +16,32 @@ namespace {
 constexpr std::uint64_t kMaxTransfer = 1ULL << 30;
 constexpr std::uint64_t kMaxFileBytes = 1ULL << 42;
 constexpr std::size_t kMaxDescriptors = 1024;  // RLIMIT_NOFILE's usual soft limit
-constexpr std::uint64_t kMaxVectors = 1024;    // UIO_MAXIOV
 
 }  // namespace
 
 void Syscalls::add_file_calls() {
-    handlers_[0] = &Syscalls::read;
-    handlers_[1] = &Syscalls::write;
-    handlers_[2] = &Syscalls::open;
-    handlers_[3] = &Syscalls::close;
-    handlers_[4] = handlers_[6] = &Syscalls::stat;
-    handlers_[5] = &Syscalls::fstat;
-    handlers_[8] = &Syscalls::lseek;
-    handlers_[16] = &Syscalls::ioctl;
-    handlers_[17] = &Syscalls::pread;
-    handlers_[18] = &Syscalls::pwrite;
-    handlers_[19] = &Syscalls::readv;
-    handlers_[20] = &Syscalls::writev;
-    handlers_[21] = &Syscalls::access;
-    handlers_[32] = &Syscalls::dup;
-    handlers_[33] = handlers_[292] = &Syscalls::dup2;
-    handlers_[72] = &Syscalls::fcntl;
-    handlers_[77] = &Syscalls::ftruncate;
-    handlers_[79] = &Syscalls::getcwd;
-    handlers_[87] = &Syscalls::unlink;
-    handlers_[89] = &Syscalls::readlink;
-    handlers_[257] = &Syscalls::openat;
-    handlers_[262] = &Syscalls::newfstatat;
+    handlers_[SYS_read] = &Syscalls::read;
+    handlers_[SYS_write] = &Syscalls::write;
+    handlers_[SYS_open] = &Syscalls::open;
+    handlers_[SYS_close] = &Syscalls::close;
+    handlers_[SYS_stat] = handlers_[SYS_lstat] = &Syscalls::stat;
+    handlers_[SYS_fstat] = &Syscalls::fstat;
+    handlers_[SYS_lseek] = &Syscalls::lseek;
+    handlers_[SYS_ioctl] = &Syscalls::ioctl;
+    handlers_[SYS_pread64] = &Syscalls::pread;
+    handlers_[SYS_pwrite64] = &Syscalls::pwrite;
+    handlers_[SYS_readv] = &Syscalls::readv;
+    handlers_[SYS_writev] = &Syscalls::writev;
+    handlers_[SYS_access] = &Syscalls::access;
+    handlers_[SYS_dup] = &Syscalls::dup;
+    handlers_[SYS_dup2] = handlers_[SYS_dup3] = &Syscalls::dup2;
+    handlers_[SYS_fcntl] = &Syscalls::fcntl;
+    handlers_[SYS_ftruncate] = &Syscalls::ftruncate;
+    handlers_[SYS_getcwd] = &Syscalls::getcwd;
+    handlers_[SYS_unlink] = &Syscalls::unlink;
+    handlers_[SYS_readlink] = &Syscalls::readlink;
+    handlers_[SYS_openat] = &Syscalls::openat;
+    handlers_[SYS_newfstatat] = &Syscalls::newfstatat;
 }
 
 std::shared_ptr<OpenFile> Syscalls::descriptor(const Task& task, std::uint64_t fd) const {
@@ -138,7 +138,7 @@ SyscallResult Syscalls::pwrite(const Call& call) {
 std::int64_t Syscalls::vectored(const Call& call, bool out) {
     const auto file = descriptor(call.task, call.args[0]);
     if (!file) return -EBADF;
-    if (call.args[2] > kMaxVectors) return -EINVAL;
+    if (call.args[2] > UIO_MAXIOV) return -EINVAL;
     std::int64_t total = 0;
     for (std::uint64_t i = 0; i < call.args[2]; ++i) {
         std::uint64_t vector[2];  // struct iovec: base, length
@@ -195,10 +195,9 @@ SyscallResult Syscalls::dup(const Call& call) {
 }
 
 SyscallResult Syscalls::dup2(const Call& call) {
-    constexpr std::uint64_t kDup3 = 292;
     auto file = descriptor(call.task, call.args[0]);
     if (!file || call.args[1] >= kMaxDescriptors) return -EBADF;
-    if (call.number == kDup3 && call.args[0] == call.args[1]) return -EINVAL;
+    if (call.number == SYS_dup3 && call.args[0] == call.args[1]) return -EINVAL;
     Descriptors& table = *call.task.descriptors;
     if (call.args[1] >= table.size()) table.resize(call.args[1] + 1);
     table[call.args[1]] = std::move(file);
@@ -239,8 +238,7 @@ SyscallResult Syscalls::fstat(const Call& call) {
 }
 
 SyscallResult Syscalls::newfstatat(const Call& call) {
-    constexpr std::uint64_t kEmptyPath = 0x1000;  // AT_EMPTY_PATH
-    if (call.args[3] & kEmptyPath) {
+    if (call.args[3] & AT_EMPTY_PATH) {
         const auto file = descriptor(call.task, call.args[0]);
         return file ? put_stat(call, *file, call.address(2)) : -EBADF;
     }

@@ -1,6 +1,8 @@
 // Memory system calls: core answers, the engine charges.
+#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 
 #include <cerrno>
 
@@ -9,13 +11,19 @@
 namespace ptshare::engine {
 
 void Syscalls::add_memory_calls() {
-    handlers_[9] = &Syscalls::mmap;
-    handlers_[10] = &Syscalls::mprotect;
-    handlers_[11] = &Syscalls::munmap;
-    handlers_[12] = &Syscalls::brk;
-    handlers_[25] = &Syscalls::mremap;
-    handlers_[28] = &Syscalls::madvise;
-    handlers_[323] = &Syscalls::userfaultfd;
+    handlers_[SYS_mmap] = &Syscalls::mmap;
+    handlers_[SYS_mprotect] = &Syscalls::mprotect;
+    handlers_[SYS_munmap] = &Syscalls::munmap;
+    handlers_[SYS_brk] = &Syscalls::brk;
+    handlers_[SYS_mremap] = &Syscalls::mremap;
+    handlers_[SYS_madvise] = &Syscalls::madvise;
+    handlers_[SYS_userfaultfd] = &Syscalls::userfaultfd;
+}
+
+// What core has answered, at its price.
+std::int64_t Syscalls::charged(const Call& call, std::int64_t answer) {
+    machine_.charge_syscall(call.core, machine_.costs().memory_call(call.number));
+    return answer;
 }
 
 SyscallResult Syscalls::mmap(const Call& call) {
@@ -36,47 +44,41 @@ SyscallResult Syscalls::mmap(const Call& call) {
         request.offset = 0;
     }
     const MapResult result = machine_.kernel().mmap(*call.task.mm, request);
-    machine_.charge_syscall(call.core, machine_.costs().mmap);
-    return return_value(result);
+    return charged(call, return_value(result));
 }
 
 SyscallResult Syscalls::munmap(const Call& call) {
     const Errno error = machine_.kernel().munmap(*call.task.mm, call.address(0), call.args[1]);
-    machine_.charge_syscall(call.core, machine_.costs().munmap);
-    return return_value(error);
+    return charged(call, return_value(error));
 }
 
 SyscallResult Syscalls::mprotect(const Call& call) {
     const Errno error =
         machine_.kernel().mprotect(*call.task.mm, call.address(0), call.args[1], call.args[2]);
-    machine_.charge_syscall(call.core, machine_.costs().mprotect);
-    return return_value(error);
+    return charged(call, return_value(error));
 }
 
 SyscallResult Syscalls::mremap(const Call& call) {
     const MapResult result = machine_.kernel().mremap(*call.task.mm, call.address(0), call.args[1],
                                                       call.args[2], call.args[3], call.address(4));
-    machine_.charge_syscall(call.core, machine_.costs().mmap);
-    return return_value(result);
+    return charged(call, return_value(result));
 }
 
 SyscallResult Syscalls::madvise(const Call& call) {
     const Errno error = machine_.kernel().madvise(*call.task.mm, call.address(0), call.args[1],
                                                   static_cast<int>(call.args[2]));
-    machine_.charge_syscall(call.core, machine_.costs().mprotect);
-    return return_value(error);
+    return charged(call, return_value(error));
 }
 
 SyscallResult Syscalls::brk(const Call& call) {
     const VirtAddr end = machine_.kernel().brk(*call.task.mm, call.address(0));
-    machine_.charge_syscall(call.core, machine_.costs().mmap);
-    return static_cast<std::int64_t>(end.value);
+    return charged(call, static_cast<std::int64_t>(end.value));
 }
 
 // ---- userfaultfd: as much as a program needs to be without fault-around. No message is ever sent.
 
 SyscallResult Syscalls::userfaultfd(const Call& call) {
-    constexpr std::uint64_t kFlags = 02000000 | 04000 | 1;  // O_CLOEXEC, O_NONBLOCK, USER_MODE_ONLY
+    constexpr std::uint64_t kFlags = O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY;
     if (call.args[0] & ~kFlags) return -EINVAL;
     auto file = std::make_shared<OpenFile>();
     file->kind = OpenFile::Kind::Userfault;
@@ -97,10 +99,15 @@ SyscallResult Syscalls::userfault_ioctl(const Call& call, OpenFile& file) {
         return known ? 0 : -EINVAL;
     }
     if (call.args[1] != UFFDIO_REGISTER || !file.ready) return -EINVAL;
+    return userfault_register(call, file.mm);
+}
+
+std::int64_t Syscalls::userfault_register(const Call& call, MmId id) {
+    const VirtAddr at = call.address(2);
     uffdio_register range{};
     if (!memory_.get(call.core, at, range)) return -EFAULT;
     if (range.mode != UFFDIO_REGISTER_MODE_WP) return -EINVAL;
-    Mm* const mm = machine_.kernel().find_mm(file.mm);
+    Mm* const mm = machine_.kernel().find_mm(id);
     if (!mm) return -ESRCH;
     const Errno error =
         machine_.kernel().userfault_register(*mm, VirtAddr(range.range.start), range.range.len);

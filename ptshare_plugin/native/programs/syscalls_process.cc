@@ -1,10 +1,17 @@
 // Process, time and identity system calls.
+#include <asm/prctl.h>
+#include <linux/futex.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
+#include <ctime>
 
+#include "core/linux_tasks.h"
 #include "programs/syscalls.h"
 
 namespace ptshare::engine {
@@ -17,39 +24,42 @@ constexpr std::size_t kMaxArguments = 4096;
 }  // namespace
 
 void Syscalls::add_process_calls() {
-    handlers_[13] = &Syscalls::rt_sigaction;
-    handlers_[24] = &Syscalls::sched_yield;
-    handlers_[35] = &Syscalls::nanosleep;
-    handlers_[39] = &Syscalls::getpid;
-    handlers_[56] = &Syscalls::clone;
-    handlers_[57] = &Syscalls::fork;
-    handlers_[58] = &Syscalls::vfork;
-    handlers_[59] = &Syscalls::execve;
-    handlers_[60] = &Syscalls::exit;
-    handlers_[61] = &Syscalls::wait4;
-    handlers_[62] = &Syscalls::kill;
-    handlers_[63] = &Syscalls::uname;
-    handlers_[96] = &Syscalls::gettimeofday;
-    handlers_[97] = &Syscalls::getrlimit;
-    handlers_[110] = &Syscalls::getppid;
-    handlers_[158] = &Syscalls::arch_prctl;
-    handlers_[186] = &Syscalls::gettid;
-    handlers_[200] = &Syscalls::tkill;
-    handlers_[201] = &Syscalls::time;
-    handlers_[202] = &Syscalls::futex;
-    handlers_[204] = &Syscalls::sched_getaffinity;
-    handlers_[218] = &Syscalls::set_tid_address;
-    handlers_[228] = &Syscalls::clock_gettime;
-    handlers_[229] = &Syscalls::clock_getres;
-    handlers_[230] = &Syscalls::clock_nanosleep;
-    handlers_[231] = &Syscalls::exit_group;
-    handlers_[234] = &Syscalls::tgkill;
-    handlers_[302] = &Syscalls::prlimit;
-    handlers_[309] = &Syscalls::getcpu;
-    handlers_[318] = &Syscalls::getrandom;
-    // getuid, getgid, geteuid, getegid: root. rt_sigprocmask, sigaltstack, sched_setaffinity,
-    // set_robust_list: without signal handlers and migration there is nothing to keep.
-    for (const std::uint64_t number : {102, 104, 107, 108, 14, 131, 203, 273}) {
+    handlers_[SYS_rt_sigaction] = &Syscalls::rt_sigaction;
+    handlers_[SYS_sched_yield] = &Syscalls::sched_yield;
+    handlers_[SYS_nanosleep] = &Syscalls::nanosleep;
+    handlers_[SYS_getpid] = &Syscalls::getpid;
+    handlers_[SYS_clone] = &Syscalls::clone;
+    handlers_[SYS_fork] = &Syscalls::fork;
+    handlers_[SYS_vfork] = &Syscalls::vfork;
+    handlers_[SYS_execve] = &Syscalls::execve;
+    handlers_[SYS_exit] = &Syscalls::exit;
+    handlers_[SYS_wait4] = &Syscalls::wait4;
+    handlers_[SYS_kill] = handlers_[SYS_tkill] = &Syscalls::kill;
+    handlers_[SYS_uname] = &Syscalls::uname;
+    handlers_[SYS_gettimeofday] = &Syscalls::gettimeofday;
+    handlers_[SYS_getrlimit] = &Syscalls::getrlimit;
+    handlers_[SYS_getppid] = &Syscalls::getppid;
+    handlers_[SYS_arch_prctl] = &Syscalls::arch_prctl;
+    handlers_[SYS_gettid] = &Syscalls::gettid;
+    handlers_[SYS_time] = &Syscalls::time;
+    handlers_[SYS_futex] = &Syscalls::futex;
+    handlers_[SYS_sched_getaffinity] = &Syscalls::sched_getaffinity;
+    handlers_[SYS_set_tid_address] = &Syscalls::set_tid_address;
+    handlers_[SYS_clock_gettime] = &Syscalls::clock_gettime;
+    handlers_[SYS_clock_getres] = &Syscalls::clock_getres;
+    handlers_[SYS_clock_nanosleep] = &Syscalls::clock_nanosleep;
+    handlers_[SYS_exit_group] = &Syscalls::exit_group;
+    handlers_[SYS_tgkill] = &Syscalls::tgkill;
+    handlers_[SYS_prlimit64] = &Syscalls::prlimit;
+    handlers_[SYS_getcpu] = &Syscalls::getcpu;
+    handlers_[SYS_getrandom] = &Syscalls::getrandom;
+    // Root.
+    for (const std::uint64_t number : {SYS_getuid, SYS_getgid, SYS_geteuid, SYS_getegid}) {
+        handlers_[number] = &Syscalls::zero;
+    }
+    // Without signal handlers and migration there is nothing to keep.
+    for (const std::uint64_t number :
+         {SYS_rt_sigprocmask, SYS_sigaltstack, SYS_sched_setaffinity, SYS_set_robust_list}) {
         handlers_[number] = &Syscalls::zero;
     }
 }
@@ -76,7 +86,7 @@ SyscallResult Syscalls::fork(const Call& call) {
 
 SyscallResult Syscalls::vfork(const Call& call) {
     TaskControl::CloneRequest request;
-    request.flags = 0x4100;  // CLONE_VFORK | CLONE_VM
+    request.flags = kCloneVfork | kCloneVm;
     return control_.clone(call.task, request);
 }
 
@@ -126,17 +136,12 @@ SyscallResult Syscalls::wait4(const Call& call) {
 
 SyscallResult Syscalls::kill(const Call& call) {
     return control_.kill(call.task, static_cast<std::int32_t>(call.args[0]),
-                         static_cast<int>(call.args[1]), false);
-}
-
-SyscallResult Syscalls::tkill(const Call& call) {
-    return control_.kill(call.task, static_cast<std::int32_t>(call.args[0]),
-                         static_cast<int>(call.args[1]), true);
+                         static_cast<int>(call.args[1]));
 }
 
 SyscallResult Syscalls::tgkill(const Call& call) {
     return control_.kill(call.task, static_cast<std::int32_t>(call.args[1]),
-                         static_cast<int>(call.args[2]), true);
+                         static_cast<int>(call.args[2]));
 }
 
 SyscallResult Syscalls::sched_yield(const Call& call) {
@@ -145,11 +150,10 @@ SyscallResult Syscalls::sched_yield(const Call& call) {
 }
 
 SyscallResult Syscalls::futex(const Call& call) {
-    constexpr std::uint64_t kCommandMask = 0x7f;  // without PRIVATE and CLOCK_REALTIME
     if (!is_aligned(call.args[0], sizeof(std::uint32_t))) return -EINVAL;
-    switch (call.args[1] & kCommandMask) {
-        case 0:    // FUTEX_WAIT
-        case 9: {  // FUTEX_WAIT_BITSET
+    switch (static_cast<int>(call.args[1]) & FUTEX_CMD_MASK) {
+        case FUTEX_WAIT:
+        case FUTEX_WAIT_BITSET: {
             std::uint32_t value = 0;
             if (!memory_.get(call.core, call.address(0), value)) return -EFAULT;
             if (value != static_cast<std::uint32_t>(call.args[2])) return -EAGAIN;
@@ -157,8 +161,8 @@ SyscallResult Syscalls::futex(const Call& call) {
             control_.futex_wait(call.task, call.address(0));
             return 0;
         }
-        case 1:   // FUTEX_WAKE
-        case 10:  // FUTEX_WAKE_BITSET
+        case FUTEX_WAKE:
+        case FUTEX_WAKE_BITSET:
             return control_.futex_wake(call.task, call.address(0), call.args[2]);
         default:
             return -ENOSYS;
@@ -173,16 +177,15 @@ SyscallResult Syscalls::set_tid_address(const Call& call) {
 SyscallResult Syscalls::rt_sigaction(const Call& call) {
     // Handlers are not run; only "ignore" is kept. See the README's limits.
     const int signal = static_cast<int>(call.args[0]);
-    if (signal < 1 || signal > 64) return -EINVAL;
+    if (signal < 1 || signal > kMostSignals) return -EINVAL;
     if (call.args[2] != 0) {
         std::uint64_t old[4] = {call.task.ignored.count(signal) ? 1ULL : 0ULL, 0, 0, 0};
         if (!memory_.put(call.core, call.address(2), old)) return -EFAULT;
     }
     if (call.args[1] != 0) {
-        constexpr std::uint64_t kIgnore = 1;  // SIG_IGN
         std::uint64_t handler = 0;
         if (!memory_.get(call.core, call.address(1), handler)) return -EFAULT;
-        if (handler == kIgnore) {
+        if (handler == reinterpret_cast<std::uint64_t>(SIG_IGN)) {
             call.task.ignored.insert(signal);
         } else {
             call.task.ignored.erase(signal);
@@ -192,13 +195,16 @@ SyscallResult Syscalls::rt_sigaction(const Call& call) {
 }
 
 SyscallResult Syscalls::arch_prctl(const Call& call) {
-    constexpr std::uint64_t kSetGs = 0x1001;
-    constexpr std::uint64_t kSetFs = 0x1002;
-    if (call.args[0] == kSetFs || call.args[0] == kSetGs) {
-        executor_.write(call.args[0] == kSetFs ? unicorn::kFsBase : unicorn::kGsBase, call.args[1]);
-        return 0;
+    switch (call.args[0]) {
+        case ARCH_SET_FS:
+            executor_.write(unicorn::kFsBase, call.args[1]);
+            return 0;
+        case ARCH_SET_GS:
+            executor_.write(unicorn::kGsBase, call.args[1]);
+            return 0;
+        default:
+            return -EINVAL;
     }
-    return -EINVAL;
 }
 
 // ---- Time: that of the simulated clock
@@ -221,8 +227,7 @@ SyscallResult Syscalls::nanosleep(const Call& call) {
 }
 
 SyscallResult Syscalls::clock_nanosleep(const Call& call) {
-    constexpr std::uint64_t kAbsolute = 1;  // TIMER_ABSTIME
-    const bool absolute = (call.args[1] & kAbsolute) != 0;
+    const bool absolute = (call.args[1] & TIMER_ABSTIME) != 0;
     return sleep(call, call.address(2), absolute ? control_.nanoseconds(call.task) : 0);
 }
 
@@ -308,10 +313,9 @@ SyscallResult Syscalls::getrandom(const Call& call) {
 }
 
 SyscallResult Syscalls::prlimit(const Call& call) {
-    constexpr std::uint64_t kStack = 3;  // RLIMIT_STACK
-    constexpr std::uint64_t kInfinity = ~0ULL;
     if (call.args[3] == 0) return 0;
-    const std::uint64_t limit[2] = {call.args[1] == kStack ? 8ULL << 20 : kInfinity, kInfinity};
+    const std::uint64_t limit[2] = {call.args[1] == RLIMIT_STACK ? 8ULL << 20 : RLIM_INFINITY,
+                                    RLIM_INFINITY};
     return memory_.put(call.core, call.address(3), limit) ? 0 : -EFAULT;
 }
 

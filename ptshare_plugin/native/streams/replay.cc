@@ -1,61 +1,34 @@
 #include "streams/replay.h"
 
+#include <sys/syscall.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <stdexcept>
 
 namespace ptshare::engine {
 
-namespace {
-
-constexpr std::uint32_t kFirstPid = 1000;
-
-}  // namespace
-
 Replay::Replay(const Params& params, const std::string& policy, unsigned cores,
                ReplayRequest request)
-    : slice_(params.count("sched.slice_instructions")),
+    : BarrierRun(params, policy, cores),
       line_bytes_(params.count("cache.line_bytes")),
       request_(std::move(request)),
-      trace_(std::make_shared<const TraceFile>(request_.trace)),
-      machine_(params, policy, cores, contents_),
-      ranks_(request_.processes),
-      turns_(machine_, params.count("sched.quantum_cycles")) {
-    params.count("cpu.frequency_mhz");  // nothing here reads a clock
-    params.refuse_unread();
-
-    Kernel& kernel = machine_.kernel();
+      trace_(std::make_shared<const TraceFile>(request_.trace)) {
     if (request_.shared_range.first != request_.shared_range.second) {
-        shared_file_ = kernel.create_file("trace-share");
+        shared_file_ = machine_.kernel().create_file("trace-share");
         shared_file_->resize(request_.shared_range.second - request_.shared_range.first);
     }
-    for (std::uint64_t rank = 0; rank < request_.processes; ++rank) {
-        Process& process = processes_.emplace_back();
-        process.rank = static_cast<unsigned>(rank);
-        process.mm = &kernel.create_mm();
-        ranks_[rank].pid = kFirstPid + process.rank;
-        turns_.add(process, static_cast<unsigned>(rank % cores));
-    }
+    for (std::uint64_t i = 0; i < request_.processes; ++i) add(processes_.emplace_back());
 }
 
-bool Replay::step(std::uint64_t records) {
-    const std::uint64_t target = records_ + records;
-    try {
-        while (!turns_.over() && records_ < target) run_slice(turns_.next());
-    } catch (const OutOfMemory& error) {
-        throw std::runtime_error(error.what());
-    }
-    return turns_.over();
-}
-
-void Replay::run_slice(Core& core) {
-    Process& process = turns_.load(core);
+void Replay::run_slice(Core& core, Thread& thread) {
+    auto& process = static_cast<Process&>(thread);
     if (!process.reader) {
         start(core, process);
-        turns_.wait(core);
+        wait(core);
         return;
     }
-    if (!ranks_[process.rank].marked) begin(process);
+    if (!process.in_roi) mark(process, kMarkBegin);
     for (std::uint64_t left = slice_; left != 0; --left) {
         if (process.at == process.count) {
             process.at = 0;
@@ -66,9 +39,9 @@ void Replay::run_slice(Core& core) {
             }
         }
         replay(core, process.batch[process.at++]);
-        ++records_;
+        ++progress_;
     }
-    turns_.end_slice(core);
+    queues_.end_slice(core);
 }
 
 // ---- Start and end
@@ -85,12 +58,6 @@ void Replay::start(Core& core, Process& process) {
     }
 }
 
-void Replay::begin(Process& process) {
-    samples_.push_back(take_sample(process.rank, 0, kMarkBegin, *process.mm, process.counters, 0));
-    process.roi_begin = process.counters;
-    ranks_[process.rank].marked = true;
-}
-
 void Replay::map(Core& core, Process& process, AddressRange range, std::uint64_t prot,
                  std::uint64_t flags, const std::shared_ptr<File>& file) {
     MapRequest request;
@@ -100,7 +67,7 @@ void Replay::map(Core& core, Process& process, AddressRange range, std::uint64_t
     request.flags = flags | kMapFixed;
     request.file = file;
     const MapResult result = machine_.kernel().mmap(*process.mm, request);
-    machine_.charge_syscall(core, machine_.costs().mmap);
+    machine_.charge_syscall(core, machine_.costs().memory_call(SYS_mmap));
     ++process.counters.syscalls;
     if (!result.ok()) {
         throw std::runtime_error(file ? "the policy does not map the range to share"
@@ -109,15 +76,8 @@ void Replay::map(Core& core, Process& process, AddressRange range, std::uint64_t
 }
 
 void Replay::end(Core& core, Process& process) {
-    Rank& rank = ranks_[process.rank];
-    samples_.push_back(take_sample(process.rank, 0, kMarkEnd, *process.mm, process.counters, 0));
-    rank.roi = process.counters;
-    subtract(rank.roi, process.roi_begin);
-    machine_.kernel().exit(*process.mm);
-    machine_.charge_syscall(core, machine_.costs().exit);
-    add(rank.counters, process.counters);
-    turns_.leave(core);
-    process.mm = nullptr;
+    mark(process, kMarkEnd);
+    exit(core);
     process.reader.reset();
 }
 

@@ -1,5 +1,7 @@
 #include "streams/stream.h"
 
+#include <sys/syscall.h>
+
 #include <algorithm>
 #include <array>
 #include <csignal>
@@ -11,7 +13,6 @@ namespace {
 
 // Inside the uppermost page of the stack, where the arguments and main's frame are.
 constexpr VirtAddr kStackWord(kStackTop.value - 0x800);
-constexpr std::uint32_t kFirstPid = 1000;
 // Accesses for which memory is brought near at a time: more would push it out of the host's first
 // cache before it is used.
 constexpr std::size_t kNear = 16;
@@ -20,12 +21,7 @@ constexpr std::size_t kNear = 16;
 
 Stream::Stream(const Params& params, const std::string& policy, unsigned cores,
                StreamRequest request)
-    : slice_(params.count("sched.slice_instructions")),
-      request_(std::move(request)),
-      machine_(params, policy, cores, contents_),
-      turns_(machine_, params.count("sched.quantum_cycles")) {
-    params.count("cpu.frequency_mhz");  // nothing here reads a clock
-    params.refuse_unread();
+    : BarrierRun(params, policy, cores), request_(std::move(request)) {
     request_.places.stack = kStackWord;
 
     Kernel& kernel = machine_.kernel();
@@ -37,37 +33,21 @@ Stream::Stream(const Params& params, const std::string& policy, unsigned cores,
     program_ = file(request_.file, request_.file_bytes);
     region_file_ = file("region", request_.region_bytes);
     barrier_file_ = file("region.sync", kPageSize);
-    ranks_.resize(request_.processes);
-    for (std::uint64_t rank = 0; rank < request_.processes; ++rank) {
-        auto process = std::make_unique<Process>();
-        process->rank = static_cast<unsigned>(rank);
-        process->mm = &kernel.create_mm();
-        ranks_[rank].pid = kFirstPid + process->rank;
-        turns_.add(*process, static_cast<unsigned>(rank % cores));
-        processes_.push_back(std::move(process));
+    for (std::uint64_t i = 0; i < request_.processes; ++i) {
+        add(*processes_.emplace_back(std::make_unique<Process>()));
     }
 }
 
-bool Stream::step(std::uint64_t instructions) {
-    const std::uint64_t target = executed_ + instructions;
-    try {
-        while (!turns_.over() && executed_ < target) run_slice(turns_.next());
-    } catch (const OutOfMemory& error) {
-        throw std::runtime_error(error.what());
-    }
-    return turns_.over();
-}
-
-void Stream::run_slice(Core& core) {
-    Process& process = turns_.load(core);
+void Stream::run_slice(Core& core, Thread& thread) {
+    auto& process = static_cast<Process&>(thread);
     if (!process.started) {
         start(core, process);
-        turns_.wait(core);
+        wait(core);
         return;
     }
     // One that owns memory of the others goes when none needs it.
     if (process.done) {
-        exit(core, process);
+        leave(core, process);
         return;
     }
     if (!process.in_roi) {
@@ -76,45 +56,54 @@ void Stream::run_slice(Core& core) {
         touch(core, request_.places.options, false);
     }
     Batch batch;
-    const std::uint64_t before = executed_;
-    while (process.in_roi && executed_ - before < slice_) {
+    const std::uint64_t end = progress_ + slice_;
+    while (progress_ < end) {
         batch.count = 0;
         batch.instructions = 0;
         const Pattern::Then then = process.pattern->fill(batch);
-        const std::uint64_t missed = process.counters.dtlb_misses;
-        for (std::size_t i = 0; i < batch.count; ++i) {
-            if (process.walks && i % kNear == 0) bring_near(core, process, batch, i);
-            const StreamAccess& access = batch.accesses[i];
-            const Access kind = access.write ? Access::Write : Access::Read;
-            if (!machine_.access(core, access.address, access.size, kind)) {
-                throw std::logic_error("a pattern left its memory");
-            }
-        }
-        process.walks = 2 * (process.counters.dtlb_misses - missed) > batch.count;
-        executed_ += batch.instructions;
-        machine_.block(core, VirtAddr(0), 0, static_cast<unsigned>(batch.instructions));
-        switch (then) {
-            case Pattern::Then::More:
-                break;
-            case Pattern::Then::Call:
-                make_call(core, process, batch.call);
-                break;
-            case Pattern::Then::Barrier:
-                use_barrier(core, process);
-                turns_.wait(core);
-                return;
-            case Pattern::Then::End:
-                end_roi(core, process);
-                turns_.wait(core);
-                return;
-            case Pattern::Then::Killed:
-                end_roi(core, process);
-                ranks_[process.rank].signal = SIGKILL;
-                exit(core, process);
-                return;
+        use_batch(core, process, batch);
+        if (!follow(core, process, then, batch.call)) return;
+    }
+    queues_.end_slice(core);
+}
+
+void Stream::use_batch(Core& core, Process& process, const Batch& batch) {
+    const std::uint64_t missed = process.counters.dtlb_misses;
+    for (std::size_t i = 0; i < batch.count; ++i) {
+        if (process.walks && i % kNear == 0) bring_near(core, process, batch, i);
+        const StreamAccess& access = batch.accesses[i];
+        const Access kind = access.write ? Access::Write : Access::Read;
+        if (!machine_.access(core, access.address, access.size, kind)) {
+            throw std::logic_error("a pattern left its memory");
         }
     }
-    turns_.end_slice(core);
+    process.walks = 2 * (process.counters.dtlb_misses - missed) > batch.count;
+    progress_ += batch.instructions;
+    machine_.block(core, VirtAddr(0), 0, static_cast<unsigned>(batch.instructions));
+}
+
+bool Stream::follow(Core& core, Process& process, Pattern::Then then, const StreamCall& call) {
+    switch (then) {
+        case Pattern::Then::More:
+            break;
+        case Pattern::Then::Call:
+            make_call(core, process, call);
+            break;
+        case Pattern::Then::Barrier:
+            use_barrier(core, process);
+            wait(core);
+            return false;
+        case Pattern::Then::End:
+            finish(core, process);
+            wait(core);
+            return false;
+        case Pattern::Then::Killed:
+            finish(core, process);
+            ranks_[process.rank].signal = SIGKILL;
+            leave(core, process);
+            return false;
+    }
+    return true;
 }
 
 // ---- Start and end
@@ -172,7 +161,7 @@ VirtAddr Stream::map_shared(Core& core, Process& process, const std::shared_ptr<
     request.file = file;
     enter_kernel(core, process);
     const MapResult result = machine_.kernel().mmap(*process.mm, request);
-    machine_.charge_syscall(core, machine_.costs().mmap);
+    machine_.charge_syscall(core, machine_.costs().memory_call(SYS_mmap));
     if (result.error != Errno::Ok) {
         throw std::runtime_error("the policy does not map " + file->name());
     }
@@ -195,11 +184,11 @@ void Stream::make_call(Core& core, Process& process, const StreamCall& call) {
     Errno error = Errno::Ok;
     if (call.kind == StreamCall::Kind::Unmap) {
         error = kernel.munmap(*process.mm, request_.region, request_.region_bytes);
-        machine_.charge_syscall(core, machine_.costs().munmap);
+        machine_.charge_syscall(core, machine_.costs().memory_call(SYS_munmap));
     } else if (call.kind == StreamCall::Kind::Protect) {
         const std::uint64_t prot = kProtRead | (call.writable ? kProtWrite : 0);
         error = kernel.mprotect(*process.mm, call.address, call.length, prot);
-        machine_.charge_syscall(core, machine_.costs().mprotect);
+        machine_.charge_syscall(core, machine_.costs().memory_call(SYS_mprotect));
     } else if (machine_.make_accessible(core, call.address, Access::Write)) {
         throw std::runtime_error("a read-only page of the region can be written");
     }
@@ -208,32 +197,15 @@ void Stream::make_call(Core& core, Process& process, const StreamCall& call) {
     }
 }
 
-void Stream::end_roi(Core& core, Process& process) {
+void Stream::finish(Core& core, Process& process) {
     touch(core, kStackWord, true);  // the call that makes the mark
     mark(process, kMarkEnd);
     process.done = true;
 }
 
-void Stream::exit(Core& core, Process& process) {
-    machine_.kernel().exit(*process.mm);
-    machine_.charge_syscall(core, machine_.costs().exit);
-    add(ranks_[process.rank].counters, process.counters);
-    turns_.leave(core);
+void Stream::leave(Core& core, const Process& process) {
+    exit(core);
     processes_[process.rank].reset();
-}
-
-void Stream::mark(Process& process, std::uint64_t kind) {
-    samples_.push_back(
-        take_sample(process.rank, 0, kind, *process.mm, process.counters, process.faults_before));
-    Rank& rank = ranks_[process.rank];
-    process.in_roi = kind == kMarkBegin;
-    if (process.in_roi) {
-        process.roi_begin = process.counters;
-        rank.marked = true;
-    } else {
-        rank.roi = process.counters;
-        subtract(rank.roi, process.roi_begin);
-    }
 }
 
 // ---- Accesses around the pattern's

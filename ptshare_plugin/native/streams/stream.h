@@ -7,14 +7,10 @@
 #include <utility>
 #include <vector>
 
-#include "accounting/marks.h"
 #include "accounting/params.h"
 #include "core/exec.h"
-#include "machine/machine.h"
-#include "machine/machine_metrics.h"
-#include "programs/task.h"
+#include "streams/barrier_run.h"
 #include "streams/stream_patterns.h"
-#include "streams/turns.h"
 
 namespace ptshare::engine {
 
@@ -35,36 +31,25 @@ struct StreamRequest {
     std::uint64_t own = 0;  // as PatternRequest
 };
 
-// One simulation. Cores and processes take turns as Simulation's do, see Turns.
-class Stream {
+class Stream final : public BarrierRun {
   public:
-    // Throws std::invalid_argument (parameters, policy, pattern).
+    // Throws std::invalid_argument (parameters, policy, pattern). step() throws std::runtime_error
+    // also when the region cannot be mapped.
     Stream(const Params& params, const std::string& policy, unsigned cores, StreamRequest request);
 
-    // Simulates about `instructions` more; true when every process has ended. Throws
-    // std::runtime_error when memory runs out or the region cannot be mapped.
-    bool step(std::uint64_t instructions);
-
-    std::uint64_t instructions() const { return executed_; }
-    std::uint64_t cycles() const { return machine_cycles(machine_); }
-    const std::vector<Rank>& ranks() const { return ranks_; }
-    const std::vector<Sample>& samples() const { return samples_; }
-    const Machine& machine() const { return machine_; }
-
   private:
-    struct Process : Turn {
-        unsigned rank = 0;
+    struct Process : Thread {
         bool started = false;
         std::unique_ptr<Pattern> pattern;
         VirtAddr barrier;
-        std::uint64_t faults_before = 0;  // when its program was mapped
-        Counters roi_begin;
-        bool in_roi = false;
         bool done = false;   // with its region of interest
         bool walks = false;  // most accesses of its last batch missed the first TLB
     };
 
-    void run_slice(Core& core);
+    void run_slice(Core& core, Thread& thread) override;
+    void use_batch(Core& core, Process& process, const Batch& batch);
+    // What follows a batch; false: the process does not go on in this slice.
+    bool follow(Core& core, Process& process, Pattern::Then then, const StreamCall& call);
     void start(Core& core, Process& process);
     void map_region(Core& core, Process& process);
     void enter_kernel(Core& core, Process& process);
@@ -76,22 +61,14 @@ class Stream {
     // Changes no figure.
     void bring_near(const Core& core, const Process& process, const Batch& batch, std::size_t from);
     void use_barrier(Core& core, const Process& process);
-    void mark(Process& process, std::uint64_t kind);
-    void end_roi(Core& core, Process& process);
-    void exit(Core& core, Process& process);
+    void finish(Core& core, Process& process);
+    void leave(Core& core, const Process& process);
 
-    std::uint64_t slice_;  // instructions
     StreamRequest request_;
-    FrameContents contents_;  // nobody reads the bytes
-    Machine machine_;
     std::shared_ptr<File> program_;
     std::shared_ptr<File> region_file_;
     std::shared_ptr<File> barrier_file_;
-    std::vector<Rank> ranks_;
-    std::vector<Sample> samples_;                      // in the order in which the marks were made
     std::vector<std::unique_ptr<Process>> processes_;  // index: rank; null when it has ended
-    Turns<Process> turns_;
-    std::uint64_t executed_ = 0;  // instructions
 };
 
 }  // namespace ptshare::engine

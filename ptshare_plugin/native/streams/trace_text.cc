@@ -2,6 +2,7 @@
 #include "streams/trace_text.h"
 
 #include <cstring>
+#include <optional>
 #include <stdexcept>
 
 #include "core/range.h"
@@ -28,6 +29,33 @@ bool begins(const char* line, std::size_t length, const char* with) {
 // Valgrind's own lines: ==pid== what a tool says, --pid-- and **pid** what valgrind says.
 bool is_comment(const char* line, std::size_t length) {
     return begins(line, length, "==") || begins(line, length, "--") || begins(line, length, "**");
+}
+
+// Of "I  04010173,3" and " L 1ffeffe7e0,8" the first characters.
+constexpr std::size_t kKindLength = 3;
+
+std::optional<TraceKind> kind_of(const char* line, std::size_t length) {
+    if (begins(line, length, "I  ")) return TraceKind::Fetch;
+    if (begins(line, length, " L ")) return TraceKind::Load;
+    if (begins(line, length, " S ")) return TraceKind::Store;
+    if (begins(line, length, " M ")) return TraceKind::Modify;
+    return std::nullopt;
+}
+
+// The rest: address in hexadecimal, size in decimal. False when it is none of these.
+bool read_place(const char* text, std::size_t length, std::uint64_t& address, std::uint64_t& size) {
+    constexpr std::size_t kMostDigits = 16;
+    constexpr std::uint64_t kFarTooMuch = 100'000;
+    std::size_t i = 0;
+    for (address = 0; i < length && digit(text[i]) >= 0; ++i) {
+        address = (address << 4) | static_cast<std::uint64_t>(digit(text[i]));
+    }
+    if (i == 0 || i > kMostDigits || i == length || text[i] != ',') return false;
+    const std::size_t first = ++i;
+    for (size = 0; i < length && text[i] >= '0' && text[i] <= '9' && size < kFarTooMuch; ++i) {
+        size = size * 10 + static_cast<std::uint64_t>(text[i] - '0');
+    }
+    return i > first && i == length;
 }
 
 }  // namespace
@@ -87,37 +115,14 @@ bool TextTrace::next_line(const char*& line, std::size_t& length) {
 }
 
 void TextTrace::parse(const char* line, std::size_t length, TraceRecord& record) const {
-    // "I  04010173,3" and " L 1ffeffe7e0,8".
-    if (begins(line, length, "I  ")) {
-        record.kind = TraceKind::Fetch;
-    } else if (begins(line, length, " L ")) {
-        record.kind = TraceKind::Load;
-    } else if (begins(line, length, " S ")) {
-        record.kind = TraceKind::Store;
-    } else if (begins(line, length, " M ")) {
-        record.kind = TraceKind::Modify;
-    } else {
+    const auto kind = kind_of(line, length);
+    std::uint64_t address = 0;
+    std::uint64_t size = 0;
+    if (!kind || !read_place(line + kKindLength, length - kKindLength, address, size)) {
         refuse(line, length, "no line of lackey's");
     }
-    std::uint64_t address = 0;
-    std::size_t i = 3;
-    const std::size_t first = i;
-    for (; i < length && digit(line[i]) >= 0; ++i) {
-        address = (address << 4) | static_cast<std::uint64_t>(digit(line[i]));
-    }
-    const bool has_address = i > first && i - first <= 16;
-    std::uint64_t size = 0;
-    bool has_size = false;
-    if (has_address && i < length && line[i] == ',') {
-        for (++i; i < length && line[i] >= '0' && line[i] <= '9' && size < 100'000; ++i) {
-            size = size * 10 + static_cast<std::uint64_t>(line[i] - '0');
-            has_size = true;
-        }
-    }
-    if (!has_size || i != length) refuse(line, length, "no line of lackey's");
     check_place(address, size, [this] { return where(); });
-    record.address = VirtAddr(address);
-    record.size = static_cast<std::uint32_t>(size);
+    record = {VirtAddr(address), static_cast<std::uint32_t>(size), *kind};
 }
 
 void TextTrace::refuse(const char* line, std::size_t length, const char* what) const {

@@ -1,5 +1,7 @@
 #include "studies/deployment.h"
 
+#include <sys/syscall.h>
+
 #include <algorithm>
 #include <stdexcept>
 
@@ -131,7 +133,7 @@ Protection Deployment::protect(std::size_t client, std::uint64_t prot, std::uint
     done.calls = 1;
     done.ptes_changed = effects.ptes_changed;
     done.flushes = effects.flushes.size();
-    done.cycles = costs_.syscall + costs_.mprotect + costs_.effects(effects);
+    done.cycles = costs_.syscall + costs_.memory_call(SYS_mprotect) + costs_.effects(effects);
     for (const FlushRequest& request : effects.flushes) shoot_down(client, request, cpus, done);
     return done;
 }

@@ -1,5 +1,7 @@
 #include "studies/protect_ways.h"
 
+#include <sys/syscall.h>
+
 #include <algorithm>
 #include <memory>
 #include <stdexcept>
@@ -65,7 +67,7 @@ class Processes {
 
     // The mprotect system call of the process that its core runs.
     void protect(unsigned process, std::uint64_t prot) {
-        count_syscall(process, machine_.costs().mprotect, [&] {
+        count_syscall(process, machine_.costs().memory_call(SYS_mprotect), [&] {
             const Errno error =
                 machine_.kernel().mprotect(*tasks_[process].mm, kRegion, setting_.piece, prot);
             if (error != Errno::Ok) {
@@ -198,7 +200,7 @@ class Processes {
         std::uint64_t acknowledged = 0;
         for (unsigned p = 1; p <= last_process; ++p) {
             Core& core = core_of(p);
-            wait_until(core, sent[p]);
+            core.idle_until(sent[p]);
             load(p);
             deliver_signal(p);
             protect(p, prot_);
@@ -210,14 +212,8 @@ class Processes {
             }
         }
         send(last);  // its core runs it still: nobody there was later
-        wait_until(core_of(0), core_of(last).clock);
+        core_of(0).idle_until(core_of(last).clock);
         load(0);
-    }
-
-    static void wait_until(Core& core, std::uint64_t clock) {
-        if (core.clock >= clock) return;
-        core.idle += clock - core.clock;
-        core.clock = clock;
     }
 
     // All cores wait for the last one; returns its clock.
@@ -226,7 +222,7 @@ class Processes {
         for (unsigned i = 0; i < machine_.cores(); ++i) {
             latest = std::max(latest, machine_.core(i).clock);
         }
-        for (unsigned i = 0; i < machine_.cores(); ++i) wait_until(machine_.core(i), latest);
+        for (unsigned i = 0; i < machine_.cores(); ++i) machine_.core(i).idle_until(latest);
         return latest;
     }
 

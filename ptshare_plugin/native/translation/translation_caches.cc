@@ -1,7 +1,8 @@
 #include "translation/translation_caches.h"
 
-#include <stdexcept>
 #include <string>
+
+#include "accounting/kernel_config.h"
 
 namespace ptshare::engine {
 
@@ -19,7 +20,7 @@ WalkCache make_walk_cache(const Params& params) {
     std::uint64_t p4d = entries("p4d");
     std::uint64_t pgd = entries("pgd");
     // With four levels the root, called PGD, stands at P4D's position.
-    if (params.count("mmu.levels") == 4) {
+    if (page_table_levels(params) == 4) {
         p4d = pgd;
         pgd = 0;
     }
@@ -57,8 +58,7 @@ TranslationCaches::TranslationCaches(const Params& params)
       walk_cache_(make_walk_cache(params)),
       has_walk_cache_(walk_cache_.present()),
       stlb_latency_(params.count("mmu.stlb.latency")),
-      levels_(static_cast<unsigned>(params.count("mmu.levels"))) {
-    if (levels_ != 4 && levels_ != 5) throw std::invalid_argument("mmu.levels must be 4 or 5");
+      levels_(page_table_levels(params)) {
 }
 
 inline PhysAddr TranslationCaches::physical(Pte leaf, PageSize size, VirtAddr address) {
@@ -66,12 +66,12 @@ inline PhysAddr TranslationCaches::physical(Pte leaf, PageSize size, VirtAddr ad
     return PhysAddr(address_of(leaf.pfn()).value + offset);
 }
 
-inline Pte* TranslationCaches::find_first(FirstLevel& tlb, Pcid tag, VirtAddr address,
-                                          PageSize& size) {
+inline const Pte* TranslationCaches::find_in(Tlb& small, Tlb& large, Pcid tag, VirtAddr address,
+                                             PageSize& size) {
     size = PageSize::Small;
-    if (Pte* leaf = tlb.small.find(tag, address, size)) return leaf;
+    if (const Pte* leaf = small.find(tag, address, size)) return leaf;
     size = PageSize::Large;
-    return tlb.large.find(tag, address, size);
+    return large.find(tag, address, size);
 }
 
 void TranslationCaches::forget(const MmuContext& context, VirtAddr address) {
@@ -92,50 +92,37 @@ TranslationCaches::Lookup TranslationCaches::find(VirtAddr address, Access acces
         result.found = Found::Outside;
         return result;
     }
+
     PageSize size = PageSize::Small;
-    bool assist = false;
-
-    // Whether a cached leaf serves the access as it stands; if not, why it must be walked again.
-    const auto serves = [&](const Pte& leaf) {
-        if (!leaf.permits(access)) return false;
-        assist = access == Access::Write && !leaf.dirty();
-        return !assist;
-    };
-    const auto here = [&](Pte leaf) {
-        result.found = Found::Here;
-        result.address = physical(leaf, size, address);
-        if (context.suspect && is_stale(context, address, leaf, result.address)) {
-            ++counters.tlb_stale_hits;
-        }
-        return result;
-    };
-
     ++(fetch ? counters.itlb_accesses : counters.dtlb_accesses);
-    if (const Pte* leaf = find_first(first, tag, address, size)) {
-        if (serves(*leaf)) return here(*leaf);
-        forget(context, address);
-    } else {
+    const Pte* leaf = find_in(first.small, first.large, tag, address, size);
+    const bool missed = !leaf;
+    if (missed) {
         ++(fetch ? counters.itlb_misses : counters.dtlb_misses);
         if (stlb_.present()) {
             ++counters.stlb_accesses;
             result.cycles = stlb_latency_;
-            size = PageSize::Small;
-            const Pte* second = stlb_.find(tag, address, size);
-            if (!second) {
-                size = PageSize::Large;
-                second = stlb_.find(tag, address, size);
-            }
-            if (second && serves(*second)) {
-                Tlb& refill = size == PageSize::Small ? first.small : first.large;
-                refill.insert(tag, address, size, *second);
-                return here(*second);
-            }
-            if (second) {
-                forget(context, address);
-            } else {
-                ++counters.stlb_misses;
-            }
+            leaf = find_in(stlb_, stlb_, tag, address, size);
+            if (!leaf) ++counters.stlb_misses;
         }
+    }
+
+    bool assist = false;
+    if (leaf) {
+        const bool permits = leaf->permits(access);
+        assist = permits && access == Access::Write && !leaf->dirty();
+        if (permits && !assist) {
+            if (missed)
+                (size == PageSize::Small ? first.small : first.large)
+                    .insert(tag, address, size, *leaf);
+            result.found = Found::Here;
+            result.address = physical(*leaf, size, address);
+            if (context.suspect && is_stale(context, address, *leaf, result.address)) {
+                ++counters.tlb_stale_hits;
+            }
+            return result;
+        }
+        forget(context, address);
     }
     result.walk = assist  ? &Counters::walks_dirty
                   : fetch ? &Counters::walks_fetch

@@ -114,7 +114,8 @@ class TranslationCaches {
     };
 
     static PhysAddr physical(Pte leaf, PageSize size, VirtAddr address);
-    Pte* find_first(FirstLevel& tlb, Pcid tag, VirtAddr address, PageSize& size);
+    // In the arrays for pages of either size, which may be one; `size`: of the page found.
+    static const Pte* find_in(Tlb& small, Tlb& large, Pcid tag, VirtAddr address, PageSize& size);
     void forget(const MmuContext& context, VirtAddr address);
 
     FirstLevel itlb_;

@@ -7,11 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.show import terminal
-from ptshare_plugin.sweep import plan as plans
-from ptshare_plugin.sweep import store
-from ptshare_plugin.sweep.execute import sweep
+from ptshare_plugin.sweeps import plan as plans
+from ptshare_plugin.sweeps import store
+from ptshare_plugin.sweeps.execute import sweep
 
 
 def run(
@@ -25,12 +24,9 @@ def run(
     else:
         sys.stdout.write(report.line() + "\n")
     sys.stdout.flush()
-    if report.failures or report.skipped:
-        for name, reason in report.failures[:10]:
-            sys.stderr.write(f"{name}: {reason}\n")
-        raise UserError(
-            f"{len(report.failures) + report.skipped} runs failed: {Path(out) / store.FAILED}"
-        )
+    for name, reason in report.failures[:10]:
+        sys.stderr.write(f"{name}: {reason}\n")
+    report.raise_failures(Path(out))
 
 
 def list_runs(file: str, out: str, as_json: bool) -> None:

@@ -11,15 +11,16 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, UserErrors
 from ptshare_plugin.records.folders import sync_entry
-from ptshare_plugin.sweep import store, worker
-from ptshare_plugin.sweep.plan import Plan, Point
+from ptshare_plugin.sweeps import store, worker
+from ptshare_plugin.sweeps.plan import Plan, Point
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -57,9 +58,26 @@ class Report:
             parts.append(f"{self.skipped:,} had failed before (--retry-failed tries them again)")
         return ", ".join(parts)
 
+    def raise_failures(self, out: Path) -> None:
+        """A UserError when runs failed, now or before."""
+        if self.failures or self.skipped:
+            raise UserError(
+                f"{len(self.failures) + self.skipped} runs failed: {out / store.FAILED}"
+            )
 
-def sweep(plan: Plan, out: Path, workers: int | None, address: str | None, retry: bool) -> Report:
-    """Make all runs of ``plan`` in ``out`` that are not there."""
+
+def sweep(
+    plan: Plan,
+    out: Path,
+    workers: int | None,
+    address: str | None,
+    retry: bool,
+    shown: bool = True,
+) -> Report:
+    """Make all runs of ``plan`` in ``out`` that are not there.
+
+    :param shown: whether progress is, on standard error.
+    """
     if workers is not None and not 1 <= workers <= 1024:
         raise UserError(
             "must be 1 to 1024",
@@ -86,9 +104,12 @@ def sweep(plan: Plan, out: Path, workers: int | None, address: str | None, retry
         if todo:
             start = time.monotonic()
             try:
-                with _client(min(workers or _cores(), len(todo)), address) as client:
+                with (
+                    _without_main(),
+                    _client(min(workers or _cores(), len(todo)), address) as client,
+                ):
                     try:
-                        _execute(client, plan, todo, out, report)
+                        _execute(client, plan, todo, out, report, shown)
                     except KeyboardInterrupt:
                         # What it has started ends now; another Ctrl-C would leave some of it.
                         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -145,7 +166,22 @@ def _client(workers: int, address: str | None) -> Iterator[Client]:
         yield client
 
 
-def _execute(client: Client, plan: Plan, todo: list[Point], out: Path, report: Report) -> None:
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the caller's script, which each worker that starts would run as its own otherwise.
+
+    ``multiprocessing`` asks scripts to guard themselves; users of a function do not know.
+    """
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _execute(
+    client: Client, plan: Plan, todo: list[Point], out: Path, report: Report, shown: bool
+) -> None:
     from distributed import as_completed
 
     session = uuid.uuid4().hex  # a run that an earlier client has left on the cluster is not ours
@@ -156,7 +192,7 @@ def _execute(client: Client, plan: Plan, todo: list[Point], out: Path, report: R
         client.submit(worker.perform, point.run, point.options, setting, key=key, pure=False)
         for key, point in points.items()
     ]
-    with _progress(len(todo), report) as advance:
+    with _progress(len(todo), report) if shown else nullcontext(_nothing) as advance:
         for future in as_completed(futures):
             point = points[str(future.key)]
             outcome = _outcome(future, point, out)
@@ -212,6 +248,10 @@ def _outcome(future: Any, point: Point, out: Path) -> worker.Outcome:
         # Not the run's fault: ptshare is not there, or another version, or the cluster has ended.
         reason = f"Dask: {type(error).__name__}: {error}"
         return worker.Outcome(point.run, reason, fatal=True)
+
+
+def _nothing() -> None:
+    """Progress that nobody wants to see."""
 
 
 @contextmanager

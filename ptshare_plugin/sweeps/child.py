@@ -18,7 +18,7 @@ from ptshare_plugin.records import folders, run_folder
 from ptshare_plugin.records.run_folder import M5OUT
 from ptshare_plugin.runs import run as runs
 from ptshare_plugin.runs.options import Options
-from ptshare_plugin.sweep.plan import keeps_m5out
+from ptshare_plugin.sweeps.plan import keeps_m5out
 
 EXIT_NO_SPACE = 74
 _FULL = {os.strerror(number).lower() for number in (errno.ENOSPC, errno.EDQUOT)}

@@ -14,7 +14,7 @@ from ptshare_plugin.common.errors import EXIT_USAGE, UserError, UserErrors, near
 from ptshare_plugin.machine import config
 from ptshare_plugin.machine.schema import KEYS
 from ptshare_plugin.runs.options import ALIASES, STATED, read_option
-from ptshare_plugin.sweep.lines import Lines
+from ptshare_plugin.sweeps.lines import Lines
 
 NAMES = (*ALIASES, *(name for name in STATED if name != "set"))
 """Keys of a run; those of the machine have dots."""
@@ -322,3 +322,5 @@ def _programs(sweep: SweepFile) -> None:
         sweep.wrong((), 'base: workload is missing, like workload = "scan"')
     for name in named[1:]:
         sweep.wrong(sweep.places[name], f"{name}: there is a {named[0]}, too: leave one out")
+    if "trace" not in named and "trace_share" in sweep.places:
+        sweep.wrong(sweep.places["trace_share"], "trace_share: is for traces; there is none")

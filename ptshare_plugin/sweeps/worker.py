@@ -24,10 +24,10 @@ from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import UserError, os_reason
 from ptshare_plugin.engines import registry as engines
 from ptshare_plugin.runs.options import Options
-from ptshare_plugin.sweep import child, store
-from ptshare_plugin.sweep.child import EXIT_NO_SPACE
-from ptshare_plugin.sweep.file import Limits
-from ptshare_plugin.sweep.server import FOLDER, LOG
+from ptshare_plugin.sweeps import child, store
+from ptshare_plugin.sweeps.child import EXIT_NO_SPACE
+from ptshare_plugin.sweeps.file import Limits
+from ptshare_plugin.sweeps.server import FOLDER, LOG
 
 _LOOK_SECONDS = 0.1
 TRIES = 4
@@ -208,7 +208,7 @@ class _Server:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ptshare_plugin.sweep.server"],
+            [sys.executable, "-m", "ptshare_plugin.sweeps.server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is the client's

@@ -13,7 +13,7 @@ from typing import Any
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.engines.registry import by_name, check
 from ptshare_plugin.runs.options import ALIASES, Options, read_option
-from ptshare_plugin.sweep.file import Limits, SweepFile, read
+from ptshare_plugin.sweeps.file import Limits, SweepFile, read
 
 MAX_RUNS = 100_000
 

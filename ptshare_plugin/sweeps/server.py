@@ -1,4 +1,4 @@
-"""A process that forks one child for each run: ``python -m ptshare_plugin.sweep.server``.
+"""A process that forks one child for each run: ``python -m ptshare_plugin.sweeps.server``.
 
 It has imported everything once, so that a child starts in milliseconds, and has no threads but
 those of pyarrow's allocator, which takes care of forks itself. A line of JSON on standard input
@@ -31,7 +31,7 @@ _IMPORTS = ("ptshare_plugin._core", "elftools.elf.elffile", "pyarrow.parquet")
 def main() -> None:
     """Answer requests until standard input ends."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a local worker blocks it
-    from ptshare_plugin.sweep import child as work  # which imports this module
+    from ptshare_plugin.sweeps import child as work  # which imports this module
 
     for name in _IMPORTS:
         # Without it each run says what is missing.
@@ -93,7 +93,7 @@ def _child(job: dict[str, Any], parent: int) -> NoReturn:
         os.dup2(log, 2)
         # What a run leaves when it is killed goes with its place.
         os.environ["TMPDIR"] = tempfile.tempdir = str(place)
-        from ptshare_plugin.sweep import child as work
+        from ptshare_plugin.sweeps import child as work
 
         code = work.perform(job, place / FOLDER)
         sys.stdout.flush()

@@ -14,7 +14,7 @@ from ptshare_plugin.common.errors import UserError, UserErrors, os_reason
 from ptshare_plugin.records.folders import sync_entry
 from ptshare_plugin.records.run_folder import M5OUT, OUTPUT, RUN_JSON, STATS
 from ptshare_plugin.runs.options import Options
-from ptshare_plugin.sweep.plan import Point, keeps_m5out
+from ptshare_plugin.sweeps.plan import Point, keeps_m5out
 
 RUNS, FAILED, TMP, LOCK = "runs", "failed", "tmp", "lock"
 _PARQUET = b"PAR1"  # its first and its last bytes

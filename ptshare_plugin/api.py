@@ -1,0 +1,382 @@
+"""ptshare from Python: what the ``ptshare`` command does, as functions.
+
+They print nothing, show progress only when asked, and raise ``UserError`` alone. The options of a
+run are those of the command line, by the same names with the same defaults, see
+``runs.options.Options``; the package gives all of this as ``ptshare_plugin.run`` and so on.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from ptshare_plugin.common import progress as bars
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.common.progress import Progress
+from ptshare_plugin.machine import config
+from ptshare_plugin.metrics.registry import ALL
+from ptshare_plugin.records import folders, run_folder
+from ptshare_plugin.runs.options import STATED, Options, read_option
+from ptshare_plugin.runs.run import Number, Run, execute, in_order, report_lines
+from ptshare_plugin.spec.run import RunSpec
+from ptshare_plugin.studies import compare as comparisons
+from ptshare_plugin.studies import plan as plans
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AnyPath = str | os.PathLike[str]
+Size = int | str
+"""Bytes, or as text: ``"64MiB"``."""
+Settings = Mapping[str, Any] | Sequence[str]
+"""Keys of the machine with their values; or texts, ``"mmu.pcids=4"``."""
+Watch = Callable[[str, int, int], None]
+"""Called now and then with what runs, and the instructions and cycles simulated so far."""
+
+
+class RunOptions(TypedDict, total=False):
+    """Options of a run; ``ptshare run --help`` says what they mean.
+
+    ``engine``: embedded, stream, gem5 or linux. ``region``: bytes. ``set``: keys of the machine.
+    ``work``: amount of work of a workload, in its own unit. ``share``: whether workloads ask for
+    MAP_SHARED_PT.
+    """
+
+    args: Sequence[str]
+    trace: AnyPath
+    trace_share: str
+    engine: str
+    procs: int
+    cores: int
+    region: Size
+    preset: AnyPath
+    set: Settings
+    seed: int
+    work: int
+    share: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished run.
+
+    :ivar run: all of it: what was run, how each process ended, what each had at its marks.
+    """
+
+    run: Run
+
+    @property
+    def spec(self) -> RunSpec:
+        """What was run."""
+        return self.run.spec
+
+    @property
+    def metrics(self) -> dict[str, Number]:
+        """Every metric for all processes, by name; docs/metrics.md has units and formulas."""
+        return in_order(self.run.values[ALL])
+
+    @property
+    def by_process(self) -> dict[int, dict[str, Number]]:
+        """Metrics of each process, by its index: first the ranks, then what they forked."""
+        return {i: in_order(found) for i, found in self.run.values.items() if i != ALL}
+
+    @property
+    def output(self) -> list[str]:
+        """Lines that the processes wrote to standard output, in rank order."""
+        return self.run.output_lines()
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Tidy frame, a row a value, as ``load`` gives it; ``run`` is the run's id."""
+        frame: pd.DataFrame = run_folder.table(self.run.record(), self.run.values).to_pandas()
+        return frame
+
+    def write(self, folder: AnyPath, force: bool = False) -> Path:
+        """Keep the run in a new ``folder``, as ``ptshare run -o`` does; ``load`` reads it.
+
+        :param force: replace results that are there.
+        """
+        with folders.whole(Path(folder), force) as partial:
+            run_folder.write(self.run, partial)
+        return Path(folder)
+
+
+def run(
+    program: AnyPath | None = None,
+    *,
+    policy: str | None = None,
+    check: bool = True,
+    progress: bool | Watch = False,
+    **options: Unpack[RunOptions],
+) -> Result:
+    """Run a program under one policy: its figures.
+
+    :param program: a workload's name, or the path (with a slash) of a program of your own.
+    :param policy: sharing policy; the engine's default without one.
+    :param check: raise when a process of the program fails.
+    :param progress: True for a bar on standard error, or a callback.
+    :raises UserError: for wrong options, and what goes wrong.
+    """
+    stated = Options.of({"program": _text(program), "policy": policy, **_given(options)})
+    show = _shown(progress)
+    with show(f"{_text(program) or 'trace'}, what it is") as report:
+        spec = stated.spec(report)
+    with show(spec.label) as report:
+        done = execute(spec, stated.command(), report)
+    _check([done], check)
+    return Result(done)
+
+
+def compare(
+    program: AnyPath | None = None,
+    *,
+    policy: str | Sequence[str] = (),
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    check: bool = True,
+    progress: bool | Watch = False,
+    **options: Unpack[RunOptions],
+) -> list[Result]:
+    """Run a program under several policies, or on several machines: a result each.
+
+    :param program: a workload's name, or the path (with a slash) of a program of your own.
+    :param policy: policies in the order of the results; without any, the baseline and the
+        engine's default.
+    :param vary: values by key of the machine; each combination is run under each policy.
+    :param check: raise when a process of the program fails, or when its output differs between
+        runs where it should not.
+    :param progress: True for a bar on standard error, or a callback.
+    :raises UserError: for wrong options, and what goes wrong.
+    """
+    stated = Options.of({"program": _text(program), **_given(options)})
+    policies = [policy] if isinstance(policy, str) else list(policy)
+    for name in policies:
+        read_option("policy", name)
+    show = _shown(progress)
+    with show(f"{_text(program) or 'trace'}, what it is") as report:
+        specs = comparisons.specs(stated, policies, _variations(vary or {}), report)
+    command = comparisons.command(stated, specs)
+    runs = comparisons.compare(specs, command, show)
+    _check(runs, check)
+    if check and (difference := comparisons.output_differs(runs)) is not None:
+        raise UserError(difference)
+    return [Result(done) for done in runs]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What many clients of a large file need.
+
+    :ivar asked: the question, with its defaults.
+    :ivar rows: figures by policy and name, in bytes, counts, ratios and cycles (docs/plan.md).
+    """
+
+    asked: plans.Plan
+    rows: dict[str, dict[str, Any]]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row a policy, a column a figure."""
+        import pandas as pd
+
+        return pd.DataFrame([{"policy": name, **row} for name, row in self.rows.items()])
+
+
+def plan(
+    *,
+    procs: int = plans.DEFAULTS.procs,
+    region: Size = plans.DEFAULTS.region,
+    memory: Size = plans.DEFAULTS.memory,
+    policy: str | Sequence[str] = (),
+    pattern: str = plans.DEFAULTS.pattern,
+    access: str = plans.DEFAULTS.access,
+    resident: str = plans.DEFAULTS.resident,
+    cpus: int = plans.DEFAULTS.cpus,
+    preset: AnyPath = config.DEFAULT_PRESET,
+    set: Settings = (),
+    seed: int = plans.DEFAULTS.seed,
+) -> Planned:
+    """Compute what many clients of one large file need: page tables, memory, faults, mprotect.
+
+    :param procs: clients.
+    :param region: bytes of the file that all of them map.
+    :param memory: bytes of the machine's memory.
+    :param policy: policies to compute; those of ``ptshare plan`` without any.
+    :param pattern: pages that each touches: all, fraction:F, spread:F or zipf:VISITS.
+    :param access: read or write.
+    :param resident: what of the file is in memory: all from the start, or touched.
+    :param cpus: CPUs that run a client each during mprotect.
+    :raises UserError: for wrong options, and where the simulator's memory would not do.
+    """
+    machine = config.load(read_option("preset", preset), read_option("set", set))
+    asked = plans.asked(
+        procs=procs,
+        region=region,
+        memory=memory,
+        pattern=pattern,
+        access=access,
+        resident=resident,
+        cpus=cpus,
+        seed=seed,
+        machine=machine,
+    )
+    policies = [policy] if isinstance(policy, str) else list(policy) or plans.default_policies()
+    plans.check(asked, policies)
+    return Planned(asked, plans.compute_all(asked, policies))
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What came of a sweep.
+
+    :ivar folder: of the sweep; ``load`` reads its ``runs``.
+    :ivar made: runs made now; ``before``: that were there.
+    :ivar failures: run and reason of each that failed now.
+    :ivar skipped: runs that had failed before and were not tried again.
+    """
+
+    folder: Path
+    total: int
+    made: int
+    before: int
+    failures: list[tuple[str, str]]
+    skipped: int
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Tidy frame of all its runs, as ``load`` gives it."""
+        from ptshare_plugin.records.frames import load_tidy
+        from ptshare_plugin.sweeps.store import RUNS
+
+        return load_tidy(self.folder / RUNS)
+
+
+def sweep(
+    file: AnyPath,
+    output: AnyPath,
+    *,
+    workers: int | None = None,
+    dask: str | None = None,
+    retry_failed: bool = False,
+    check: bool = True,
+    progress: bool = False,
+) -> Swept:
+    """Make the runs of the sweep ``file`` (docs/sweep.md) in ``output``; go on with what is there.
+
+    :param workers: runs at once on this machine; as many as it has cores without it.
+    :param dask: address of a Dask scheduler that executes the runs.
+    :param retry_failed: try again what has failed before.
+    :param check: raise when runs failed.
+    :param progress: True for a bar on standard error.
+    :raises UserError: for every wrong key and value of the file, and what goes wrong.
+    """
+    from ptshare_plugin.sweeps import execute as executor
+    from ptshare_plugin.sweeps import plan as sweeps
+
+    report = executor.sweep(
+        sweeps.load(Path(file)), Path(output), workers, dask, retry_failed, shown=progress
+    )
+    if check:
+        report.raise_failures(Path(output))
+    return Swept(
+        folder=Path(output),
+        total=report.total,
+        made=report.made,
+        before=report.before,
+        failures=report.failures,
+        skipped=report.skipped,
+    )
+
+
+def load(path: AnyPath) -> pd.DataFrame:
+    """Frame of run folders, or of a dataset that ``ptshare summary --format dataset`` made.
+
+    Run folders, ``path`` itself or all below it, give a tidy frame, a row a value. Columns: run
+    (the folder below ``path``), engine, policy, process (-1: all processes or the machine),
+    component, metric, value, unit.
+
+    A dataset gives a wide frame, a row a run, ordered by run. Columns:
+
+    - run: its folder, from the folder that holds the dataset; no two rows have the same;
+    - engine, policy, program, args, procs, cores, region_bytes, share, seed, work (missing: the
+      workload's default), preset;
+    - run_id (hash of what decides the result: repeats have the same), program_sha256, started,
+      ptshare and gem5 (their versions), failed (processes that did not end as they should),
+      command (which made it); of gem5's m5out only the first two are there;
+    - every key of the machine, like ``mmu.pcids``;
+    - every metric that some run has, for all processes, in the order of docs/metrics.md: counts as
+      nullable integers, others as floats, missing where a run has none.
+
+    A ``.csv`` file that this frame's ``to_csv(path, index=False)`` wrote gives it again.
+
+    :raises UserError: names the file when one is unreadable, or there are no runs.
+    """
+    from ptshare_plugin.records import dataset
+    from ptshare_plugin.records.frames import load_tidy
+
+    if Path(path).suffix == ".csv":
+        return dataset.read_csv(path)
+    return dataset.load(path) if dataset.is_dataset(path) else load_tidy(path)
+
+
+def _text(path: AnyPath | None) -> str | None:
+    return None if path is None else os.fspath(path)
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    # None, as any default: not given.
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _variations(vary: Mapping[str, Sequence[Any]]) -> list[str]:
+    """``KEY=A,B,...`` of values by key, each checked."""
+    found = []
+    for key, values in vary.items():
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise UserError(f"must be a list of values, not {values!r}", option="vary", value=key)
+        texts = [text for value in values for text in read_option("set", {key: value})]
+        found.append(f"{key}=" + ",".join(text.partition("=")[2] for text in texts))
+    return found
+
+
+def _shown(progress: bool | Watch) -> Callable[[str], AbstractContextManager[Progress]]:
+    if progress is True:
+        return bars.show
+
+    @contextmanager
+    def watch(label: str) -> Iterator[Progress]:
+        if progress is False:
+            yield bars.silent
+        else:
+            yield lambda instructions, cycles: progress(label, instructions, cycles)
+
+    return watch
+
+
+def _check(runs: Sequence[Run], wanted: bool) -> None:
+    if wanted and (lines := report_lines(runs)):
+        raise UserError("; ".join(lines))
+
+
+def _with_options(function: Callable[..., Any]) -> None:
+    """Have ``help`` name every option of a run, with its default, in place of ``**options``."""
+    signature = inspect.signature(function)
+    parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=STATED[name].default)
+        for name in RunOptions.__annotations__
+    ]
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    options = "".join(
+        f"    :param {name}: {STATED[name].help}\n" for name in RunOptions.__annotations__
+    )
+    assert function.__doc__ is not None
+    function.__doc__ = function.__doc__.replace("    :param check:", f"{options}    :param check:")
+
+
+for _function in (run, compare):
+    _with_options(_function)
