@@ -8,6 +8,7 @@ from __future__ import annotations
 from ptshare_plugin.metrics.metric import Metric, derived
 from ptshare_plugin.metrics.vocabulary import (
     CACHES,
+    COUNTED_CACHES,
     CYCLE_STACK,
     FATAL_FAULTS,
     MINOR_FAULTS,
@@ -15,6 +16,7 @@ from ptshare_plugin.metrics.vocabulary import (
     PLACES,
     PTE_LEVELS,
     REFUSALS,
+    TLBS,
 )
 
 
@@ -33,7 +35,7 @@ DERIVED: list[Metric] = [
             "Share of look-ups that missed",
             f"tlb.{tlb}.misses / tlb.{tlb}.accesses",
         )
-        for tlb in ("itlb", "dtlb", "stlb")
+        for tlb in TLBS
     ),
     derived("walk.count", "count", "walker", "Page walks", "walk.data + walk.fetch"),
     derived(
@@ -105,7 +107,7 @@ DERIVED: list[Metric] = [
             "Share of accesses not served there",
             f"cache.{cache}.misses / cache.{cache}.accesses",
         )
-        for cache in ("l1i", "l1d", "l2", "llc")
+        for cache in COUNTED_CACHES
     ),
     derived(
         "fault.minor",

@@ -3,11 +3,14 @@
 The engines deliver them by these names; an engine that delivers another name is refused. Those of
 ``PROCESS`` get a ``roi.`` twin. ``derived.py`` has what is computed from them.
 
-To add a metric: write its row here, or in ``derived.py``, and have it counted where it happens:
-one of a process in ``PTSHARE_COUNTERS`` of ``native/accounting/counters.h``, one of the machine in
-``kernel_metrics.cc`` there or in ``native/machine/machine_metrics.cc``. Frames, both engines,
-gem5's ``stats.txt`` and the documentation have it then, with this unit and meaning, once these
-are written again::
+To add a metric: write its row here, or in ``derived.py``, and have it counted where it happens,
+
+- one of a process in ``PTSHARE_COUNTERS`` of ``native/accounting/counters.h``: for both engines;
+- one of the machine that core knows in ``native/accounting/kernel_metrics.cc``: for both;
+- one of the embedded engine's cores and clocks in ``native/machine/machine_metrics.cc``.
+
+Runs, frames, gem5's ``stats.txt`` and the documentation have it then, with the unit and meaning of
+its row, once what is generated from the rows is written again::
 
     python -m ptshare_plugin.metrics.native > ptshare_plugin/native/accounting/metric_rows.inc
     python -m ptshare_plugin.metrics.registry > docs/metrics.md
@@ -24,6 +27,17 @@ PTE_LEVELS = ("pte", "pmd", "pud", "p4d", "pgd")
 PLACES = ("l1", "l2", "llc", "dram")
 CACHES = PLACES[:-1]
 PLACE_NAMES = {"l1": "the L1 cache", "l2": "the L2 cache", "llc": "the LLC", "dram": "memory"}
+TLBS = {
+    "itlb": "the first-level instruction TLB",
+    "dtlb": "the first-level data TLB",
+    "stlb": "the second-level TLB",
+}
+COUNTED_CACHES = {
+    "l1i": "the L1 instruction cache",
+    "l1d": "the L1 data cache, the walker's included",
+    "l2": "the L2 cache",
+    "llc": "the last-level cache",
+}
 REFUSALS = ("anonymous", "private", "misaligned", "address", "protection", "size", "room")
 WALK_LATENCIES = (0, *(4 << i for i in range(1, 10)))
 """Where each range of cycles of ``walk.latency`` begins; the last one has no end."""
@@ -64,12 +78,14 @@ PROCESS: list[Metric] = [
     counted(
         "access.fetches", "count", "core", "Instruction fetches that went to the instruction TLB"
     ),
-    counted("tlb.itlb.accesses", "count", "itlb", "Look-ups in the first-level instruction TLB"),
-    counted("tlb.itlb.misses", "count", "itlb", "Look-ups that found nothing there"),
-    counted("tlb.dtlb.accesses", "count", "dtlb", "Look-ups in the first-level data TLB"),
-    counted("tlb.dtlb.misses", "count", "dtlb", "Look-ups that found nothing there"),
-    counted("tlb.stlb.accesses", "count", "stlb", "Look-ups in the second-level TLB"),
-    counted("tlb.stlb.misses", "count", "stlb", "Look-ups that found nothing there"),
+    *(
+        metric
+        for tlb, what in TLBS.items()
+        for metric in (
+            counted(f"tlb.{tlb}.accesses", "count", tlb, f"Look-ups in {what}"),
+            counted(f"tlb.{tlb}.misses", "count", tlb, f"Look-ups in {what} that found nothing"),
+        )
+    ),
     counted("walk.data", "count", "walker", "Page walks started by data accesses"),
     counted("walk.fetch", "count", "walker", "Page walks started by instruction fetches"),
     counted("walk.faulted", "count", "walker", "Page walks that ended in a page fault"),
@@ -92,16 +108,14 @@ PROCESS: list[Metric] = [
         "walk_cache.pgd.hits", "count", "walk_cache", "Walks that began just below the PGD entry"
     ),
     counted("walk_cache.misses", "count", "walk_cache", "Walks that began at the PGD"),
-    counted("cache.l1i.accesses", "count", "l1i", "Accesses to the L1 instruction cache"),
-    counted("cache.l1i.misses", "count", "l1i", "Of these accesses, those not served there"),
-    counted(
-        "cache.l1d.accesses", "count", "l1d", "Accesses to the L1 data cache, the walker's included"
+    *(
+        metric
+        for cache, what in COUNTED_CACHES.items()
+        for metric in (
+            counted(f"cache.{cache}.accesses", "count", cache, f"Accesses to {what}"),
+            counted(f"cache.{cache}.misses", "count", cache, f"Accesses not served by {what}"),
+        )
     ),
-    counted("cache.l1d.misses", "count", "l1d", "Of these accesses, those not served there"),
-    counted("cache.l2.accesses", "count", "l2", "Accesses to the L2 cache"),
-    counted("cache.l2.misses", "count", "l2", "Of these accesses, those not served there"),
-    counted("cache.llc.accesses", "count", "llc", "Accesses to the last-level cache"),
-    counted("cache.llc.misses", "count", "llc", "Of these accesses, those not served there"),
     counted("cache.transfers", "count", "llc", "Lines fetched from another core's cache"),
     counted("cache.invalidations", "count", "llc", "Copies in other cores that writes invalidated"),
     *(
@@ -129,8 +143,13 @@ PROCESS: list[Metric] = [
         "Walks that would have begun at a table that the tables above it point at no more",
     ),
     counted("shootdown.requests", "count", "kernel", "TLB flushes asked for by this process"),
-    counted("shootdown.ipis", "count", "kernel", "Interrupts sent to other CPUs for them"),
-    counted("shootdown.received", "count", "kernel", "Such interrupts that stopped this process"),
+    counted("shootdown.ipis", "count", "kernel", "Interrupts sent to other CPUs for its flushes"),
+    counted(
+        "shootdown.received",
+        "count",
+        "kernel",
+        "Interrupts for TLB flushes that stopped this process",
+    ),
     counted("shootdown.flushed_entries", "count", "kernel", "TLB entries that its flushes removed"),
     *(
         counted(
