@@ -42,7 +42,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture
 def gem5(tmp_path: Path) -> Callable[..., Gem5Run]:
-    """Run ``gem5_configs/ptshare.py`` with options."""
+    """Run ``gem5_configs/ptshare.py`` with options, which may change those given here."""
 
     def run(*options: str | Path) -> Gem5Run:
         folder = tmp_path / f"m5out{len(list(tmp_path.iterdir()))}"
@@ -55,6 +55,7 @@ def gem5(tmp_path: Path) -> Callable[..., Gem5Run]:
                 str(SCRIPT),
                 "--workloads",
                 str(workloads.folder()),
+                *("--preset", "gem5-x86", "--policy", "private"),
                 *options,
             ],
             stdout=subprocess.PIPE,
