@@ -183,6 +183,17 @@ def _resolve(path: Path, above: tuple[Path, ...]) -> dict[str, Value]:
     return values
 
 
+def sources(preset: str) -> list[Path]:
+    """Files that ``preset`` is made of: its own, and those of its bases."""
+    path: Path | None = _preset_path(preset, None)
+    found: list[Path] = []
+    while path is not None and path not in found:
+        found.append(path)
+        base = _read(path).get("base")
+        path = _preset_path(base, path) if isinstance(base, str) else None
+    return found
+
+
 def _dotted(table: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
     for name, value in table.items():
         if isinstance(value, dict):

@@ -8,7 +8,6 @@ Python imports it.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +20,14 @@ from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest, os_reas
 from ptshare_plugin.common.progress import Progress, silent
 from ptshare_plugin.engines import registry as engines
 from ptshare_plugin.machine import config
-from ptshare_plugin.machine.schema import KEYS, Machine
-from ptshare_plugin.spec import program as programs
+from ptshare_plugin.machine.schema import KEYS
+from ptshare_plugin.runs import inputs
 from ptshare_plugin.spec import workloads
-from ptshare_plugin.spec.program import Program
 from ptshare_plugin.spec.run import RunSpec, unknown_policy
 from ptshare_plugin.spec.trace import Trace, parse_share
 
 if TYPE_CHECKING:
+    from ptshare_plugin.spec.program import Program
     from ptshare_plugin.spec.workloads import Workload
 
 Read = Callable[[Any, Path | None], Any]
@@ -77,7 +76,7 @@ def _program(value: Any, folder: Path | None) -> str:
         workloads.path(text)
         return text
     text = _placed(text, folder)
-    _loaded(text)
+    inputs.program(text)
     return text
 
 
@@ -125,10 +124,13 @@ def _truth(value: Any, _: Path | None) -> bool:
 
 def _trace_file(value: Any, folder: Path | None) -> str:
     text = _word(value, folder)
-    if text == "-":  # standard input, which whoever reads it refuses
+    if text == inputs.STDIN:  # standard input, which whoever reads it refuses
         return text
     text = _placed(text, folder)
-    _stamp(text)  # it is read once it is known with which share
+    try:
+        os.stat(text)  # it is read once it is known with which share
+    except OSError as error:
+        raise UserError(f"{text}: cannot be read: {os_reason(error)}", EXIT_USAGE) from error
     return text
 
 
@@ -156,7 +158,7 @@ def _preset(value: Any, folder: Path | None) -> str:
     text = _word(value, folder)
     if "/" in text or text.endswith(".toml"):
         text = _placed(text, folder)
-    _machine(text, ())
+    inputs.machine(text, ())
     return text
 
 
@@ -315,12 +317,12 @@ class Options:
             share is not touched.
         """
         if self.trace is not None:
-            trace = _traced(self.trace, self.trace_share, progress)
+            trace = inputs.trace(self.trace, self.trace_share, progress)
             return self.spec_of(trace.program(), None, trace)
         assert self.program is not None
         workload = None if "/" in self.program else workloads.describe(self.program)
         return self.spec_of(
-            _loaded(self.program if workload is None else str(workload.path)), workload
+            inputs.program(self.program if workload is None else str(workload.path)), workload
         )
 
     def spec_of(
@@ -344,7 +346,7 @@ class Options:
             work=self.work,
             preset=self.preset,
             overrides=self.set,
-            config=_machine(self.preset, self.set),
+            config=inputs.machine(self.preset, self.set),
             trace=trace,
         )
 
@@ -415,46 +417,3 @@ def _check_replays(engine: str) -> None:
 
 def _misplaced(option: str, message: str) -> UserError:
     return UserError(message, EXIT_USAGE, option=option)
-
-
-@functools.cache
-def _loaded(path: str) -> Program:
-    return programs.load(path)
-
-
-_TRACES: dict[tuple[str, str | None, tuple[int, int]], Trace | UserError] = {}
-# Each trace by path, share and stamp, or what is wrong with it: to read it takes long.
-
-
-def _traced(path: str, share: str | None, progress: Progress) -> Trace:
-    from ptshare_plugin.engines import traces
-
-    if path == traces.STDIN:
-        return traces.load(path, share)  # which refuses it
-    found = _TRACES.get(key := (path, share, _stamp(path)))
-    if found is None:
-        try:
-            found = traces.load(path, share, progress)
-        except UserError as error:
-            option = error.option or "trace"
-            found = UserError(error.message, error.exit_code, option=option, value=error.value)
-        _TRACES[key] = found
-    if isinstance(found, UserError):
-        raise found
-    return found
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    """What another file, or another content, has differently."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read: {os_reason(error)}", EXIT_USAGE, option="trace"
-        ) from error
-    return status.st_mtime_ns, status.st_size
-
-
-@functools.lru_cache(maxsize=4096)
-def _machine(preset: str, overrides: tuple[str, ...]) -> Machine:
-    return config.load(preset, overrides)

@@ -132,7 +132,10 @@ def test_private_changes_no_output_against_stock_gem5(gem5: Gem5, own: Path, cpu
         (("--policy", "ptshare"), "--region 3MiB: MAP_SHARED_PT needs a multiple of 2MiB"),
         (("--policy", "private"), None),
         (("--policy", "ptshare", "--no-share"), None),
-        (("--policy", "ptshar"), "--policy: unknown policy ptshar (did you mean ptshare?); there are"),
+        (
+            ("--policy", "ptshar"),
+            "--policy: unknown policy ptshar (did you mean ptshare?); there are",
+        ),
     ],
 )
 def test_what_the_policy_would_refuse(
