@@ -74,7 +74,8 @@ class Result:
     def __repr__(self) -> str:
         """What was run, in few words."""
         spec = self.spec
-        return f"<Result: {spec.label}, {spec.procs} processes, engine {spec.engine}>"
+        count = "1 process" if spec.procs == 1 else f"{spec.procs} processes"
+        return f"<Result: {spec.label}, {count}, engine {spec.engine}>"
 
     @property
     def spec(self) -> RunSpec:
