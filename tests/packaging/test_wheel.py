@@ -32,7 +32,7 @@ def saved(private: pt.Result, shared: pt.Result) -> float:
     return 1 - shared.metrics["pt.bytes"] / private.metrics["pt.bytes"]
 
 
-private, shared = pt.compare("scan", procs=2, region="4MiB", policy=["private", "ptshare"])
+private, shared = pt.compare("scan", procs=2, region="16MiB", policy=["private", "ptshare"])
 kept = pt.load(sys.argv[1])
 print(pt.__version__, saved(private, shared) > 0, *sorted(set(kept["policy"])))
 """
