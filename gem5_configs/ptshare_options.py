@@ -91,7 +91,10 @@ def parse(words: Sequence[str]) -> Asked:
         others = [*(name for name in given if name != "run"), *(["args"] if args else [])]
         if others:
             raise UserError(f"says all of the run; leave {others[0]} out", option="run")
-        asked = Asked(RunSpec.of_request(read_json(Path(given["run"]))))
+        try:
+            asked = Asked(RunSpec.of_request(read_json(Path(given["run"]))))
+        except UserError as error:
+            raise UserError(error.message, option="run", value=given["run"]) from error
     else:
         asked = _of_options(given, args)
     _check(asked)
@@ -129,6 +132,8 @@ def _of_options(given: dict[str, Any], args: list[str]) -> Asked:
 
 def _workload(name: str, given: str | None) -> Path:
     """Binary of a workload; gem5's Python does not know where the package is installed."""
+    if given and not Path(given).is_dir():
+        raise UserError("no such folder", option="workloads", value=given)
     folders = [Path(given)] if given else BUILT.glob("*/se_workloads/bin")
     folder = max(folders, key=lambda place: place.stat().st_mtime, default=None)
     if folder is None:

@@ -71,6 +71,12 @@ class Result:
 
     run: Run
 
+    def __repr__(self) -> str:
+        """What was run, in few words."""
+        spec = self.spec
+        count = "1 process" if spec.procs == 1 else f"{spec.procs} processes"
+        return f"<Result: {spec.label}, {count}, engine {spec.engine}>"
+
     @property
     def spec(self) -> RunSpec:
         """What was run."""
@@ -123,9 +129,9 @@ def run(
     :param progress: True for a bar on standard error, or a callback.
     :raises UserError: for wrong options, and what goes wrong.
     """
-    stated = Options.of({"program": _text(program), "policy": policy, **_given(options)})
+    stated = _options(program, policy=policy, **options)
     show = _shown(progress)
-    with show(f"{_text(program) or 'trace'}, what it is") as report:
+    with show(f"{stated.program or stated.trace}, what it is") as report:
         spec = stated.spec(report)
     with show(spec.label) as report:
         done = execute(spec, stated.command(), report)
@@ -153,12 +159,10 @@ def compare(
     :param progress: True for a bar on standard error, or a callback.
     :raises UserError: for wrong options, and what goes wrong.
     """
-    stated = Options.of({"program": _text(program), **_given(options)})
-    policies = [policy] if isinstance(policy, str) else list(policy)
-    for name in policies:
-        read_option("policy", name)
+    stated = _options(program, **options)
+    policies = _policies(policy)
     show = _shown(progress)
-    with show(f"{_text(program) or 'trace'}, what it is") as report:
+    with show(f"{stated.program or stated.trace}, what it is") as report:
         specs = comparisons.specs(stated, policies, _variations(vary or {}), report)
     command = comparisons.command(stated, specs)
     runs = comparisons.compare(specs, command, show)
@@ -225,7 +229,7 @@ def plan(
         seed=seed,
         machine=machine,
     )
-    policies = [policy] if isinstance(policy, str) else list(policy) or all_policies.candidates()
+    policies = _policies(policy) or all_policies.candidates()
     plans.check(asked, policies)
     return Planned(asked, plans.compute_all(asked, policies))
 
@@ -324,18 +328,24 @@ def load(path: AnyPath) -> pd.DataFrame:
     return dataset.load(path) if dataset.is_dataset(path) else load_tidy(path)
 
 
-def _text(path: AnyPath | None) -> str | None:
-    return None if path is None else os.fspath(path)
+def _options(program: AnyPath | None, **options: Any) -> Options:
+    """Options as they were given; None, as any default, is not. Paths become absolute ones."""
+    given = {"program": program, **options}
+    return Options.of({name: each for name, each in given.items() if each is not None}, Path.cwd())
 
 
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    # None, as any default: not given.
-    return {name: value for name, value in options.items() if value is not None}
+def _policies(policy: str | Sequence[str]) -> list[str]:
+    names = [policy] if isinstance(policy, str) else policy
+    if not isinstance(names, Sequence):
+        raise UserError(f"must be names of policies, not {policy!r}", option="policy")
+    return [read_option("policy", name) for name in names]
 
 
 def _variations(vary: Mapping[str, Sequence[Any]]) -> list[str]:
     """``KEY=A,B,...`` of values by key, each checked."""
     found = []
+    if not isinstance(vary, Mapping):
+        raise UserError(f"must be lists of values by key, not {vary!r}", option="vary")
     for key, values in vary.items():
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise UserError(f"must be a list of values, not {values!r}", option="vary", value=key)
@@ -347,6 +357,8 @@ def _variations(vary: Mapping[str, Sequence[Any]]) -> list[str]:
 def _shown(progress: bool | Watch) -> Callable[[str], AbstractContextManager[Progress]]:
     if progress is True:
         return bars.show
+    if progress is not False and not callable(progress):
+        raise UserError(f"must be True, False or a function, not {progress!r}", option="progress")
 
     @contextmanager
     def watch(label: str) -> Iterator[Progress]:
@@ -360,7 +372,15 @@ def _shown(progress: bool | Watch) -> Callable[[str], AbstractContextManager[Pro
 
 def _check(runs: Sequence[Run], wanted: bool) -> None:
     if wanted and (lines := report_lines(runs)):
-        raise UserError("; ".join(lines))
+        said = [text for run in runs for _, process in run.failures() for text in process.said]
+        raise UserError("; ".join([*lines, *said[:1]]))
+
+
+# Options that Python takes in other forms than a command line does.
+_HERE = {
+    "region": "Size of the region that a workload's processes share: bytes, or a text.",
+    "set": "Keys of the machine with their values; or texts, KEY=VALUE each.",
+}
 
 
 def _with_options(function: Callable[..., Any]) -> None:
@@ -368,12 +388,19 @@ def _with_options(function: Callable[..., Any]) -> None:
     signature = inspect.signature(function)
     parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     parameters += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=STATED[name].default)
-        for name in RunOptions.__annotations__
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=STATED[name].default,
+            annotation=annotation.__forward_arg__,
+        )
+        for name, annotation in RunOptions.__annotations__.items()
     ]
     function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     options = "".join(
-        f"    :param {name}: {STATED[name].help}\n" for name in RunOptions.__annotations__
+        f"    :param {name}: {_HERE.get(name, STATED[name].help)}"
+        f"{f'  [default: {STATED[name].shown}]' if STATED[name].shown else ''}\n"
+        for name in RunOptions.__annotations__
     )
     assert function.__doc__ is not None
     function.__doc__ = function.__doc__.replace("    :param check:", f"{options}    :param check:")

@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 # Each adds its commands to the application, in the order in which help lists them.
 for _group in ("run", "results", "studies", "lists"):
     importlib.import_module(f"ptshare_plugin.cli.{_group}")
-for _command in app.registered_commands:
-    # Help would cut what it takes from the docstring.
-    assert _command.callback is not None and _command.callback.__doc__ is not None
-    _command.short_help = _command.callback.__doc__.partition("\n")[0].rstrip(".")
+for _app in (app, *(group.typer_instance for group in app.registered_groups)):
+    for _command in [] if _app is None else _app.registered_commands:
+        # Help would cut what it takes from the docstring.
+        assert _command.callback is not None and _command.callback.__doc__ is not None
+        _command.short_help = _command.callback.__doc__.partition("\n")[0].rstrip(".")
 
 
 def _version(wanted: bool) -> None:
@@ -95,6 +96,9 @@ def _guarded() -> int:
         complain("out of memory on this machine")
         return EXIT_FAILURE
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stdout.write(f"{error.format_message()}\n")  # type: ignore[attr-defined]
+            return 0
         if hasattr(error, "format_message"):  # the command line, as Typer sees it
             text = " ".join(str(error.format_message()).split()).rstrip(".")
             complain(f"{text}; see 'ptshare --help'")

@@ -104,7 +104,7 @@ def report(
     command.report(paths, output, figures, force)
 
 
-trace_app = typer.Typer(help="Traces of real programs.", rich_markup_mode=None)
+trace_app = typer.Typer(help="Convert traces of real programs", rich_markup_mode=None)
 app.add_typer(trace_app, name="trace", no_args_is_help=True)
 
 

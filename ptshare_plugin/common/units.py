@@ -13,6 +13,9 @@ _PREFIXES = "KMGTP"
 _SIZE = re.compile(rf"\s*(\d+)(?:\.(\d+))?\s*(?:([{_PREFIXES}])(?:i?B)?|B)?\s*", re.IGNORECASE)
 
 
+_LONGEST = 40  # characters of a size
+
+
 def parse_size(text: str) -> int:
     """Bytes in ``text``: ``64MiB``, ``4K``, ``2M``, ``1.5GiB``, ``4096``, ``512B``.
 
@@ -20,7 +23,8 @@ def parse_size(text: str) -> int:
     Raises UserError when it is no size or no whole number of bytes.
     """
     match = _SIZE.fullmatch(text)
-    if match is None:
+    if match is None or len(text) > _LONGEST:
+        text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
         raise UserError(f"'{text}' is not a size: write it like 64MiB, 4KiB, 2M or 4096")
     whole, fraction, prefix = match.groups()
     scale = 1024 ** (_PREFIXES.index(prefix.upper()) + 1) if prefix else 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ptshare_plugin.common.errors import UserError
@@ -33,17 +34,18 @@ def simulate(
     """
     reset_peak_rss()
     start = time.perf_counter()
-    try:
+    with _told(where):
         simulation = make()
-        while not simulation.step(STEP):
+    done = False
+    while not done:
+        with _told(where):
+            done = simulation.step(STEP)
+        if not done:  # outside: what a callback raises is its own
             progress(simulation.instructions, simulation.cycles)
+    with _told(where):
         processes = [ProcessResult(*result) for result in simulation.results()]
         samples = [Sample(*row) for row in simulation.samples()]
         statistics = simulation.statistics() + mark_statistics(samples)
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"{where}: {error}") from error
-    except MemoryError as error:
-        raise UserError(f"{where}: out of memory on this machine") from error
     return RunResult(
         processes=processes,
         statistics=statistics,
@@ -52,6 +54,17 @@ def simulate(
         versions=versions or {},
         samples=samples,
     )
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """What the extension module raises, as a UserError."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{where}: {error}") from error
+    except MemoryError as error:
+        raise UserError(f"{where}: out of memory on this machine") from error
 
 
 def machine_parameters(spec: RunSpec) -> dict[str, Value]:

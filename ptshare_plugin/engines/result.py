@@ -41,6 +41,11 @@ class ProcessResult:
         return f"was killed by {name}" + (f" ({self.note})" if self.note else "")
 
     @property
+    def said(self) -> list[str]:
+        """The last line that it wrote to standard error, if any."""
+        return self.stderr.decode("utf-8", "backslashreplace").splitlines()[-1:]
+
+    @property
     def followed(self) -> bool:
         """Whether it failed only because another process had: the engine or a workload says so."""
         return self.note.startswith("ended because") or b"another rank failed" in self.stderr

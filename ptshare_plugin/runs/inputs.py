@@ -19,7 +19,7 @@ from ptshare_plugin.spec.trace import Trace
 STDIN = "-"
 """Standard input, in a file's place."""
 
-Stamp = tuple[int, int] | None
+Stamp = tuple[str, int, int, int, int] | None
 # Of each, the newest, with the stamp of the file that it was read from.
 _programs: dict[str, tuple[Stamp, Program]] = {}
 _traces: dict[tuple[str, str | None], tuple[Stamp, Trace | UserError]] = {}
@@ -69,4 +69,6 @@ def _stamp(path: str | Path) -> Stamp:
         status = os.stat(path)
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size
+    # Relative paths mean other files in other folders; copies keep the time of what they copy.
+    where = os.path.abspath(path)
+    return where, status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size

@@ -88,18 +88,27 @@ def _placed(path: str, folder: Path | None) -> str:
 def _words(value: Any, _: Path | None) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise _kind_error("a list of words", value)
-    for word in value:
-        if type(word) is not str:
-            raise _kind_error("a list of words", word)
-    return tuple(value)
+    return tuple(_one_word(word, "a list of words") for word in value)
 
 
 def _word(value: Any, _: Path | None) -> str:
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
+    return _one_word(os.fspath(value) if isinstance(value, os.PathLike) else value, "a word")
+
+
+def _one_word(value: Any, kind: str) -> str:
     if type(value) is not str:
-        raise _kind_error("a word", value)
+        raise _kind_error(kind, value)
+    if "\0" in value or not _encodes(value):
+        raise UserError(f"must be text without NUL characters, in UTF-8, not {value!r}", EXIT_USAGE)
     return value
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _whole(value: Any, _: Path | None) -> int:
@@ -166,6 +175,9 @@ def _overrides(value: Any, folder: Path | None) -> tuple[str, ...]:
     """``KEY=VALUE`` each; or a mapping of keys to values."""
     if not isinstance(value, Mapping):
         return _words(value, folder)
+    for name in value:
+        if type(name) is not str:
+            raise _kind_error("keys of the machine with their values", name)
     checked = {name: config.checked_value(name, each) for name, each in value.items()}
     return tuple(f"{name}={config.show(KEYS[name], each)}" for name, each in checked.items())
 
@@ -270,16 +282,24 @@ class Options:
         :param folder: what paths are relative to.
         :raises UserError: for an unknown name, a wrong value, and values that do not go together.
         """
-        if values.get("trace") is not None and values.get("engine") in engines.names():
-            _check_replays(values["engine"])  # before what that engine lacks
-        read = {}
+        given = {}
         for name, value in values.items():
-            name = ALIASES.get(name, name)
-            if name not in STATED:
+            stated = STATED.get(ALIASES.get(name, name))
+            if stated is None:
                 raise UserError(f"unknown option {name}{nearest(name, STATED)}", EXIT_USAGE)
-            if value != STATED[name].default:
-                read[name] = read_option(name, value, folder)
-        return cls.of_read(read)
+            if type(value) is type(stated.default) and value == stated.default:
+                continue
+            if stated.name in given:
+                raise _misplaced(name, f"is another name of {stated.name}, which is there, too")
+            given[stated.name] = value
+        if "trace" in given:  # before what the engine lacks, or what the program is
+            if "program" in given:
+                raise _misplaced("trace", f"replaces the program; leave {given['program']} out")
+            if given.get("engine") in engines.names():
+                _check_replays(given["engine"])
+        elif "trace_share" in given:
+            raise _misplaced("trace_share", _NO_TRACE)
+        return cls.of_read({name: read_option(name, each, folder) for name, each in given.items()})
 
     @classmethod
     def of_read(cls, values: Mapping[str, Any]) -> Options:
@@ -392,13 +412,16 @@ def read_option(name: str, value: Any, folder: Path | None = None) -> Any:
         raise UserError(error.message, EXIT_USAGE, option=name, key=error.key) from error
 
 
+_NO_TRACE = "is for traces; there is none"
+
+
 def _fit(options: Options) -> Options:
     """Refuse options that do not go together, and take the engine that replays a trace."""
     if options.trace is None:
         if options.program is None:
             raise UserError("the program is missing: a workload's name or a path", EXIT_USAGE)
         if options.trace_share is not None:
-            raise _misplaced("trace_share", "is for traces; there is none")
+            raise _misplaced("trace_share", _NO_TRACE)
         return options
     if options.program is not None:
         raise _misplaced("trace", f"replaces the program; leave {options.program} out")

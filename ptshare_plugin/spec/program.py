@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Program:
 
     name: str
     path: str
-    image: bytes
+    image: bytes = field(repr=False)
     segments: tuple[Segment, ...]
     entry: int
     phdr: int

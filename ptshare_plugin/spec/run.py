@@ -134,9 +134,11 @@ class RunSpec:
     @classmethod
     def of_request(cls, request: Mapping[str, Any]) -> RunSpec:
         """The run that ``request()`` gave; its program is named, not read."""
-        identity = request["identity"]
-        told = identity["program"]
-        path = Path(request["program_path"])
+        try:
+            identity, told = request["identity"], request["identity"]["program"]
+            path = Path(request["program_path"])
+        except (KeyError, TypeError) as error:
+            raise UserError("no run as RunSpec.request() has it", EXIT_USAGE) from error
         return cls(
             program=programs.unread(path),
             workload=workloads.at(told["name"], path) if told["workload"] else None,
@@ -204,6 +206,9 @@ def check(spec: RunSpec, policies: Sequence[str], simulated: bool) -> None:
             )
             raise _usage("work", None, f"is for workloads; {instead}")
         return
+    for word in spec.args:
+        if (option := workloads.GIVEN.get(word)) is not None:
+            raise _usage("args", None, f"{word}: a workload has it from option {option}; give that")
     strict = spec.share and all_policies.known()[spec.policy].strict_alignment
     check_region(spec.region, strict, spec.config if simulated else None)
 

@@ -49,10 +49,13 @@ def parse_share(text: str) -> tuple[int, int]:
         raise _wrong(text, "write it as 0xSTART-0xEND, like 0x40000000-0x40200000")
     first, end = (int(part, 16) for part in match.groups())
     if first % PMD_BYTES or end % PMD_BYTES:
+        # Not from 0, which no process maps.
+        low = max(first // PMD_BYTES, 1)
+        high = max(-(-end // PMD_BYTES), low + 1)
         raise _wrong(
             text,
             "MAP_SHARED_PT needs multiples of 2MiB, like "
-            f"{first // PMD_BYTES * PMD_BYTES:#x}-{-(-end // PMD_BYTES) * PMD_BYTES:#x}",
+            f"{low * PMD_BYTES:#x}-{high * PMD_BYTES:#x}",
         )
     if not _LOWEST <= first < end <= _HIGHEST:
         raise _wrong(

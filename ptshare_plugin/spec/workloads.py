@@ -104,6 +104,19 @@ def at(name: str, binary: Path) -> Workload:
     )
 
 
+GIVEN = {
+    "--file": "engine",
+    "--size": "region",
+    "--addr": "engine",
+    "--share": "share",
+    "--rank": "procs",
+    "--count": "procs",
+    "--seed": "seed",
+    "--work": "work",
+}
+"""Arguments that a workload gets from ``arguments``, and the option that each comes from."""
+
+
 def arguments(
     *,
     region: int,

@@ -161,7 +161,7 @@ def test_a_script_sweeps(tmp_path: Path) -> None:
     [
         (pt.run, {}, "the program is missing"),
         (pt.run, {"program": "scna"}, "program: unknown workload scna (did you mean scan?)"),
-        (pt.run, {"program": "./none"}, "./none: no such file"),
+        (pt.run, {"program": "./none"}, "/none: no such file"),
         (pt.run, {"program": "scan", "bogus": 1}, "unknown option bogus"),
         (pt.run, {"program": "scan", "proc": 1}, "unknown option proc (did you mean procs?)"),
         (pt.run, {"program": "scan", "procs": 0}, "procs 0: must be 1 to"),
@@ -175,8 +175,22 @@ def test_a_script_sweeps(tmp_path: Path) -> None:
         (pt.run, {"program": "scan", "set": {"share.level": "x"}}, "share.level is x, but must"),
         (pt.run, {"program": "scan", "set": "mmu.pcids=1"}, "set: must be a list of words"),
         (pt.run, {"program": "scan", "preset": "nope"}, "unknown preset nope"),
-        (pt.run, {"program": "scan", "args": ["--bogus"]}, "rank 0 exited with status 2"),
-        (pt.run, {"program": "scan", "trace": "/none"}, "trace: /none: cannot be read"),
+        (
+            pt.run,
+            {"program": "scan", "args": ["--bogus"]},
+            "rank 0 exited with status 2 (and 3 more ranks failed); scan: --bogus: unknown",
+        ),
+        (pt.run, {"program": "scan", "trace": "/none"}, "trace: replaces the program; leave scan"),
+        (pt.run, {"trace": "/none"}, "trace: /none: cannot be read"),
+        (pt.run, {"program": "scan", "workload": "zipf"}, "workload: is another name of program"),
+        (pt.run, {"program": "scan", "args": ["--work", "3"]}, "args: --work: a workload has it"),
+        (pt.run, {"program": "scan", "seed": True}, "seed: must be a whole number, not True"),
+        (pt.run, {"program": "./a\0b"}, "program: must be text without NUL characters"),
+        (pt.run, {"program": 5}, "program: must be a word, not 5"),
+        (pt.run, {"program": "scan", "set": {5: 4}}, "set: must be keys of the machine"),
+        (pt.run, {"program": "scan", "progress": 1}, "progress: must be True, False or a function"),
+        (pt.compare, {"program": "scan", "policy": 5}, "policy: must be names of policies"),
+        (pt.compare, {"program": "scan", "vary": ["x"]}, "vary: must be lists of values by key"),
         (pt.compare, {"program": "scan", "policy": ["private"] * 2}, "policy: a policy is named"),
         (pt.compare, {"program": "scan", "vary": {"mmu.pcids": 3}}, "must be a list of values"),
         (pt.compare, {"program": "scan", "vary": {"mmu.pcids": [1, 1]}}, "different values"),
@@ -192,6 +206,14 @@ def test_one_kind_of_error(function: Any, options: dict[str, Any], message: str)
         function(**options)
     assert message in str(caught.value)
     assert "--procs" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_a_callback_raises_is_its_own() -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        pt.run("scan", progress=broken, **SMALL)
 
 
 def test_a_program_that_fails_raises_unless_it_may() -> None:

@@ -187,7 +187,10 @@ def test_what_cannot_share_cores_is_refused(gem5: Gem5) -> None:
     few = ("--workload", "scan", "--procs", "4", "--cores", "2")
     for options, told in (
         (("--cpu", "o3"), "an O3 CPU cannot be stopped between two instructions; give 4 cores"),
-        (("--checkpoint", "roi"), "checkpoints need a core for each CPU context: give --cores 4"),
+        (
+            ("--checkpoint", "roi"),
+            "--cores 2: checkpoints need a core for each CPU context: give 4",
+        ),
         (("--set", "gem5.contexts=-1"), "gem5.contexts"),
     ):
         done = gem5(*few, *options)

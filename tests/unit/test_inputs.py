@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from elf_builder import elf_header
 
 from ptshare_plugin.runs import inputs
@@ -30,5 +31,17 @@ def test_a_preset_and_its_base_are_read_again(tmp_path: Path) -> None:
     assert (first.mmu.pcids, first.mmu.levels) == (1, 5)
     assert inputs.machine(str(own), ()) is first
     base.write_text('base = "server"\nmmu.pcids = 2\n')
-    os.utime(base, ns=(1, 1))  # whatever the clock's resolution
+    os.utime(base, ns=(1, 1))
     assert inputs.machine(str(own), ()).mmu.pcids == 2
+
+
+def test_a_relative_preset_is_that_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pcids in (3, 4):
+        folder = tmp_path / str(pcids)
+        folder.mkdir()
+        (folder / "own.toml").write_text(f'base = "server"\nmmu.pcids = {pcids}\n')
+        os.utime(folder / "own.toml", ns=(1, 1))
+        monkeypatch.chdir(folder)
+        assert inputs.machine("own.toml", ()).mmu.pcids == pcids

@@ -5,7 +5,7 @@
 namespace ptshare::engine {
 
 #define PTSHARE_KNOWN(field, name) \
-    static_assert(is_known(name), name " has no row in the vocabulary");
+    static_assert(is_metric(name), name " has no row in the vocabulary");
 PTSHARE_COUNTERS(PTSHARE_KNOWN)
 #undef PTSHARE_KNOWN
 

@@ -64,7 +64,7 @@ void bind_stream(nb::module_& module) {
                 new (self) Stream(Params(params), policy, cores, std::move(request));
             },
             nb::arg("params"), nb::arg("policy"), nb::arg("cores"), nb::arg("pattern"),
-             nb::arg("name"), nb::arg("segments"), nb::arg("values"));
+            nb::arg("name"), nb::arg("segments"), nb::arg("values"));
     module.def("patterns", [] {
         std::map<std::string, std::string> arguments;
         for (const engine::PatternInfo& info : engine::patterns()) {

@@ -21,7 +21,7 @@ constexpr const char* kElsewhere[] = {
 };
 constexpr bool all_exist() {
     for (const char* name : kElsewhere) {
-        if (!engine::find_metric(name)) return false;
+        if (!engine::is_metric(name)) return false;
     }
     return true;
 }
