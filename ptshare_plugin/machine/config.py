@@ -84,11 +84,6 @@ def checked_value(name: str, value: Any) -> Value:
     return _from_toml(_known(name), value)
 
 
-def text_value(name: str, text: str) -> Value:
-    """Value of the key ``name`` as it is written after ``--set``; a UserError names the key."""
-    return _from_text(_known(name), text)
-
-
 @contextmanager
 def _about(option: str, value: object = None) -> Iterator[None]:
     """Add to errors of keys what brought the key."""

@@ -10,14 +10,12 @@ from pathlib import Path
 
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.common.progress import Progress
+from ptshare_plugin.engines import traces
 from ptshare_plugin.machine import config
 from ptshare_plugin.machine.schema import Machine
 from ptshare_plugin.spec import program as programs
 from ptshare_plugin.spec.program import Program
 from ptshare_plugin.spec.trace import Trace
-
-STDIN = "-"
-"""Standard input, in a file's place."""
 
 Stamp = tuple[str, int, int, int, int] | None
 # Of each, the newest, with the stamp of the file that it was read from.
@@ -36,9 +34,7 @@ def program(path: str) -> Program:
 
 def trace(path: str, share: str | None, progress: Progress) -> Trace:
     """The trace at ``path``; what is wrong with it is kept, too: it takes as long to find."""
-    from ptshare_plugin.engines import traces
-
-    if path == STDIN:
+    if path == traces.STDIN:
         return traces.load(path, share)  # which refuses it
     stamp = _stamp(path)
     if (path, share) not in _traces or _traces[path, share][0] != stamp:

@@ -19,6 +19,7 @@ from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest, os_reason
 from ptshare_plugin.common.progress import Progress, silent
 from ptshare_plugin.engines import registry as engines
+from ptshare_plugin.engines import traces
 from ptshare_plugin.machine import config
 from ptshare_plugin.machine.schema import KEYS
 from ptshare_plugin.runs import inputs
@@ -133,7 +134,7 @@ def _truth(value: Any, _: Path | None) -> bool:
 
 def _trace_file(value: Any, folder: Path | None) -> str:
     text = _word(value, folder)
-    if text == inputs.STDIN:  # standard input, which whoever reads it refuses
+    if text == traces.STDIN:  # standard input, which whoever reads it refuses
         return text
     text = _placed(text, folder)
     try:
