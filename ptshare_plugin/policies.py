@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.common.errors import EXIT_USAGE, NOT_BUILT, UserError
 
 if TYPE_CHECKING:
     from ptshare_plugin._core import PolicyInfo
@@ -31,7 +32,7 @@ def known() -> dict[str, PolicyInfo]:
         # What ``board.load_module`` brought into gem5.
         inside = getattr(sys.modules.get("_m5"), "ptshare", None)
         if inside is None:
-            raise UserError(f"ptshare is not built: {error}; run 'pip install -e .'") from error
+            raise UserError(f"{NOT_BUILT} ({error})") from error
         policies = inside.policies
     return {info.name: info for info in policies()}
 
@@ -39,6 +40,13 @@ def known() -> dict[str, PolicyInfo]:
 def names() -> list[str]:
     """Names of all policies, in that order."""
     return list(known())
+
+
+def check_distinct(chosen: Sequence[str]) -> None:
+    """Refuse a policy that is named twice: results are told apart by its name."""
+    twice = [name for i, name in enumerate(chosen) if name in chosen[:i]]
+    if twice:
+        raise UserError(f"{twice[0]} is named twice", EXIT_USAGE, option="policy")
 
 
 def described() -> list[tuple[str, str]]:

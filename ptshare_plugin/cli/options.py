@@ -54,7 +54,7 @@ def takes_run_options(command: Command) -> Command:
             inspect.Parameter(
                 _parameter(stated),
                 inspect.Parameter.KEYWORD_ONLY,
-                default=_default(stated),
+                default=False if stated.kind is bool else None,
                 annotation=run_option(stated.name),
             ),
         )
@@ -69,8 +69,8 @@ def run_option(name: str) -> Any:
     """Annotation of a command's parameter for an option of a run."""
     stated = STATED[name]
     kind: Any = list[str] if stated.kind is list else stated.kind
-    if _default(stated) is None:
-        kind |= None
+    if stated.kind is not bool:
+        kind |= None  # which says that it was not given
     told: dict[str, Any] = {"metavar": stated.metavar, "help": _help(stated)}
     if name in ("program", "args"):
         return Annotated[kind, typer.Argument(**told)]
@@ -82,30 +82,23 @@ def _parameter(stated: Statement) -> str:
     return f"no_{stated.name}" if stated.kind is bool else stated.name
 
 
-def _default(stated: Statement) -> Any:
-    if stated.kind is list:
-        return None
-    if stated.kind is bool:
-        return not stated.default
-    # A size as it is written.
-    return stated.shown if stated.kind is str and type(stated.default) is int else stated.default
-
-
 def _help(stated: Statement) -> str:
     if stated.off is not None:
         return stated.off
-    if stated.shown is None or _default(stated) is not None:
-        return stated.help
-    return f"{stated.help}  [default: {stated.shown}]"
+    shown = stated.shown or (None if stated.kind is list else stated.default)
+    return stated.help if shown is None else f"{stated.help}  [default: {shown}]"
 
 
 def given_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Options of a run that a command was given, by name: those that have not their default."""
+    """Options of a run that a command was given, by name."""
     found = {}
     for name, stated in STATED.items():
         value = given.get(_parameter(stated))
-        if value is not None and value != _default(stated):
-            found[name] = not value if stated.kind is bool else value
+        if stated.kind is bool:
+            if value:  # it turns the option off
+                found[name] = False
+        elif value is not None:
+            found[name] = value
     return found
 
 
@@ -132,15 +125,21 @@ class RunCommand(typer.core.TyperCommand):
 
 
 def policy_names(items: Sequence[str]) -> list[str]:
-    """Names of ``a,b,...`` options; a UserError for an empty one, or one that is there twice."""
+    """Names of ``a,b,...`` options; a UserError for an empty one."""
     names = [name.strip() for item in items for name in item.split(",")]
     if not all(names):
         raise UserError(
             "names separated by commas, none of them empty", EXIT_USAGE, option="policy"
         )
-    if len(set(names)) != len(names):
-        raise UserError("a policy is named twice", EXIT_USAGE, option="policy")
     return names
+
+
+def check_kept(output: str | None, force: bool) -> None:
+    """Refuse a folder without a name, and a ``--force`` that has nothing to replace."""
+    if output is not None and not output.strip():
+        raise UserError("must name a folder", EXIT_USAGE, option="output")
+    if force and output is None:
+        raise UserError("needs -o", EXIT_USAGE, option="force")
 
 
 def machine(preset: str, overrides: Sequence[str] | None) -> Machine:

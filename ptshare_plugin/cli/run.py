@@ -16,6 +16,7 @@ from ptshare_plugin.cli.options import (
     KeepM5outOpt,
     OutputOpt,
     RunCommand,
+    check_kept,
     given_options,
     policy_names,
     print_json,
@@ -47,6 +48,7 @@ def run(
     from ptshare_plugin.show import terminal
     from ptshare_plugin.studies import compare
 
+    check_kept(output, force)
     options = _options(given, keep_m5out, output)
     with progress.show(_reading(options)) as report:
         spec = options.spec(report)
@@ -107,6 +109,7 @@ def compare_command(
     from ptshare_plugin.runs.run import report_failures
     from ptshare_plugin.studies import compare
 
+    check_kept(output, force)
     options = _options(given, keep_m5out, output)
     with progress.show(_reading(options)) as report:
         specs = compare.specs(options, policy_names(policy or ()), vary or (), report)

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
+NOT_BUILT = (
+    "the extension module ptshare_plugin._core is not built: run 'pip install -e .' in the checkout"
+)
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 

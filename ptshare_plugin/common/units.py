@@ -37,6 +37,15 @@ def parse_size(text: str) -> int:
     return numerator // denominator
 
 
+def read_size(value: object) -> int:
+    """The same of a text, or of a number of bytes."""
+    if isinstance(value, str):
+        return parse_size(value)
+    if type(value) is not int:
+        raise UserError(f"must be a size, like 4MiB, not {value!r}")
+    return value
+
+
 def exact_size(count: int) -> str:
     """``count`` bytes in the largest unit that needs no fraction: ``64MiB``, ``4097B``."""
     for power in range(len(_PREFIXES), 0, -1):

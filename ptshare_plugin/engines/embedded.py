@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptshare_plugin import policies
-from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.common.errors import NOT_BUILT, UserError
 from ptshare_plugin.common.progress import Progress
 from ptshare_plugin.engines.base import simulated_cores
 from ptshare_plugin.engines.native import machine_parameters, require_core, simulate
@@ -32,7 +32,7 @@ class EmbeddedEngine:
     def missing(self) -> str | None:
         """One of: the extension module, the Unicorn package, its shared library."""
         if importlib.util.find_spec("ptshare_plugin._core") is None:
-            return "the extension module ptshare_plugin._core is not built: run 'pip install -e .'"
+            return NOT_BUILT
         try:
             unicorn_library()
         except UserError as error:

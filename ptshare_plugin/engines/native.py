@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.common.errors import NOT_BUILT, UserError
 from ptshare_plugin.common.memory import peak_rss, reset_peak_rss
 from ptshare_plugin.common.progress import Progress
 from ptshare_plugin.engines.result import ProcessResult, RunResult, Sample, mark_statistics
@@ -77,4 +77,4 @@ def require_core() -> None:
     try:
         import ptshare_plugin._core  # noqa: F401
     except ImportError as error:
-        raise UserError(f"ptshare is not built: {error}; run 'pip install -e .'") from error
+        raise UserError(f"{NOT_BUILT} ({error})") from error

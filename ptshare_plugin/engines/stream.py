@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptshare_plugin import policies
-from ptshare_plugin.common.errors import EXIT_USAGE, UserError
+from ptshare_plugin.common.errors import EXIT_USAGE, NOT_BUILT, UserError
 from ptshare_plugin.common.progress import Progress
 from ptshare_plugin.engines.base import simulated_cores
 from ptshare_plugin.engines.native import machine_parameters, require_core, simulate
@@ -38,7 +38,7 @@ class StreamEngine:
     def missing(self) -> str | None:
         """The extension module, if that."""
         if importlib.util.find_spec("ptshare_plugin._core") is None:
-            return "the extension module ptshare_plugin._core is not built: run 'pip install -e .'"
+            return NOT_BUILT
         return None
 
     def policies(self) -> list[tuple[str, str]]:

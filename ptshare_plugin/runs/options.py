@@ -119,11 +119,7 @@ def _whole(value: Any, _: Path | None) -> int:
 
 
 def _size(value: Any, _: Path | None) -> int:
-    if isinstance(value, str):
-        return units.parse_size(value)
-    if type(value) is not int:
-        raise _kind_error("a size, like 4MiB", value)
-    return value
+    return units.read_size(value)
 
 
 def _truth(value: Any, _: Path | None) -> bool:
@@ -288,8 +284,6 @@ class Options:
             stated = STATED.get(ALIASES.get(name, name))
             if stated is None:
                 raise UserError(f"unknown option {name}{nearest(name, STATED)}", EXIT_USAGE)
-            if type(value) is type(stated.default) and value == stated.default:
-                continue
             if stated.name in given:
                 raise _misplaced(name, f"is another name of {stated.name}, which is there, too")
             given[stated.name] = value
@@ -298,6 +292,8 @@ class Options:
                 raise _misplaced("trace", f"replaces the program; leave {given['program']} out")
             if given.get("engine") in engines.names():
                 _check_replays(given["engine"])
+            if "region" in given:
+                raise _misplaced("region", "is for programs; a trace has trace_share")
         elif "trace_share" in given:
             raise _misplaced("trace_share", _NO_TRACE)
         return cls.of_read({name: read_option(name, each, folder) for name, each in given.items()})
@@ -428,8 +424,6 @@ def _fit(options: Options) -> Options:
         raise _misplaced("trace", f"replaces the program; leave {options.program} out")
     if options.args:
         raise _misplaced("args", "arguments are for programs; there is a trace")
-    if options.region != STATED["region"].default:
-        raise _misplaced("region", "is for programs; a trace has trace_share")
     _check_replays(options.engine)
     return dataclasses.replace(options, engine=engines.REPLAYER)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ptshare_plugin.common.errors import UserError, nearest, os_reason
+from ptshare_plugin.common.errors import NOT_BUILT, UserError, nearest, os_reason
 from ptshare_plugin.spec import about
 
 FILE_PATH = "/ptshare/region"
@@ -43,10 +43,7 @@ def folder() -> Path:
     """Where the binaries are: ``workloads`` beside the extension module."""
     spec = importlib.util.find_spec("ptshare_plugin._core")
     if spec is None or spec.origin is None:
-        raise UserError(
-            "ptshare is not built: ptshare_plugin._core is missing; "
-            "run 'pip install -e .' in its folder"
-        )
+        raise UserError(NOT_BUILT)
     return Path(spec.origin).parent / "workloads"
 
 

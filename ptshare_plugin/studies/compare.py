@@ -48,8 +48,7 @@ def specs(
     :param progress: of reading a trace.
     """
     wanted = tuple(policies) or default_policies(options.engine)
-    if len(set(wanted)) != len(wanted):
-        raise UserError("a policy is named twice", EXIT_USAGE, option="policy")
+    all_policies.check_distinct(wanted)
     machines: dict[Machine, tuple[str, ...]] = {}
     for varied in variants(vary, options.set):
         machine = config.load(options.preset, options.set, varied)

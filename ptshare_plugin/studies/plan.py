@@ -98,6 +98,16 @@ def asked(
     """What is to be computed, from options as they are written; ``check`` looks at the rest."""
     if access not in ("read", "write"):
         raise _usage("must be read or write", option="access", value=access)
+    for option, value, kind in (
+        ("procs", procs, int),
+        ("cpus", cpus, int),
+        ("seed", seed, int),
+        ("pattern", pattern, str),
+        ("resident", resident, str),
+    ):
+        if type(value) is not kind:
+            words = "a whole number" if kind is int else "a word"
+            raise _usage(f"must be {words}, not {value!r}", option=option)
     size = _size_of("region", region)
     return Plan(
         procs=procs,
@@ -136,6 +146,7 @@ def parse_pattern(text: str, region: int) -> Pattern:
 def check(plan: Plan, policies: Sequence[str]) -> None:
     """Refuse what cannot be computed; a UserError names the option."""
     known = all_policies.names()
+    all_policies.check_distinct(policies)
     for name in policies:
         if name not in known:
             raise _usage(
@@ -455,6 +466,6 @@ def _usage(message: str, option: str | None = None, value: object = None) -> Use
 def _size_of(option: str, value: int | str) -> int:
     """Bytes that ``option`` gives; a UserError names it."""
     try:
-        return units.parse_size(value) if isinstance(value, str) else value
+        return units.read_size(value)
     except UserError as error:
-        raise _usage(str(error), option=option) from error
+        raise _usage(error.message, option=option) from error

@@ -78,12 +78,19 @@ def sweep(
 
     :param shown: whether progress is, on standard error.
     """
-    if workers is not None and not 1 <= workers <= 1024:
+    if workers is not None and (type(workers) is not int or not 1 <= workers <= 1024):
         raise UserError(
-            "must be 1 to 1024",
+            "must be a whole number, 1 to 1024",
             EXIT_USAGE,
             option="workers",
             value=workers,
+        )
+    if address is not None and (not isinstance(address, str) or not address):
+        raise UserError(
+            "must be the address of a scheduler, like tcp://host:8786",
+            EXIT_USAGE,
+            option="dask",
+            value=repr(address),
         )
     if workers is not None and address is not None:
         raise UserError(

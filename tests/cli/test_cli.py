@@ -517,6 +517,8 @@ def test_closed_output_is_one_line() -> None:
         (("run", "scan", "-o", __file__), "there is a file of that name"),
         (("run", "scan", "--force", "-o", "/usr"), "holds something else than results"),
         (("compare", "scan", "--policy", "private,private"), "named twice"),
+        (("run", "scan", "-o", ""), "-o: must name a folder"),
+        (("compare", "scan", "--force"), "--force: needs -o"),
         (("frobnicate",), "No such command 'frobnicate'"),
         (("summary",), "Missing argument"),
         (("summary", "/none"), "/none: no such folder"),

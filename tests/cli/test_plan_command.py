@@ -186,7 +186,7 @@ def test_table_is_printed() -> None:
         (("--region", "much"), "--region: 'much' is not a size"),
         (("--memory", "200GiB"), "--memory 200GiB: the file of 300GiB does not fit"),
         (("--policy", "privat"), "--policy: unknown policy privat (did you mean private?)"),
-        (("--policy", "private,private"), "--policy: a policy is named twice"),
+        (("--policy", "private,private"), "--policy: private is named twice"),
         (("--pattern", "half"), "--pattern half: write all, fraction:0.25"),
         (("--pattern", "fraction:2"), "--pattern fraction:2: write all"),
         (("--access", "both"), "--access both: must be read or write"),

@@ -76,6 +76,7 @@ def test_convert_takes_a_file_or_standard_input(text: Path, tmp_path: Path) -> N
         (("run", "--trace", "TEXT", "--engine", "gem5"), "engine gem5 replays no traces"),
         (("run", "--trace", "TEXT", "--work", "3"), "a trace is replayed whole"),
         (("run", "--trace", "TEXT", "--region", "4MiB"), "--region: is for programs; a trace has"),
+        (("run", "--trace", "TEXT", "--region", "64MiB"), "--region: is for programs; a trace has"),
         (("run", "--trace", "TEXT", "--procs", "0"), "--procs 0: must be 1 to"),
         (("run", "--trace", "TEXT", "--trace-share", "12-34"), "write it as 0xSTART-0xEND"),
         (("run", "--trace", "TEXT", "--trace-share", "0x40000000-0x40001000"), "like 0x40000000-"),
