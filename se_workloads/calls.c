@@ -15,11 +15,12 @@
 //   d page.count.advice                madvise
 //   r page.count.step                  reads a word of each step-th page
 //   w page.count.step                  writes one
-//   t count                            ftruncate of the file to so many pages
-//   b count                            the heap is so many pages long; writes the last of them
-//   s depth                            writes so many pages below the stack pointer
-//   a page.count                       no fault-around from now on
-//   f ... e                            a child makes the calls up to its e, then the parent goes on
+//   i page.count.how                   one instruction reads and writes a word of each page: see
+//   modify() t count                            ftruncate of the file to so many pages b count the
+//   heap is so many pages long; writes the last of them s depth                            writes
+//   so many pages below the stack pointer a page.count                       no fault-around from
+//   now on f ... e                            a child makes the calls up to its e, then the parent
+//   goes on
 #include "runtime/runtime.h"
 
 WORKLOAD("calls", "makes a list of memory calls, for comparing kernels", 1, "rounds");
@@ -36,6 +37,9 @@ static u64 numbers[MOST_NUMBERS];
 static u64 count_of_numbers;
 static u64 checksum, made, refused;
 static u64 heap;
+
+// What instruction modifies a word.
+enum How { INCREMENT, ADD_LOCKED, EXCHANGE, COMPARE_IN_VAIN, MOVE, STORE, ACROSS, HOWS };
 
 __attribute__((noreturn)) static void bad_calls(const char* at) {
     start_bad_argument("--calls");
@@ -64,8 +68,8 @@ static const char* read_numbers(const char* at) {
 }
 
 static u64 numbers_of(char call) {
-    static const char letters[] = "mnupxgdrwtbsafe";
-    static const u64 wanted[] = {5, 2, 2, 3, 4, 3, 3, 3, 3, 1, 1, 1, 2, 0, 0};
+    static const char letters[] = "mnupxgdrwtbsafei";
+    static const u64 wanted[] = {5, 2, 2, 3, 4, 3, 3, 3, 3, 1, 1, 1, 2, 0, 0, 3};
     for (u64 i = 0; letters[i]; ++i) {
         if (letters[i] == call) return wanted[i];
     }
@@ -80,6 +84,7 @@ static void check_calls(void) {
         at = read_numbers(at + 1);
         if (count_of_numbers != numbers_of(*start)) bad_calls(start);
         if ((*start == 'r' || *start == 'w') && numbers[2] == 0) bad_calls(start);
+        if (*start == 'i' && numbers[2] >= HOWS) bad_calls(start);
         depth += *start == 'f';
         if (*start == 'e' && depth-- == 0) bad_calls(start);
     }
@@ -116,6 +121,45 @@ static void touch_reads(void) {
 static void touch_writes(void) {
     for (u64 i = 0; i < numbers[1]; i += numbers[2]) {
         *word_at((numbers[0] + i) * PAGE_SIZE) = datum(numbers[0] + i, made);
+    }
+}
+
+// One instruction that reads and writes the word at `at`; ACROSS: the last bytes of its page and
+// the first ones of the next. MOVE reads the word before the one that it writes, STORE reads
+// nothing.
+static void modify(volatile u64* at, u64 how) {
+    u64 value = made, count = sizeof *at;
+    volatile u64* to = at + 1;
+    switch (how) {
+        case INCREMENT:
+            __asm__ volatile("incb %0" : "+m"(*(volatile char*)at));
+            break;
+        case ADD_LOCKED:
+            __asm__ volatile("lock xaddq %0, %1" : "+r"(value), "+m"(*at));
+            break;
+        case EXCHANGE:
+            __asm__ volatile("xchgq %0, %1" : "+r"(value), "+m"(*at));
+            break;
+        case COMPARE_IN_VAIN:  // no word of a workload is all ones
+            value = ~0UL;
+            __asm__ volatile("lock cmpxchgq %2, %1" : "+a"(value), "+m"(*at) : "r"(made));
+            break;
+        case MOVE:
+            __asm__ volatile("rep movsb" : "+S"(at), "+D"(to), "+c"(count) : : "memory");
+            break;
+        case STORE:
+            __asm__ volatile("rep stosb" : "+D"(at), "+c"(count) : "a"(value) : "memory");
+            break;
+        default:
+            at = (volatile u64*)((u64)at + PAGE_SIZE - sizeof *at / 2);
+            __asm__ volatile("incq %0" : "+m"(*at));
+            break;
+    }
+}
+
+static void modify_pages(void) {
+    for (u64 i = 0; i < numbers[1]; ++i) {
+        modify((volatile u64*)at_page(numbers[0] + i), numbers[2]);
     }
 }
 
@@ -171,6 +215,9 @@ static void make(char call) {
             break;
         case 'w':
             touch_writes();
+            break;
+        case 'i':
+            modify_pages();
             break;
         case 't':
             note(sys_ftruncate(region_fd, numbers[0] * PAGE_SIZE));

@@ -134,8 +134,8 @@ inline void Machine::use_data(Core& core, PhysAddr physical, unsigned size, bool
     }
 }
 
-bool Machine::access(Core& core, VirtAddr address, unsigned size, Access access,
-                     PhysAddr* physical) {
+bool Machine::access(Core& core, VirtAddr address, unsigned size, Access access, PhysAddr* physical,
+                     Loading* loading) {
     const bool write = access == Access::Write;
     const std::uint64_t page = vpn_of(address).value;
     PhysAddr where;
@@ -144,9 +144,10 @@ bool Machine::access(Core& core, VirtAddr address, unsigned size, Access access,
         where = PhysAddr(address_of(core.last_data_frame).value + page_offset(address));
     } else {
         Counters& counters = core.running->counters;
-        if (!core.mmu->hit(address, access, core.context, counters, where) &&
-            !translate_data(core, address, access, where)) {
-            return false;
+        if (!core.mmu->hit(address, access, core.context, counters, where)) {
+            const bool as_write = write || (loading && loading->writes_back());
+            const Access as = as_write ? Access::Write : Access::Read;
+            if (!translate_data(core, address, as, where)) return false;
         }
         core.last_data_written = write;
         core.last_data_page = core.context.suspect ? kNoPage : page;

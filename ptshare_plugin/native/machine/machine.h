@@ -57,6 +57,15 @@ struct Core {
     }
 };
 
+// What a load is part of, asked only when its page must be looked for beyond the first-level TLB.
+class Loading {
+  public:
+    virtual ~Loading() = default;
+    // Whether its instruction writes back what it loads: translated as a write from the start, it
+    // faults once.
+    virtual bool writes_back() = 0;
+};
+
 class Machine {
   public:
     // Throws std::invalid_argument for parameters that make no machine.
@@ -77,9 +86,9 @@ class Machine {
 
     // One load, store or fetch by the loaded task, all inside one page: translation, faults, caches
     // and their time. False: the fault was fatal, last_fault() tells. `physical` (optional)
-    // receives where the access went.
+    // receives where the access went, `loading` (optional) is asked about a load.
     bool access(Core& core, VirtAddr address, unsigned size, Access access,
-                PhysAddr* physical = nullptr);
+                PhysAddr* physical = nullptr, Loading* loading = nullptr);
     // A basic block of the loaded task: base cycles for its instructions, fetch of its lines.
     bool block(Core& core, VirtAddr address, unsigned bytes, unsigned instructions);
     // Brings the tables of the loaded mm to permit an access, as the faulting first attempt of an

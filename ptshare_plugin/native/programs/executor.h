@@ -70,6 +70,9 @@ class Executor {
     VirtAddr pc() const { return pc_; }           // where to go on after run()
     int exception() const { return exception_; }  // vector of the CPU exception, -1: invalid opcode
 
+    // Of a hook: where the instruction stands that it is about.
+    VirtAddr instruction() { return VirtAddr(read(unicorn::kRip)); }
+
     SyscallRegisters syscall_registers();
     // The result of a system call that returns to `pc`.
     void set_result(std::int64_t value, VirtAddr pc);

@@ -2,8 +2,11 @@
 #include "programs/simulation.h"
 
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 #include <tuple>
+
+#include "programs/instruction.h"
 
 namespace ptshare::engine {
 
@@ -185,6 +188,7 @@ bool Simulation::map(VirtAddr page, Access access, Mapping& mapping) {
     Core& core = *running_core_;
     // A fault changes no translation but this page's, which Unicorn replaces: nothing to forget.
     PhysAddr physical;
+    if (access == Access::Read && writes_back()) access = Access::Write;
     if (!machine_.make_accessible(core, page, access, &physical)) return false;
     const auto leaf = core.running->mm->table.leaf(page);
     if (core.context.suspect || !leaf) {  // a TLB entry may serve this access and no other
@@ -208,15 +212,36 @@ bool Simulation::data(VirtAddr address, PhysAddr physical, unsigned size, Access
     const auto in_page =
         static_cast<unsigned>(std::min<std::uint64_t>(size, kPageSize - page_offset(address)));
     PhysAddr went;
-    if (!machine_.access(core, address, in_page, access, &went)) return false;
-    // The executor may keep a stale translation for longer than the TLB does.
-    if (went != physical && !machine_.used_stale(core)) {
+    Loading* const loading = access == Access::Read ? this : nullptr;
+    if (!machine_.access(core, address, in_page, access, &went, loading)) return false;
+    // The executor may keep a stale translation for longer than the TLB does. And the load of a
+    // read-modify-write reads what the copy that its fault made was made of; the store, for which
+    // the executor asks anew, goes to the copy.
+    const bool copied = went != physical && loading && writes_back();
+    if (went != physical && !copied && !machine_.used_stale(core)) {
         throw std::logic_error("the MMU and the executor disagree on a frame");
     }
-    if (in_page < size && !machine_.access(core, address + in_page, size - in_page, access)) {
-        return false;
+    return in_page == size ||
+           machine_.access(core, address + in_page, size - in_page, access, nullptr, loading);
+}
+
+// Unicorn reports the load of such an instruction, and later its store.
+bool Simulation::writes_back() {
+    const VirtAddr at = executor_.instruction();
+    std::uint8_t bytes[kMostInstructionBytes];
+    std::size_t count = 0;
+    while (count < sizeof bytes) {
+        const VirtAddr from = at + count;
+        const auto leaf = running_core_->running->mm->table.leaf(from);
+        if (!leaf) break;
+        const std::uint64_t part =
+            std::min<std::uint64_t>(sizeof bytes - count, kPageSize - page_offset(from));
+        std::memcpy(bytes + count,
+                    memory_.data() + address_of(leaf->frame_of(from)).value + page_offset(from),
+                    part);
+        count += part;
     }
-    return true;
+    return engine::writes_back(bytes, count);
 }
 
 bool Simulation::block(VirtAddr address, unsigned bytes, unsigned instructions) {

@@ -19,7 +19,7 @@
 namespace ptshare::engine {
 
 // Run is the first base: the bindings take a pointer to the one for a pointer to the other.
-class Simulation final : public Run, private Observer, private TaskControl {
+class Simulation final : public Run, private Observer, private Loading, private TaskControl {
   public:
     // Throws std::invalid_argument (parameters, policy) or std::runtime_error (Unicorn, memory).
     Simulation(const Params& params, const std::string& policy, unsigned cores, std::uint64_t seed,
@@ -44,6 +44,9 @@ class Simulation final : public Run, private Observer, private TaskControl {
     bool block(VirtAddr address, unsigned bytes, unsigned instructions) override;
     std::uint64_t timestamp() override;
     std::uint64_t core_id() override { return running_core_->id; }
+
+    // Loading
+    bool writes_back() override;
 
     // TaskControl
     SyscallResult clone(Task& task, const CloneRequest& request) override;

@@ -96,18 +96,20 @@ void Replay::replay(Core& core, const TraceRecord& record) {
             use(core, record, Access::Write);
             return;
         case TraceKind::Modify:
-            use(core, record, Access::Read);
+            use(core, record, Access::Read, &modifies_);
             use(core, record, Access::Write);
             return;
     }
 }
 
 // In pieces that each lie in one page and are no longer than a cache line.
-void Replay::use(Core& core, const TraceRecord& record, Access access) {
+void Replay::use(Core& core, const TraceRecord& record, Access access, Loading* loading) {
     VirtAddr at = record.address;
     for (std::uint64_t left = record.size; left != 0;) {
         const std::uint64_t piece = std::min({left, line_bytes_, kPageSize - page_offset(at)});
-        if (!machine_.access(core, at, static_cast<unsigned>(piece), access)) refused(record);
+        if (!machine_.access(core, at, static_cast<unsigned>(piece), access, nullptr, loading)) {
+            refused(record);
+        }
         at = at + piece;
         left -= piece;
     }

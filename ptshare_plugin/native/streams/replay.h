@@ -49,10 +49,16 @@ class Replay final : public BarrierRun {
     void map(Core& core, Process& process, AddressRange range, std::uint64_t prot,
              std::uint64_t flags, const std::shared_ptr<File>& file);
     void replay(Core& core, const TraceRecord& record);
-    void use(Core& core, const TraceRecord& record, Access access);
+    void use(Core& core, const TraceRecord& record, Access access, Loading* loading = nullptr);
     void end(Core& core, Process& process);
     [[noreturn]] void refused(const TraceRecord& record) const;
 
+    // The load of a record that also stores.
+    class Modifying final : public Loading {
+        bool writes_back() override { return true; }
+    };
+
+    Modifying modifies_;
     std::uint64_t line_bytes_;
     ReplayRequest request_;
     std::shared_ptr<const TraceFile> trace_;

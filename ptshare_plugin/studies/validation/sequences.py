@@ -14,6 +14,8 @@ Choose = Callable[[int, int], int]
 
 READ, WRITE, EXEC = 1, 2, 4
 _RIGHTS = (0, READ, READ | WRITE, READ | WRITE, READ | WRITE, READ | EXEC, READ | WRITE | EXEC)
+_ACROSS = 6
+"""How a word is modified that lies in two pages; the ways before it take a page each."""
 _SHARED_FILE, _ANON, _SHARED_ANON, _POPULATE = 0, 2, 3, 4  # 1: the file, privately
 _DONTNEED = 4
 _TABLE = 512
@@ -194,18 +196,29 @@ class _Drawing:
             del self.space.pages[at + i]
         self.emit("g", at, old, new)
 
-    def touch(self, write: bool) -> None:
+    def touched(self, write: bool) -> tuple[int, int]:
+        """A place, and the number of pages from there on that an access may touch."""
         at = self.mapped_place()
         if at is None:
-            return
+            return 0, 0
 
         def legal(page: _Page) -> bool:
             inside = page.thing.pages is None or page.page < page.thing.pages
             return inside and bool(page.rights & (WRITE if write else READ | WRITE | EXEC))
 
-        count = self.space.run(at, self.count(at), legal)
+        return at, self.space.run(at, self.count(at), legal)
+
+    def touch(self, write: bool) -> None:
+        at, count = self.touched(write)
         if count:
             self.emit("w" if write else "r", at, count, self.one_of(_STEPS))
+
+    def modify(self) -> None:
+        at, count = self.touched(write=True)
+        how = self.choose(0, _ACROSS)
+        count -= how == _ACROSS
+        if count > 0:
+            self.emit("i", at, count, how)
 
     def truncate(self) -> None:
         self.file.pages = self.choose(1, self.window)
@@ -240,6 +253,7 @@ class _Drawing:
             + [self.discard] * 2
             + [lambda: self.touch(write=False)] * 5
             + [lambda: self.touch(write=True)] * 5
+            + [self.modify] * 3
             + [self.move, self.resize, self.map_anywhere, self.heap, self.stack, self.forgo_around]
             + [self.truncate]
         )
