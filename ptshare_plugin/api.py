@@ -329,9 +329,8 @@ def load(path: AnyPath) -> pd.DataFrame:
 
 
 def _options(program: AnyPath | None, **options: Any) -> Options:
-    """Options as they were given; None, as any default, is not. Paths become absolute ones."""
-    given = {"program": program, **options}
-    return Options.of({name: each for name, each in given.items() if each is not None}, Path.cwd())
+    """Options as they were given. Paths become absolute ones."""
+    return Options.of({"program": program, **options}, Path.cwd())
 
 
 def _policies(policy: str | Sequence[str]) -> list[str]:

@@ -274,7 +274,7 @@ class Options:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], folder: Path | None = None) -> Options:
-        """Options of ``values`` by name; those that are not there have their default.
+        """Options of ``values`` by name; those that are not there, or None, have their default.
 
         :param folder: what paths are relative to.
         :raises UserError: for an unknown name, a wrong value, and values that do not go together.
@@ -284,6 +284,8 @@ class Options:
             stated = STATED.get(ALIASES.get(name, name))
             if stated is None:
                 raise UserError(f"unknown option {name}{nearest(name, STATED)}", EXIT_USAGE)
+            if value is None:
+                continue
             if stated.name in given:
                 raise _misplaced(name, f"is another name of {stated.name}, which is there, too")
             given[stated.name] = value

@@ -44,6 +44,23 @@ def steps(found: list[Sample], process: int = 0) -> list[tuple[int, int, int]]:
     ]
 
 
+@pytest.mark.parametrize("how", range(6))
+@pytest.mark.parametrize("kind", [0, 1, 2, 3])
+def test_an_instruction_that_reads_and_writes_back_faults_once(how: int, kind: int) -> None:
+    """As x86: increment, locked add, exchange, compare in vain; MOVE reads another word first."""
+    found = steps(samples(f"m0.100.3.{kind}.0,i0.100.{how}", sets=()))
+    # Memory that is read first shows what is shared, and is copied then.
+    twice = how == 4 and kind in (1, 2)
+    assert found[1][2] == (200 if twice else 100)
+    # Those of an area that was read: each copies.
+    found = steps(samples(f"m0.100.3.{kind}.0,r0.100.1,i0.100.{how}", sets=()))
+    assert found[2][2] == (100 if kind in (1, 2) else 0)
+
+
+def test_a_word_in_two_pages_faults_once_in_each() -> None:
+    assert steps(samples("m0.100.3.2.0,i0.99.6", sets=()))[1] == (12, 400, 100)
+
+
 def test_begin_point_and_end_are_marks_in_their_order() -> None:
     found = samples("m0.1.3.2.0")
     assert [s.mark for s in found] == [1, 3, 3, 2]

@@ -120,6 +120,15 @@ def test_both_forms_replay_to_the_same_figures(
     assert figures["instructions"] == procs * sum(kind == "I" for kind, _, _ in records)
 
 
+def test_a_record_that_modifies_faults_once_as_a_write(tmp_path: Path) -> None:
+    at = 0x500000
+    first = written(tmp_path / "t", [("M", at + i * PAGE, 8) for i in range(100)])
+    found = replay(first)
+    assert (found["fault.anon"], found["fault.cow"], found["fault.total"]) == (100, 0, 100)
+    assert (found["access.reads"], found["access.writes"]) == (100, 100)
+    assert found["walk.dirty_assists"] == 0
+
+
 def test_accesses_are_counted_by_kind_and_split_at_pages_and_lines(tmp_path: Path) -> None:
     at = 0x500000
     path = written(
