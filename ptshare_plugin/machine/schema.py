@@ -113,6 +113,12 @@ class WalkCache:
     p4d_entries: int = _entries("Cached P4D entries, used with five levels only; 0: none")
     pgd_entries: int = _entries("Cached PGD entries; 0: none")
     ways: int = _ways("Associativity of each of them")
+    invlpg: str = _key(
+        "",
+        "What an INVLPG drops of them: all of the PCID, as Intel's CPUs, or what translates the page,"
+        " as AMD's with EFER.TCE",
+        choices=("pcid", "page"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,12 @@ void check_identities(const Counters& c, std::uint64_t tlb_cycles, std::uint64_t
     CHECK_EQ(walks, c.walks_data + c.walks_fetch + c.walks_dirty);
     CHECK_EQ(reads, c.l1d_accesses);  // nobody else used the caches
 }
+// Entries that the walk of an access reads.
+std::uint64_t entries_read(World& world, std::uint64_t at) {
+    const Counters before = world.counters;
+    world.go(at);
+    return world.counters.l1d_accesses - before.l1d_accesses;
+}
 std::uint64_t reads_of(const Counters& c, Level level) {
     const auto& places = c.pte_reads[index_of(level)];
     return places[0] + places[1] + places[2] + places[3];
@@ -173,7 +179,7 @@ TEST(a_first_write_through_a_clean_entry_walks_again) {
     world.go(0x2000);
     const Translation write = world.go(0x2000, Access::Write);
     CHECK(write.ok);
-    CHECK_EQ(write.walk_cycles, 4 * kL1);  // the entry's walk-cache entries went with it
+    CHECK_EQ(write.walk_cycles, kL1);  // the walk caches lead to the entry still
     CHECK_EQ(world.counters.walks_dirty, 1U);
     CHECK_EQ(world.counters.walks_data, 1U);
     CHECK(world.leaf(2).dirty());
@@ -187,7 +193,7 @@ TEST(a_missing_page_faults_and_is_never_kept) {
     world.tables.put(Pfn(4), 16, Pte::make(Pfn(200), kReadWrite));
     const Translation again = world.go(0x10000);
     CHECK(again.ok);
-    CHECK_EQ(again.walk_cycles, kL1);
+    CHECK_EQ(again.walk_cycles, 4 * kL1);  // the fault dropped what led to it
 }
 
 TEST(a_forbidden_access_faults_by_what_the_tables_say) {
@@ -264,7 +270,7 @@ TEST(an_entry_that_forbids_is_dropped_from_every_array) {
     const Translation fetch = world.go(0x2000, Access::Fetch);
     CHECK(!fetch.ok);
     CHECK_EQ(fetch.tlb_cycles, 7U);
-    CHECK_EQ(fetch.walk_cycles, 4 * kL1);
+    CHECK_EQ(fetch.walk_cycles, kL1);
     CHECK_EQ(world.counters.stlb_misses, 1U);  // of the write alone
     CHECK_EQ(world.counters.walks_faulted, 1U);
     CHECK_EQ(world.mmu.flush_all(), 0U);
@@ -276,7 +282,7 @@ TEST(a_write_through_the_second_level_walks_for_its_dirty_bit) {
     for (std::uint64_t page = 0; page < 9; ++page) world.go(page << 12);
     const Translation write = world.go(0x0000, Access::Write);
     CHECK_EQ(write.tlb_cycles, 7U);
-    CHECK_EQ(write.walk_cycles, 4 * kL1);
+    CHECK_EQ(write.walk_cycles, kL1);
     CHECK_EQ(world.counters.walks_dirty, 1U);
     CHECK_EQ(world.counters.walks_data, 9U);
     CHECK_EQ(world.counters.stlb_misses, 9U);
@@ -294,15 +300,52 @@ TEST(a_supervisor_page_is_closed_to_users) {
     CHECK(!world.leaf(3).accessed());
 }
 
-TEST(a_walk_that_faults_keeps_the_upper_entries_it_read) {
-    // given a PUD entry that is not there
+TEST(a_fault_drops_the_walk_cache_entries_that_its_address_would_use) {
+    // given pages of two 1 GiB, whose tables are in the walk caches
     World world;
-    const std::uint64_t at = 5ULL << 30;
-    CHECK_EQ(world.go(at).walk_cycles, 2 * kMemory);
-    // then the next walk starts at the PUD: the line is in L1
-    CHECK_EQ(world.go(at).walk_cycles, kL1);
-    CHECK_EQ(world.counters.pwc_pgd_hits, 1U);
-    CHECK_EQ(world.counters.walks_faulted, 2U);
+    const std::uint64_t other = 1ULL << 30;
+    world.tables.put(Pfn(2), 1, Pte::make(Pfn(5), kTable));
+    world.tables.put(Pfn(5), 0, Pte::make(Pfn(6), kTable));
+    world.tables.put(Pfn(6), 0, Pte::make(Pfn(600), kTable));
+    world.tables.put(Pfn(6), 1, Pte::make(Pfn(601), kTable));
+    world.go(0x0000);
+    world.go(other);
+    // when a page of the first has none
+    CHECK(!world.go(0x10000).ok);
+    // then the second's PMD entry is there, and all entries on the way to the first are gone,
+    // that of the PGD, which the second would use, too
+    CHECK_EQ(entries_read(world, other + 0x1000), 1U);
+    CHECK_EQ(entries_read(world, 0x1000), 4U);
+    CHECK_EQ(world.counters.pwc_misses, 2U);
+    // when a PUD entry is missing, then nothing of its walk is kept
+    CHECK(!world.go(5ULL << 30).ok);
+    CHECK_EQ(entries_read(world, 5ULL << 30), 2U);
+    CHECK_EQ(world.counters.walks_faulted, 3U);
+}
+
+TEST(a_flush_of_pages_takes_walk_cache_entries_as_it_is_told) {
+    using Entries = TranslationCaches::WalkEntries;
+    World world;
+    world.tables.put(Pfn(3), 1, Pte::make(Pfn(6), kTable));
+    world.tables.put(Pfn(6), 0, Pte::make(Pfn(600), kTable));
+    world.tables.put(Pfn(6), 1, Pte::make(Pfn(601), kTable));
+    const VirtAddr page(0x1000);
+    const std::uint64_t other = kPmdSize;  // a page of another PTE table
+    const auto warm = [&] {
+        for (const std::uint64_t at : {page.value, other, other + 0x1000}) world.go(at);
+        world.mmu.flush_range(1, VirtAddr(other), VirtAddr(other + 0x2000), Entries::Keep);
+    };
+    const auto flush = [&](Entries entries) {
+        warm();
+        world.mmu.flush_range(1, page, page + kPageSize, entries);
+        const std::uint64_t first = entries_read(world, page.value);
+        return std::make_pair(first, entries_read(world, other));
+    };
+    warm();
+    CHECK(flush(Entries::Keep) == std::make_pair(1UL, 1UL));
+    // The PUD and PGD entries are those of both.
+    CHECK(flush(Entries::Pages) == std::make_pair(4UL, 1UL));
+    CHECK(flush(Entries::Pcid) == std::make_pair(4UL, 2UL));
 }
 
 TEST(addresses_that_no_table_reaches_fault) {

@@ -47,6 +47,7 @@ inline ptshare::engine::Params small_machine(const Values& changes = {}) {
         {"mmu.walk_cache.p4d_entries", count(4)},
         {"mmu.walk_cache.pgd_entries", count(4)},
         {"mmu.walk_cache.ways", count(0)},
+        {"mmu.walk_cache.invlpg", std::string("pcid")},
         {"mmu.walker.port", std::string("l1d")},
         {"mmu.walker.step_cycles", count(1)},
         {"kernel.memory_bytes", count(64 << 20)},

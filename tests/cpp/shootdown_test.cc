@@ -310,3 +310,37 @@ TEST(shared_tags_of_ranges_that_are_gone_are_used_again) {
     }
     CHECK(w.machine.core(0).asids.shared().size() <= 64);
 }
+
+// Page 512 lies in another PTE table than page 0; guest 1's walk caches know both.
+TEST(an_interrupt_for_pages_empties_the_walk_caches_of_its_pcid) {
+    for (const auto& [invlpg, kept] : {std::pair{"pcid", 0U}, {"page", 1U}}) {
+        Values changes = strategy("sharers");
+        changes.insert({"mmu.walk_cache.invlpg", std::string(invlpg)});
+        Cores w(changes);
+        w.touch(0, 513);
+        for (const unsigned guest : {1U, 3U}) {
+            w.run(guest, guest);
+            w.touch(guest, 512);
+            w.touch(guest, 0);
+        }
+        w.run(4, 3);
+        w.protect(0, 0, 1, kProtRead);
+        w.run(3, 3);
+        for (const unsigned guest : {1U, 3U}) {
+            w.counters(guest) = {};
+            w.touch(guest, 513);
+            CHECK_EQ(w.counters(guest).dtlb_misses, 1U);
+            // By INVPCID, for one that is not loaded, the other pages' stay.
+            CHECK_EQ(w.counters(guest).pwc_pmd_hits, guest == 1 ? kept : 1U);
+        }
+    }
+}
+
+TEST(a_broadcast_leaves_the_walk_caches_alone) {
+    Cores w(strategy("lazy", true, true));
+    w.protect(0, 0, 1, kProtRead);
+    w.counters(1) = {};
+    w.touch(1, 0, Access::Read);
+    CHECK_EQ(w.counters(1).dtlb_misses, 1U);
+    CHECK_EQ(w.counters(1).pwc_pmd_hits, 1U);
+}

@@ -43,6 +43,7 @@ NONSENSE: tuple[tuple[str, Value, str], ...] = (
         "bogus",
         "policy, caller-only, all-cpus, sharers or lazy, not 'bogus'",
     ),
+    ("mmu.walk_cache.invlpg", "l3", "pcid or page, not 'l3'"),
     ("mmu.walker.port", "l3", "l1d or l2, not 'l3'"),
     ("mmu.levels", 3, "4 or 5, not 3"),
     ("kernel.fault_around_bytes", 5000, "a power of two from 4096 to 2097152, not 5000"),

@@ -110,7 +110,9 @@ void Walker::count_end(Walk& walk, gem5::Tick ticks, bool hit) {
     const std::uint64_t cycles = ticksToCycles(ticks);
     statistics_.latency.sample(cycles);
     count_walk_time(walk.task->counters, cycles);
-    if (!hit) ++walk.task->counters.walks_faulted;
+    if (hit) return;
+    ++walk.task->counters.walks_faulted;
+    if (walk.task->mm) caches_.page_fault(walk.address, context(*walk.task, walk.address));
 }
 
 Walker::Next Walker::step(Walk& walk, Pte entry, PhysAddr& physical) {

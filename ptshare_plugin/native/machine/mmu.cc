@@ -21,7 +21,10 @@ Translation Mmu::translate(VirtAddr address, Access access, const MmuContext& co
     ++(counters.*lookup.walk);
     result.ok = walk(address, access, context, counters, result);
     count_walk_time(counters, result.walk_cycles);
-    if (!result.ok) ++counters.walks_faulted;
+    if (!result.ok) {
+        ++counters.walks_faulted;
+        page_fault(address, context);
+    }
     return result;
 }
 

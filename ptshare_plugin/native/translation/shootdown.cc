@@ -6,6 +6,9 @@ namespace ptshare::engine {
 
 namespace {
 
+// Whether INVLPG spares entries of the walk caches that translate other pages.
+constexpr Choice<bool> kInvlpg[] = {{"pcid", false}, {"page", true}};
+
 bool before(const FlushTarget* a, const FlushTarget* b) {
     return a->mm < b->mm;
 }
@@ -25,6 +28,7 @@ Shootdowns::Shootdowns(const Params& params, const Costs& costs)
     : costs_(costs),
       tags_(params),
       flush_ceiling_(params.count("kernel.flush_ceiling_pages")),
+      invlpg_spares_(params.choice("mmu.walk_cache.invlpg", kInvlpg)),
       batch_(params.flag("shootdown.batch")),
       broadcast_(params.flag("shootdown.broadcast")) {
 }
@@ -40,15 +44,25 @@ MmuContext Shootdowns::load(Asids& asids, TranslationCaches& caches, Mm& mm) con
     return {mm.table.root(), chosen.pcid, tags_.on(), {}, asids.suspect() ? &mm.table : nullptr};
 }
 
+// CPUs flush pages of the loaded PCID by INVLPG, those of another by INVPCID, type 0, which names
+// its PCID and address. INVLPGB, as Linux gives it, leaves the walk caches alone unless page tables
+// are freed (arch/x86/include/asm/invlpgb.h: final translations only).
+TranslationCaches::WalkEntries Shootdowns::walk_entries(const FlushRequest& request, bool broadcast,
+                                                        bool loaded) const {
+    using Entries = TranslationCaches::WalkEntries;
+    if (broadcast) return request.tables_freed ? Entries::Pages : Entries::Keep;
+    return loaded && !invlpg_spares_ ? Entries::Pcid : Entries::Pages;
+}
+
 bool Shootdowns::flush(Cpu& cpu, Pcid tag, const FlushTarget& target, bool behind,
-                       Reach& reach) const {
+                       TranslationCaches::WalkEntries walk_entries, Reach& reach) const {
     reach.reached = true;
     // As Linux: who has missed a flush before this one drops everything.
     if (behind || pages_of(target) > flush_ceiling_) {
         reach.dropped += cpu.caches->flush_pcid(tag);
         return true;
     }
-    reach.dropped += cpu.caches->flush_range(tag, target.start, target.end);
+    reach.dropped += cpu.caches->flush_range(tag, target.start, target.end, walk_entries);
     return false;
 }
 
@@ -72,7 +86,8 @@ Shootdowns::Reach Shootdowns::flush_mms(const FlushRequest& request, const Targe
             const FlushTarget& target = **it;
             if (!is_told(request, target, broadcast, cpu)) continue;
             const bool behind = slot.generation + 1 < target.generation;
-            const bool whole = flush(cpu, cpu.asids->pcid_of(slot), target, behind, reach);
+            const auto entries = walk_entries(request, broadcast, cpu.asids->is_loaded(slot));
+            const bool whole = flush(cpu, cpu.asids->pcid_of(slot), target, behind, entries, reach);
             if (whole) slot.suspect = false;
             slot.generation = std::max(slot.generation, target.generation);
             reach.cycles += costs_.flush_pages(target, flush_ceiling_);
@@ -95,7 +110,9 @@ void Shootdowns::flush_tags(const FlushRequest& request, const Targets& targets,
         Asids::SharedSlot* slot = tag ? cpu.asids->find_shared(tag->index, tag->serial) : nullptr;
         if (!slot) continue;
         const bool behind = slot->generation + (grows ? 1 : 0) < request.host_generation;
-        const bool whole = flush(cpu, tag->pcid(), *target, behind, reach);
+        // The walk caches know PCIDs alone.
+        const bool whole =
+            flush(cpu, tag->pcid(), *target, behind, TranslationCaches::WalkEntries::Keep, reach);
         if (whole) slot->suspect = false;
         slot->generation = request.host_generation;
     }

@@ -68,7 +68,11 @@ class Shootdowns {
     void flush_tags(const FlushRequest& request, const Targets& targets, bool broadcast, Cpu& cpu,
                     Reach& reach) const;
     // Entries of one tag; whether all of it, as when the CPU is `behind`.
-    bool flush(Cpu& cpu, Pcid tag, const FlushTarget& target, bool behind, Reach& reach) const;
+    bool flush(Cpu& cpu, Pcid tag, const FlushTarget& target, bool behind,
+               TranslationCaches::WalkEntries walk_entries, Reach& reach) const;
+    // What goes of the walk caches of a PCID, loaded or not.
+    TranslationCaches::WalkEntries walk_entries(const FlushRequest& request, bool broadcast,
+                                                bool loaded) const;
     void mark_suspects(const FlushRequest& request, const Targets& targets, bool broadcast,
                        Cpu& cpu) const;
     static bool runs(const Cpu& cpu, MmId mm);
@@ -81,6 +85,7 @@ class Shootdowns {
     const Costs& costs_;
     SharedTags tags_;
     std::uint64_t flush_ceiling_;  // pages
+    bool invlpg_spares_;           // entries of the walk caches for other pages
     bool batch_;
     bool broadcast_;
     std::uint64_t invalidated_ranges_ = 0;

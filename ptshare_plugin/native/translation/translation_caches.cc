@@ -89,6 +89,10 @@ void TranslationCaches::forget(const MmuContext& context, VirtAddr address) {
     for (Tlb* tlb : {&itlb_.small, &itlb_.large, &dtlb_.small, &dtlb_.large, &stlb_}) {
         tlb->flush_page(context.tlb_tag(), address);
     }
+}
+
+void TranslationCaches::page_fault(VirtAddr address, const MmuContext& context) {
+    forget(context, address);
     walk_cache_.flush_page(context.pcid, address);
 }
 
@@ -184,14 +188,16 @@ PhysAddr TranslationCaches::end(VirtAddr address, Access access, const MmuContex
     return physical(used, size, address);
 }
 
-std::uint64_t TranslationCaches::flush_range(Pcid pcid, VirtAddr start, VirtAddr end) {
+std::uint64_t TranslationCaches::flush_range(Pcid pcid, VirtAddr start, VirtAddr end,
+                                             WalkEntries walk_entries) {
     std::uint64_t dropped = 0;
     for (VirtAddr at = align_down(start, kPageSize); at < end; at = at + kPageSize) {
         for (Tlb* tlb : {&itlb_.small, &itlb_.large, &dtlb_.small, &dtlb_.large, &stlb_}) {
             dropped += tlb->flush_page(pcid, at);
         }
-        walk_cache_.flush_page(pcid, at);
+        if (walk_entries == WalkEntries::Pages) walk_cache_.flush_page(pcid, at);
     }
+    if (walk_entries == WalkEntries::Pcid) walk_cache_.flush_pcid(pcid);
     return dropped;
 }
 

@@ -54,9 +54,10 @@ class TranslationCaches {
         std::uint64_t cycles = 0;  // of the second level, if it was asked
     };
     // As hardware does: L1 TLB (no cost), second level. A write through an entry whose D is clear
-    // must walk to set it (a dirty assist). An entry that forbids the access is dropped and the
-    // walk decides, so that the fault reports what the tables say now (Intel SDM volume 3A,
-    // 4.10.4.2). Counts accesses and misses.
+    // must walk to set it (a dirty assist); the walk starts below what the walk caches hold, about
+    // which the manual says nothing. An entry that forbids the access is dropped and the walk
+    // decides, so that the fault reports what the tables say now (Intel SDM volume 3A, 4.10.4.2).
+    // Counts accesses and misses.
     // What serves though the tables say otherwise is a stale hit.
     Lookup find(VirtAddr address, Access access, const MmuContext& context, Counters& counters);
     // Where find() would send the access without a walk, if it would; counts and changes nothing.
@@ -91,8 +92,17 @@ class TranslationCaches {
     PhysAddr end(VirtAddr address, Access access, const MmuContext& context, Level level, Pte leaf,
                  TableMemory& tables, PhysAddr at);
 
+    // The access ends in a page fault, which drops the page's TLB entries, whatever they permit,
+    // and the walk-cache entries that its translation would use; those of other pages stay (Intel
+    // SDM volume 3A, 4.10.4.1).
+    void page_fault(VirtAddr address, const MmuContext& context);
+
+    // Which entries of the walk caches go with a flush of some pages: those that translate them,
+    // all of their PCID, or none.
+    enum class WalkEntries { Pages, Pcid, Keep };
     // Flushes return how many TLB entries they dropped, walk caches not counted.
-    std::uint64_t flush_range(Pcid pcid, VirtAddr start, VirtAddr end);
+    std::uint64_t flush_range(Pcid pcid, VirtAddr start, VirtAddr end,
+                              WalkEntries walk_entries = WalkEntries::Pages);
     std::uint64_t flush_pcid(Pcid pcid);
     std::uint64_t flush_all();
 
@@ -122,6 +132,7 @@ class TranslationCaches {
     // After a miss in the first level.
     const Pte* find_second(Pcid tag, VirtAddr address, PageSize& size, Lookup& result,
                            Counters& counters);
+    // Of the TLBs alone.
     void forget(const MmuContext& context, VirtAddr address);
 
     FirstLevel itlb_;

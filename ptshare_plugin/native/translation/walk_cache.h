@@ -42,7 +42,7 @@ class WalkCache {
         array(level).insert(prefix(address, level), key(pcid, address, level), table);
     }
 
-    // INVLPG drops all entries that translate the address (Intel SDM volume 3A, 4.10.4.1).
+    // Entries that translate the address.
     void flush_page(Pcid pcid, VirtAddr address) {
         for (unsigned level = index_of(Level::Pmd); level < kLevels; ++level) {
             const auto at = static_cast<Level>(level);
