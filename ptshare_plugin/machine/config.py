@@ -263,6 +263,14 @@ def check(machine: Machine) -> None:
                 key=f"cache.{level}.bytes",
             )
         _power_of_two_sets(f"cache.{level}.bytes", cache.bytes // unit)
+    llc = machine.cache.llc
+    if llc.inclusion == "non-inclusive" and llc.bytes and not machine.cache.l2.bytes:
+        raise UserError(
+            "cache.llc.inclusion is non-inclusive, but without an L2 (cache.l2.bytes = 0) nothing "
+            "would fill it: make it inclusive",
+            EXIT_USAGE,
+            key="cache.llc.inclusion",
+        )
     for tlb, suffix in (("itlb", ""), ("itlb", "_2m"), ("dtlb", ""), ("dtlb", "_2m"), ("stlb", "")):
         _array(flat, f"mmu.{tlb}.entries{suffix}", f"mmu.{tlb}.ways{suffix}")
     for level in ("pmd", "pud", "p4d", "pgd"):

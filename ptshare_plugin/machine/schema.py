@@ -71,6 +71,17 @@ class CacheLevel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Llc(CacheLevel):
+    """The last-level cache, shared by all cores."""
+
+    inclusion: str = _key(
+        "",
+        "Whether it holds all that private caches do; otherwise it is filled with what they evict",
+        choices=("inclusive", "non-inclusive"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
     """The cache hierarchy that data, instructions and page-table entries go through."""
 
@@ -78,9 +89,9 @@ class Cache:
     l1i: CacheLevel = field()
     l1d: CacheLevel = field()
     l2: CacheLevel = field()
-    llc: CacheLevel = field()
+    llc: Llc = field()
     transfer_latency: int = _cycles(
-        "Whole time of an access served by another core's modified line"
+        "Whole time of an access served by another core's cache"
     )
     dram_latency: int = _cycles("Whole time of an access served by memory")
 
@@ -127,6 +138,7 @@ class Walker:
 
     port: str = _key("", "Cache that its reads enter at", choices=("l1d", "l2"))
     step_cycles: int = _cycles("Added to a walk for each entry that it reads, beside the read")
+    lock_cycles: int = _cycles("Added to a walk that sets A or D: a locked read-modify-write")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,12 @@ from ptshare_plugin.metrics.metric import Metric, counted, host, machine
 PTE_LEVELS = ("pte", "pmd", "pud", "p4d", "pgd")
 PLACES = ("l1", "l2", "llc", "dram")
 CACHES = PLACES[:-1]
-PLACE_NAMES = {"l1": "the L1 cache", "l2": "the L2 cache", "llc": "the LLC", "dram": "memory"}
+PLACE_NAMES = {
+    "l1": "the L1 cache",
+    "l2": "the L2 cache",
+    "llc": "the LLC or another core's cache",
+    "dram": "memory",
+}
 TLBS = {
     "itlb": "the first-level instruction TLB",
     "dtlb": "the first-level data TLB",
@@ -91,6 +96,7 @@ PROCESS: list[Metric] = [
     counted("walk.faulted", "count", "walker", "Page walks that ended in a page fault"),
     counted("walk.dirty_assists", "count", "walker", "Walks made only to set a dirty bit"),
     counted("walk.cycles", "cycles", "walker", "Time from the start to the end of walks"),
+    counted("walk.stores", "count", "walker", "Entries in which walks set the A or the D bit"),
     *(
         counted(
             f"walk.latency.from_{low}",
@@ -118,6 +124,21 @@ PROCESS: list[Metric] = [
     ),
     counted("cache.transfers", "count", "llc", "Lines fetched from another core's cache"),
     counted("cache.invalidations", "count", "llc", "Copies in other cores that writes invalidated"),
+    counted(
+        "pt.stores.lines",
+        "count",
+        "page_tables",
+        "Cache lines of page tables that the kernel stored to for this process",
+    ),
+    counted(
+        "pt.stores.transfers", "count", "page_tables", "Of these, lines that another core's cache gave"
+    ),
+    counted(
+        "pt.stores.cycles",
+        "cycles",
+        "page_tables",
+        "Time that these stores waited for lines that the L1 cache lacked or could not write",
+    ),
     *(
         counted(f"fault.{kind}", "count", "kernel", meaning)
         for kind, meaning in (_MINOR_FAULTS | _FATAL_FAULTS).items()
@@ -171,6 +192,16 @@ PROCESS: list[Metric] = [
         )
         for level in PTE_LEVELS
         for place in CACHES
+    ),
+    *(
+        counted(
+            f"walk.reads.{level}.transfers",
+            "count",
+            "walker",
+            f"Of the {level.upper()} entries under llc, those in a line that another core's cache "
+            "gave",
+        )
+        for level in PTE_LEVELS
     ),
     *(
         counted(f"cycles.{part}", "cycles", "core", meaning)

@@ -98,6 +98,12 @@ SECTIONS: list[tuple[str, str, tuple[str, ...], tuple[str, ...]]] = [
         tuple(f"walk.reads.{level}.{place}" for level in PTE_LEVELS for place in PLACES),
     ),
     (
+        "Of these, given by another core's cache",
+        REGION,
+        (),
+        tuple(f"walk.reads.{level}.transfers" for level in PTE_LEVELS),
+    ),
+    (
         "Of these, from lines that another process had brought in",
         REGION,
         (),

@@ -77,16 +77,18 @@ struct NaiveHierarchy {
     };
 
     // L1 4 lines in 2 ways, L2 16 in 4, LLC 64 in 4; latencies and counts as the real one.
-    NaiveHierarchy(unsigned count, bool with_l2, bool with_llc, bool at_l2)
+    NaiveHierarchy(unsigned count, bool with_l2, bool with_llc, bool inclusive_llc, bool at_l2)
         : cores(count, Private{{4, 2}, {4, 2}, {with_l2 ? 16U : 0U, 4}, {}}),
           llc(with_llc ? 64 : 0, 4),
+          inclusive(with_llc && inclusive_llc),
           walker_at_l2(at_l2) {}
 
     CacheResult access(unsigned id, std::uint64_t line, AccessKind kind, Counters& c) {
         Private& core = cores[id];
-        const bool write = kind == AccessKind::Write;
+        const bool walks = kind == AccessKind::WalkRead || kind == AccessKind::WalkWrite;
+        const bool write = kind == AccessKind::Write || kind == AccessKind::WalkWrite;
         const bool fetch = kind == AccessKind::Fetch;
-        const bool skip_l1 = kind == AccessKind::WalkRead && walker_at_l2;
+        const bool skip_l1 = walks && walker_at_l2;
         NaiveCache& l1 = fetch ? core.l1i : core.l1d;
         if (!skip_l1) {
             ++(fetch ? c.l1i_accesses : c.l1d_accesses);
@@ -101,7 +103,7 @@ struct NaiveHierarchy {
             if (core.l2.present()) ++c.l2_misses;
             result = outside(id, line, write, c);
             if (core.l2.present()) {
-                if (const auto evicted = core.l2.insert(line)) drop(id, *evicted);
+                if (const auto evicted = core.l2.insert(line)) leave(id, *evicted);
             }
         }
         if (!skip_l1) {
@@ -119,26 +121,31 @@ struct NaiveHierarchy {
                 result = {Served::Llc, 40};
             } else {
                 ++c.llc_misses;
-                if (const auto evicted = llc.insert(line)) {
+                if (const auto evicted = inclusive ? llc.insert(line) : std::nullopt) {
                     for (const unsigned holder : listed[*evicted]) drop(holder, *evicted);
                     listed.erase(*evicted);
                     exclusive.erase(*evicted);
                 }
             }
         }
-        if (exclusive[line] && listed[line].count(id) == 0) {
-            auto& states = cores[*listed[line].begin()].states;
-            const auto held = states.find(line);
-            if (held != states.end()) {
-                if (held->second == LineState::Modified) {
-                    ++c.cache_transfers;
-                    result = {Served::Llc, 60};
-                }
-                held->second = LineState::Shared;
+        bool modified = false;
+        for (const unsigned other : listed[line]) {
+            const auto held = cores[other].states.find(line);
+            if (other == id || held == cores[other].states.end()) continue;
+            modified |= held->second == LineState::Modified;
+            held->second = LineState::Shared;
+            // One that wrote it gives it; so does any, where the LLC has no copy.
+            if ((modified || result.served == Served::Dram) && !result.transferred) {
+                ++c.cache_transfers;
+                result = {Served::Llc, 60, true};
             }
         }
         if (write) take_from_others(id, line, c);
         listed[line].insert(id);
+        if (!inclusive) {
+            if (listed[line].size() == 1) llc.erase(line);
+            if (modified && !write) put_in_llc(line);
+        }
         exclusive[line] = listed[line].size() == 1;
         cores[id].states[line] = write             ? LineState::Modified
                                  : exclusive[line] ? LineState::Exclusive
@@ -151,8 +158,22 @@ struct NaiveHierarchy {
         if (before != LineState::Shared) return 0;
         take_from_others(id, line, c);
         exclusive[line] = true;
-        llc.touch(line);
+        if (inclusive) {
+            llc.touch(line);
+        } else {
+            llc.erase(line);
+        }
         return llc.present() ? 40 : 60;
+    }
+    // The L2 evicts a line.
+    void leave(unsigned id, std::uint64_t line) {
+        drop(id, line);
+        if (inclusive) return;
+        listed[line].erase(id);
+        put_in_llc(line);
+    }
+    void put_in_llc(std::uint64_t line) {
+        if (llc.present() && !llc.touch(line)) llc.insert(line);
     }
     void take_from_others(unsigned id, std::uint64_t line, Counters& c) {
         for (const unsigned holder : listed[line]) {
@@ -170,13 +191,15 @@ struct NaiveHierarchy {
 
     std::vector<Private> cores;
     NaiveCache llc;
+    bool inclusive;
     bool walker_at_l2;
     std::map<std::uint64_t, std::set<unsigned>> listed;
     std::map<std::uint64_t, bool> exclusive;
 };
 
 // Random accesses of three cores to 256 lines, a few of them contended, beside the naive hierarchy.
-void compare_with_naive(bool with_l2, bool with_llc, bool walker_at_l2, std::uint64_t seed) {
+void compare_with_naive(bool with_l2, bool with_llc, bool inclusive, bool walker_at_l2,
+                        std::uint64_t seed) {
     const auto bytes = [](std::int64_t lines) { return Parameter(lines * 64); };
     const auto ways = [](std::int64_t n) { return Parameter(n); };
     World world(3, {{"cache.l1i.bytes", bytes(4)},
@@ -187,8 +210,9 @@ void compare_with_naive(bool with_l2, bool with_llc, bool walker_at_l2, std::uin
                     {"cache.l2.ways", ways(4)},
                     {"cache.llc.bytes", bytes(with_llc ? 64 : 0)},
                     {"cache.llc.ways", ways(4)},
+                    {"cache.llc.inclusion", std::string(inclusive ? "inclusive" : "non-inclusive")},
                     {"mmu.walker.port", std::string(walker_at_l2 ? "l2" : "l1d")}});
-    NaiveHierarchy naive(3, with_l2, with_llc, walker_at_l2);
+    NaiveHierarchy naive(3, with_l2, with_llc, inclusive, walker_at_l2);
     std::array<std::uint64_t, 3> running{};           // mm of each core
     std::map<std::uint64_t, std::uint64_t> bringers;  // by line
     std::array<unsigned, 2> found{};                  // index: whether another brought it in
@@ -197,7 +221,7 @@ void compare_with_naive(bool with_l2, bool with_llc, bool walker_at_l2, std::uin
     for (int step = 0; step < 60000; ++step) {
         const auto core = static_cast<unsigned>(random() % 3);
         const std::uint64_t line = random() % 2 == 0 ? random() % 8 : random() % 256;
-        auto kind = static_cast<AccessKind>(random() % 4);
+        auto kind = static_cast<AccessKind>(random() % 5);
         // Without an L2, copies in L1I and L1D are the only ones, and each has its own state.
         if (!with_l2 && kind == AccessKind::Fetch) kind = AccessKind::Read;
         if (random() % 8 == 0) {  // a switch to an mm, which may run elsewhere too
@@ -207,6 +231,7 @@ void compare_with_naive(bool with_l2, bool with_llc, bool walker_at_l2, std::uin
         const CacheResult got = world.go(core, line * 64 + random() % 64, kind);
         const CacheResult want = naive.access(core, line, kind, wanted[core]);
         CHECK(got.served == want.served);
+        CHECK(got.transferred == want.transferred);
         CHECK_EQ(got.latency, want.latency);
         if (want.served == Served::Dram) bringers[line] = running[core];
         const bool another = bringers.at(line) != running[core];
@@ -403,10 +428,103 @@ TEST(one_core_alone_or_among_others_is_served_alike) {
 }
 
 TEST(three_cores_are_served_as_by_a_naive_hierarchy) {
-    compare_with_naive(true, true, false, 1);
-    compare_with_naive(true, true, true, 2);
-    compare_with_naive(true, false, false, 3);
-    compare_with_naive(false, true, false, 4);
+    compare_with_naive(true, true, true, false, 1);
+    compare_with_naive(true, true, true, true, 2);
+    compare_with_naive(true, false, true, false, 3);
+    compare_with_naive(false, true, true, false, 4);
+    compare_with_naive(true, true, false, false, 5);
+    compare_with_naive(true, true, false, true, 6);
+}
+
+const Values kNonInclusive{{"cache.llc.inclusion", std::string("non-inclusive")}};
+
+TEST(a_non_inclusive_llc_is_filled_with_what_l2_evicts) {
+    World world(2, kNonInclusive);
+    world.go(0, 0x1000);
+    // Memory gave it to core 0 alone, so core 0 gives it to core 1.
+    const CacheResult read = world.go(1, 0x1000);
+    CHECK(read.served == Served::Llc && read.transferred);
+    CHECK_EQ(read.latency, 60U);
+    // Eight lines of the same L2 set (128 sets) push it out of core 0's L2: into the LLC.
+    for (std::uint64_t i = 1; i <= 8; ++i) world.go(0, 0x1000 + i * 8192);
+    const CacheResult again = world.go(0, 0x1000);
+    CHECK(again.served == Served::Llc && !again.transferred);
+    CHECK_EQ(again.latency, 40U);
+    // Core 1 has it still, so that a copy stays in the LLC; a write takes it from both.
+    CHECK_EQ(world.latency(0, 0x1000, kWrite), 4U + 40);
+    CHECK_EQ(world.counters[0].cache_invalidations, 1U);
+    CHECK_EQ(world.latency(1, 0x1000), 60U);
+}
+
+TEST(a_line_that_one_core_takes_from_a_non_inclusive_llc_leaves_it) {
+    World world(1, kNonInclusive);
+    for (std::uint64_t i = 0; i <= 8; ++i) world.go(0, 0x1000 + i * 8192);
+    CHECK_EQ(world.latency(0, 0x1000), 40U);
+    // It is in the L2 now, and its place in the LLC went to what the L2 evicted: all nine lines
+    // are in one or the other, none comes from memory again.
+    for (std::uint64_t i = 0; i <= 8; ++i) {
+        CHECK(world.go(0, 0x1000 + i * 8192).served != Served::Dram);
+    }
+}
+
+TEST(what_leaves_a_non_inclusive_llc_stays_with_the_cores) {
+    // given a line that both cores hold and the LLC has, as one wrote it and the other read it
+    World world(2, kNonInclusive);
+    world.go(0, 0, kWrite);
+    world.go(1, 0);
+    // when many more lines of its LLC set (1024 sets) come by there: core 1 evicts them
+    for (std::uint64_t i = 1; i <= 40; ++i) world.go(1, i * 65536);
+    // then core 0 has it in its L1
+    CHECK_EQ(world.latency(0, 0), 4U);
+}
+
+TEST(cores_whose_lines_fit_their_l2_do_not_disturb_each_other) {
+    // given more L2 than LLC: eight cores of 64 KiB, an LLC of 256 KiB
+    for (const bool inclusive : {true, false}) {
+        Values changes{{"cache.llc.bytes", std::int64_t{1 << 18}}};
+        if (!inclusive) changes.insert(kNonInclusive.begin(), kNonInclusive.end());
+        World world(8, changes);
+        const auto round = [&] {
+            for (std::uint64_t line = 0; line < 60 << 4; ++line) {
+                for (unsigned core = 0; core < 8; ++core) {
+                    world.go(core, (std::uint64_t{core} << 20) + line * 64);
+                }
+            }
+        };
+        round();
+        for (Counters& counters : world.counters) counters = {};
+        round();
+        for (const Counters& counters : world.counters) {
+            CHECK(inclusive ? counters.l2_misses > 900 : counters.l2_misses == 0);
+        }
+    }
+}
+
+TEST(an_llc_that_nothing_would_fill_is_refused) {
+    Values changes = kNonInclusive;
+    changes.insert({"cache.l2.bytes", std::int64_t{0}});
+    CHECK_THROWS(World(1, changes), std::invalid_argument, "cache.llc.inclusion");
+}
+
+TEST(a_directory_finds_what_was_put_in_and_not_erased) {
+    Directory directory;
+    std::map<std::uint64_t, std::uint64_t> wanted;
+    std::mt19937_64 random(9);
+    for (int step = 0; step < 200000; ++step) {
+        // Lines of few residues, so that many want the same places.
+        const std::uint64_t line = random() % 64 + (random() % 64 << 40);
+        Directory::Entry* entry = directory.find(line);
+        CHECK_EQ(entry != nullptr, wanted.count(line) == 1);
+        if (entry && random() % 2 == 0) {
+            CHECK_EQ(entry->present, wanted.at(line));
+            directory.erase(entry);
+            wanted.erase(line);
+        } else if (!entry) {
+            directory.insert(line).present = wanted[line] = random();
+        }
+        CHECK_EQ(directory.size(), wanted.size());
+        if (check::failures_in_test != 0) return;
+    }
 }
 
 TEST(what_makes_no_hierarchy_is_refused) {

@@ -40,6 +40,35 @@ TEST(frames_shared_page_is_free_after_its_last_reference) {
     CHECK(caught);
 }
 
+TEST(frames_of_one_cpu_lie_together_whatever_others_take) {
+    FrameAllocator frames(1 << 24);
+    const auto next = [&](unsigned cpu) {
+        frames.use_list(cpu);
+        return frames.allocate(FrameUse::AnonPage).value;
+    };
+    const std::uint64_t one = next(0);
+    const std::uint64_t two = next(1);
+    CHECK_EQ(two, one + 63);
+    for (std::uint64_t i = 1; i < 63; ++i) {
+        CHECK_EQ(next(0), one + i);
+        CHECK_EQ(next(1), two + i);
+    }
+    CHECK_EQ(next(0), two + 63);
+    // What is freed is used before memory grows, last freed first.
+    for (std::uint64_t i = 0; i < 63; ++i) frames.drop_reference(Pfn(one + i));
+    for (std::uint64_t i = 0; i < 63; ++i) CHECK_EQ(next(2), one + 62 - i);
+}
+
+TEST(frames_in_the_lists_of_others_are_taken_before_memory_runs_out) {
+    FrameAllocator frames(101 * kPageSize);  // frame 0 is reserved: 100 are left
+    for (unsigned i = 0; i < 100; ++i) {
+        frames.use_list(i % 3);
+        frames.allocate(FrameUse::Table);
+    }
+    CHECK_EQ(frames.in_use(FrameUse::Table), 100U);
+    CHECK_THROWS(frames.allocate(FrameUse::Table), OutOfMemory, "kernel.memory_bytes");
+}
+
 TEST(frames_run_out_with_a_message_and_recover) {
     FrameAllocator frames(4 * kPageSize);  // frame 0 is reserved: three are left
     std::vector<Pfn> taken;

@@ -34,7 +34,7 @@ struct World {
           tasks(processes) {
         file->resize(kRegionBytes);
         for (Charged& task : tasks) {
-            task.mm = &machine.kernel().create_mm();
+            task.mm = &machine.create_mm();
             const MapRequest request = shared_request(kRegion, kRegionBytes, file);
             CHECK(machine.kernel().mmap(*task.mm, request).ok());
         }
@@ -55,7 +55,7 @@ struct World {
     std::uint64_t cost(const std::string& name) const { return params.count("cost." + name); }
     Counters& counters(unsigned process) { return tasks[process].counters; }
 
-    FrameContents contents;
+    TableStores contents;
     Params params;
     Machine machine;
     std::shared_ptr<File> file;

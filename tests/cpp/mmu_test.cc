@@ -31,8 +31,9 @@ struct Tables final : TableMemory {
     }
 };
 
-constexpr std::uint64_t kTable = Pte::kPresent | Pte::kWrite | Pte::kUser;
-constexpr std::uint64_t kReadOnly = Pte::kPresent | Pte::kUser | Pte::kNoExecute;
+// As kernels make them: a new page is young (A set).
+constexpr std::uint64_t kTable = Pte::kPresent | Pte::kWrite | Pte::kUser | Pte::kAccessed;
+constexpr std::uint64_t kReadOnly = Pte::kPresent | Pte::kUser | Pte::kNoExecute | Pte::kAccessed;
 constexpr std::uint64_t kReadWrite = kReadOnly | Pte::kWrite;
 
 // Frames 1 to 4 hold PGD, PUD, PMD and PTE table; page 0 to 15 of address 0 map frames 100 up.
@@ -63,6 +64,7 @@ struct World {
 
 constexpr std::uint64_t kMemory = 200 + 1;  // one PTE read from memory, with the walker's step
 constexpr std::uint64_t kL1 = 4 + 1;
+constexpr std::uint64_t kLock = 3;  // an entry's A or D is set, in a line that nobody else has
 
 // What must hold between counters after any accesses, from the sums of what translate() returned.
 void check_identities(const Counters& c, std::uint64_t tlb_cycles, std::uint64_t walk_cycles) {
@@ -81,17 +83,18 @@ void check_identities(const Counters& c, std::uint64_t tlb_cycles, std::uint64_t
             reads += level[place];
         }
     }
-    CHECK_EQ(cycles, c.walk_cycles);
+    CHECK_EQ(cycles + kLock * c.walk_stores, c.walk_cycles);
     std::uint64_t walks = 0;
     for (const std::uint64_t count : c.walk_latency) walks += count;
     CHECK_EQ(walks, c.walks_data + c.walks_fetch + c.walks_dirty);
-    CHECK_EQ(reads, c.l1d_accesses);  // nobody else used the caches
+    CHECK_EQ(reads + c.walk_stores, c.l1d_accesses);  // nobody else used the caches
 }
 // Entries that the walk of an access reads.
 std::uint64_t entries_read(World& world, std::uint64_t at) {
     const Counters before = world.counters;
     world.go(at);
-    return world.counters.l1d_accesses - before.l1d_accesses;
+    const std::uint64_t stores = world.counters.walk_stores - before.walk_stores;
+    return world.counters.l1d_accesses - before.l1d_accesses - stores;
 }
 std::uint64_t reads_of(const Counters& c, Level level) {
     const auto& places = c.pte_reads[index_of(level)];
@@ -127,8 +130,34 @@ TEST(a_cold_walk_reads_four_entries_from_memory) {
         CHECK_EQ(world.counters.pte_reads[index_of(level)][3], 1U);
     }
     CHECK_EQ(world.counters.pte_reads[index_of(Level::P4d)][3], 0U);
-    CHECK(world.leaf(1).accessed());
     CHECK(!world.leaf(1).dirty());
+    CHECK_EQ(world.counters.walk_stores, 0U);
+}
+
+TEST(what_a_walk_sets_is_a_locked_store_to_the_entry_s_line) {
+    // given an old page, whose entry's line two cores have read
+    const Params params = small_machine();
+    World world;
+    Hierarchy caches(params, 2);
+    Mmu first(params, 0, caches, world.tables);
+    Mmu second(params, 1, caches, world.tables);
+    world.tables.put(Pfn(4), 2, Pte::make(Pfn(102), kReadWrite & ~Pte::kAccessed));
+    Counters one;
+    Counters two;
+    first.translate(VirtAddr(0x1000), Access::Read, world.context, one);
+    second.translate(VirtAddr(0x1000), Access::Read, world.context, two);
+    // when the first walks to it, then A is set, and the other's copy goes: as data's upgrade
+    const Translation read = first.translate(VirtAddr(0x2000), Access::Read, world.context, one);
+    CHECK_EQ(read.walk_cycles, kL1 + kLock + 40);
+    CHECK(world.leaf(2).accessed() && !world.leaf(2).dirty());
+    CHECK_EQ(one.walk_stores, 1U);
+    CHECK_EQ(one.cache_invalidations, 1U);
+    // then the other's next walk takes the line from the first one's cache
+    const Translation other = second.translate(VirtAddr(0x2000), Access::Read, world.context, two);
+    CHECK_EQ(other.walk_cycles, 60U + 1);
+    CHECK_EQ(two.pte_transfers[index_of(Level::Pte)], 1U);
+    CHECK_EQ(two.pte_reads[index_of(Level::Pte)][static_cast<unsigned>(Served::Llc)], 2U);
+    CHECK_EQ(two.walk_stores, 0U);
 }
 
 TEST(a_second_page_of_the_table_reads_one_warm_entry) {
@@ -179,7 +208,8 @@ TEST(a_first_write_through_a_clean_entry_walks_again) {
     world.go(0x2000);
     const Translation write = world.go(0x2000, Access::Write);
     CHECK(write.ok);
-    CHECK_EQ(write.walk_cycles, kL1);  // the walk caches lead to the entry still
+    CHECK_EQ(write.walk_cycles, kL1 + kLock);  // the walk caches lead to the entry still
+    CHECK_EQ(world.counters.walk_stores, 1U);
     CHECK_EQ(world.counters.walks_dirty, 1U);
     CHECK_EQ(world.counters.walks_data, 1U);
     CHECK(world.leaf(2).dirty());
@@ -249,7 +279,7 @@ TEST(five_levels_read_five_entries) {
 
 TEST(fetches_have_their_own_tlb_and_share_the_second_level) {
     World world;
-    world.tables.put(Pfn(4), 0, Pte::make(Pfn(100), Pte::kPresent | Pte::kUser));
+    world.tables.put(Pfn(4), 0, Pte::make(Pfn(100), kTable & ~Pte::kWrite));
     CHECK_EQ(world.go(0x0, Access::Fetch).walk_cycles, 4 * kMemory);
     CHECK_EQ(world.counters.walks_fetch, 1U);
     // The D-TLB does not have it, the second level does.
@@ -282,7 +312,7 @@ TEST(a_write_through_the_second_level_walks_for_its_dirty_bit) {
     for (std::uint64_t page = 0; page < 9; ++page) world.go(page << 12);
     const Translation write = world.go(0x0000, Access::Write);
     CHECK_EQ(write.tlb_cycles, 7U);
-    CHECK_EQ(write.walk_cycles, kL1);
+    CHECK_EQ(write.walk_cycles, kL1 + kLock);
     CHECK_EQ(world.counters.walks_dirty, 1U);
     CHECK_EQ(world.counters.walks_data, 9U);
     CHECK_EQ(world.counters.stlb_misses, 9U);

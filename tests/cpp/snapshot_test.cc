@@ -412,7 +412,7 @@ TEST(snapshots_of_another_machine_name_both_sides) {
              "snapshot: made with first_frame 1, but this kernel has 7");
     std::string newer = data;
     newer[8] = 9;
-    CHECK_EQ(refusal(newer), "snapshot: its format is version 9, this program reads version 5");
+    CHECK_EQ(refusal(newer), "snapshot: its format is version 9, this program reads version 6");
     CHECK_EQ(refusal("#!/bin/sh\necho hello\n"),
              "snapshot: these data are none of a ptshare kernel");
 }

@@ -154,7 +154,7 @@ class World {
         machine_.charge_syscall(core, 0);
     }
 
-    FrameContents contents_;
+    TableStores contents_;
     Params params_;
     bool alone_;  // one process shares tables with itself
     Machine machine_;
@@ -279,7 +279,7 @@ TEST(sharing_tables_changes_no_tlb_miss) {
         std::vector<Counters> found;
         for (const char* policy : {"private", "ptshare"}) {
             const Params params = small_machine({{"mmu.pcids", pcids}});
-            FrameContents contents;
+            TableStores contents;
             Machine machine(params, policy, 2, contents);
             const auto file = machine.kernel().create_file("file");
             file->resize(kBytes);

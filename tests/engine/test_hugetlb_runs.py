@@ -53,5 +53,5 @@ def test_large_leaves_reach_further() -> None:
     # Eight pages of 2 MiB, once in each process.
     assert private["fault.region.page"] > 4096 // 16
     assert huge["fault.region.page"] == 2 * 8
-    assert huge["roi.walk.reads.pmd.dram"] <= 4 < private["roi.walk.reads.pte.dram"]
+    assert huge["roi.walk.cycles"] < private["roi.walk.cycles"] / 10
     assert huge["roi.tlb.dtlb.misses"] < private["roi.tlb.dtlb.misses"] / 10

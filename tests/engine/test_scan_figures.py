@@ -101,12 +101,25 @@ def test_five_levels() -> None:
     assert five["fault.total"] == four["fault.total"]
 
 
-def test_sharing_warms_the_others_walks() -> None:
-    private = totals(execute("scan", policy="private", procs=4, region=16 * MIB, work=1))
-    shared = totals(execute("scan", policy="ptshare", procs=4, region=16 * MIB, work=1))
-    # 4096 PTEs are 512 cache lines: read from memory once in all, or once a process.
-    assert shared["roi.walk.reads.pte.dram"] == 512
-    assert private["roi.walk.reads.pte.dram"] == 4 * 512
+def test_walks_find_what_the_kernel_stored_on_their_core_or_on_another() -> None:
+    sizes = {"procs": 4, "region": 16 * MIB, "work": 1}
+    private = totals(execute("scan", policy="private", **sizes))
+    shared = totals(execute("scan", policy="ptshare", **sizes))
+    # Tables are cleared and filled by the core that faults, and all fit its caches.
+    assert private["roi.walk.reads.pte.dram"] == shared["roi.walk.reads.pte.dram"] == 0
+    assert private["roi.walk.reads.pte.transfers"] == private["roi.pt.stores.transfers"] == 0
+    # 4096 shared PTEs are 512 cache lines, which each of the three others takes at least once.
+    assert shared["roi.walk.reads.pte.transfers"] >= 3 * 512
+    stores = 16 * MIB // 4096 // 16  # a line is stored to at least once for each 16 pages around
+    assert shared["roi.pt.stores.lines"] >= stores
+    assert private["roi.pt.stores.lines"] >= 4 * stores
+
+
+def test_private_walks_read_from_memory_what_the_caches_do_not_hold() -> None:
+    small = ("cache.l2.bytes=64KiB", "cache.llc.bytes=60KiB")
+    values = totals(execute("scan", policy="private", procs=4, region=16 * MIB, sets=small))
+    # Two rounds over 512 lines of PTEs in each process, of which at most 31 KiB fit.
+    assert values["roi.walk.reads.pte.dram"] > 4 * 512
 
 
 def test_without_the_flag_policies_do_not_differ() -> None:

@@ -35,6 +35,7 @@ void add(Counters& to, const Counters& from) {
         for (std::size_t place = 0; place < kCachePlaces; ++place) {
             to.pte_reads_of_others[level][place] += from.pte_reads_of_others[level][place];
         }
+        to.pte_transfers[level] += from.pte_transfers[level];
     }
     for (std::size_t i = 0; i < kWalkLatencies; ++i) to.walk_latency[i] += from.walk_latency[i];
 }
@@ -50,6 +51,7 @@ void subtract(Counters& from, const Counters& what) {
         for (std::size_t place = 0; place < kCachePlaces; ++place) {
             from.pte_reads_of_others[level][place] -= what.pte_reads_of_others[level][place];
         }
+        from.pte_transfers[level] -= what.pte_transfers[level];
     }
     for (std::size_t i = 0; i < kWalkLatencies; ++i) from.walk_latency[i] -= what.walk_latency[i];
 }

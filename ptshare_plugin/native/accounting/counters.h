@@ -43,6 +43,7 @@ namespace ptshare::engine {
     X(walks_faulted, "walk.faulted")                    \
     X(walks_dirty, "walk.dirty_assists")                \
     X(walk_cycles, "walk.cycles")                       \
+    X(walk_stores, "walk.stores")                       \
     X(pwc_pmd_hits, "walk_cache.pmd.hits")              \
     X(pwc_pud_hits, "walk_cache.pud.hits")              \
     X(pwc_p4d_hits, "walk_cache.p4d.hits")              \
@@ -59,6 +60,9 @@ namespace ptshare::engine {
     X(llc_misses, "cache.llc.misses")                   \
     X(cache_transfers, "cache.transfers")               \
     X(cache_invalidations, "cache.invalidations")       \
+    X(table_stores, "pt.stores.lines")                  \
+    X(table_store_transfers, "pt.stores.transfers")     \
+    X(table_store_cycles, "pt.stores.cycles")           \
     PTSHARE_FAULT_KINDS(PTSHARE_FAULT_COUNTER, X)       \
     X(fault_around_pages, "fault.around_pages")         \
     X(region_faults_link, "fault.region.link")          \
@@ -94,6 +98,8 @@ struct Counters {
     std::array<std::array<std::uint64_t, kServedPlaces>, kLevels> pte_reads{};
     // Of these, from lines that another mm brought in.
     std::array<std::array<std::uint64_t, kCachePlaces>, kLevels> pte_reads_of_others{};
+    // Of those from the LLC, which came from another core's cache instead.
+    std::array<std::uint64_t, kLevels> pte_transfers{};
     // They add up to the walks that have ended.
     std::array<std::uint64_t, kWalkLatencies> walk_latency{};
 };
@@ -104,6 +110,10 @@ inline std::string pte_reads_metric(unsigned level, unsigned place) {
 }
 inline std::string pte_reads_of_others_metric(unsigned level, unsigned place) {
     return pte_reads_metric(level, place) + ".other";
+}
+
+inline std::string pte_transfers_metric(unsigned level) {
+    return std::string("walk.reads.") + kLevelNames[level] + ".transfers";
 }
 
 // Calls fn(metric name, value) for each of them, always in the same order; the values can be
@@ -121,6 +131,7 @@ void for_each_counter(AnyCounters& counters, Fn&& fn) {
                    counters.pte_reads_of_others[level][place]);
             }
         }
+        fn(pte_transfers_metric(level), counters.pte_transfers[level]);
     }
     for (unsigned i = 0; i < kWalkLatencies; ++i) {
         fn("walk.latency.from_" + std::to_string(walk_latency_bound(i)), counters.walk_latency[i]);

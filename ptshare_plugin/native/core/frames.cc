@@ -1,5 +1,6 @@
 #include "frames.h"
 
+#include <algorithm>
 #include <string>
 
 namespace ptshare {
@@ -21,13 +22,38 @@ void FrameAllocator::out_of_memory() const {
                       " MiB is exhausted: raise kernel.memory_bytes");
 }
 
-Pfn FrameAllocator::allocate(FrameUse use) {
+Pfn FrameAllocator::take_last(std::vector<Pfn>& list, FrameUse use) {
+    const Pfn pfn = list.back();
+    list.pop_back();
+    return take(pfn, use);
+}
+
+void FrameAllocator::fill(std::vector<Pfn>& list) {
     if (!free_.empty()) {
-        const Pfn pfn = free_.back();
-        free_.pop_back();
-        return take(pfn, use);
+        const auto n = static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(kBatch, free_.size()));
+        list.assign(free_.end() - n, free_.end());
+        free_.erase(free_.end() - n, free_.end());
+        return;
     }
+    const std::uint64_t first = frames_.size();
+    const std::uint64_t n = std::min(kBatch, capacity_ - std::min(capacity_, first));
+    for (std::uint64_t i = 0; i < n; ++i) {
+        frames_.append(Frame());
+        list.push_back(Pfn(first + n - 1 - i));
+    }
+}
+
+Pfn FrameAllocator::allocate(FrameUse use) {
+    if (cpu_) {
+        std::vector<Pfn>& own = lists_[*cpu_];
+        if (own.empty()) fill(own);
+        if (!own.empty()) return take_last(own, use);
+    }
+    if (!free_.empty()) return take_last(free_, use);
     if (frames_.size() >= capacity_) {
+        for (std::vector<Pfn>& list : lists_) {
+            if (!list.empty()) return take_last(list, use);
+        }
         if (free_huge_.empty()) out_of_memory();
         const Pfn first = free_huge_.back();
         free_huge_.pop_back();

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <vector>
 
@@ -34,6 +35,8 @@ class FrameContents {
     // engines whose walkers read tables from simulated memory.
     virtual void zero_table(Pfn) {}
     virtual void write_entry(PhysAddr, std::uint64_t /*bits*/) {}
+    // The same where a walker set A or D, and not the kernel.
+    virtual void walker_wrote(PhysAddr address, std::uint64_t bits) { write_entry(address, bits); }
     // Nothing is kept of any frame, so that nobody misses these calls: operations on many pages may
     // leave them out.
     virtual bool counts_only() const { return false; }
@@ -58,6 +61,14 @@ class FrameAllocator {
     // Hands out frames from `first` (at least 1) up to the end of `memory_bytes`; whoever owns the
     // memory below uses that.
     explicit FrameAllocator(std::uint64_t memory_bytes, std::uint64_t first = 1);
+
+    // From now on single frames come from the list of a CPU, as from Linux's per-CPU page lists
+    // (mm/page_alloc.c): filled with some that follow each other, so that what a CPU takes lies
+    // together, whatever others take meanwhile. Without this there is one list for all.
+    void use_list(unsigned cpu) {
+        if (lists_.size() <= cpu) lists_.resize(cpu + 1);
+        cpu_ = cpu;
+    }
 
     // One frame, or 512 contiguous ones that start on a 2 MiB boundary. Throws OutOfMemory.
     Pfn allocate(FrameUse use);
@@ -104,12 +115,22 @@ class FrameAllocator {
         friend constexpr Frame advanced(Frame frame, std::uint64_t) { return frame; }
     };
 
+    static constexpr std::uint64_t kBatch = 63;  // zone_batchsize() of a zone of 1 GiB and more
+
     Pfn take(Pfn pfn, FrameUse use);
+    Pfn take_last(std::vector<Pfn>& list, FrameUse use);
+    // Fills the empty list of a CPU with what was freed last, or else with untouched frames; there
+    // may be neither.
+    void fill(std::vector<Pfn>& list);
     [[noreturn]] void out_of_memory() const;
 
     std::uint64_t capacity_;  // frames, 0 included; invariant: at least frames_.size()
     Chunked<Frame> frames_;   // index: frame number
     std::vector<Pfn> free_;   // freed frames below frames_.size(); last in, first out
+    // By CPU, of frames below frames_.size() that are free and in no other list; taken from the
+    // back.
+    std::vector<std::vector<Pfn>> lists_;
+    std::optional<unsigned> cpu_;  // whose list is used; none: free_ alone
     // First frames of freed 2 MiB; last in, first out. Broken up when no other frame is left.
     std::vector<Pfn> free_huge_;
     bool retired_ = false;

@@ -25,7 +25,7 @@ namespace {
 
 constexpr char kMagic[] = "PTSHARE\n";
 constexpr std::uint64_t kMagicBytes = sizeof(kMagic) - 1;
-constexpr std::uint32_t kVersion = 5;
+constexpr std::uint32_t kVersion = 6;
 constexpr std::uint64_t kHeadBytes = sizeof(kVersion) + 2 * sizeof(std::uint64_t);
 
 }  // namespace
@@ -109,6 +109,7 @@ class Snapshot {
             frames.frames_, [&](auto& frame) { io_(frame.use, frame.references); });
         io_.list(frames.free_, [&](auto& pfn) { io_(pfn); });
         io_.list(frames.free_huge_, [&](auto& pfn) { io_(pfn); });
+        io_.list(frames.lists_, [&](auto& list) { io_.list(list, [&](auto& pfn) { io_(pfn); }); });
         if constexpr (kReads) checks_.frames(frames);
     }
 

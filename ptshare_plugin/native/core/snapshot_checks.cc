@@ -22,8 +22,12 @@ void SnapshotChecks::frames(FrameAllocator& frames) {
                "a frame's references");
         ++(use == FrameUse::Free ? free : frames.in_use_[static_cast<unsigned>(use)]);
     }
-    expect(free == frames.free_.size() + kEntries * frames.free_huge_.size(),
-           "the list of free frames");
+    std::uint64_t listed = frames.free_.size() + kEntries * frames.free_huge_.size();
+    for (const std::vector<Pfn>& list : frames.lists_) {
+        listed += list.size();
+        for (const Pfn pfn : list) claim(pfn, FrameUse::Free);
+    }
+    expect(free == listed, "the list of free frames");
     for (const Pfn pfn : frames.free_) claim(pfn, FrameUse::Free);
     for (const Pfn first : frames.free_huge_) {
         expect(is_aligned(first.value, kEntries), "2 MiB of free frames");

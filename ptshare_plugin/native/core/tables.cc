@@ -14,7 +14,7 @@ Pte TableStore::read_entry(PhysAddr address) const {
 void TableStore::set_entry_bits(PhysAddr address, std::uint64_t bits) {
     Pte& entry = at(pfn_of(address)).entries[index_in_page(address)];
     entry = entry.with(bits);
-    contents_.write_entry(address, entry.bits());
+    contents_.walker_wrote(address, entry.bits());
 }
 
 void TableStore::for_each(const std::function<void(Pfn, const TablePage&)>& fn) const {

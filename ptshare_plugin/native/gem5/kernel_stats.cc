@@ -33,6 +33,7 @@ std::set<std::string> counted_elsewhere() {
         for (unsigned place = 0; place < engine::kCachePlaces; ++place) {
             names.insert(engine::pte_reads_of_others_metric(level, place));
         }
+        names.insert(engine::pte_transfers_metric(level));
     }
     return names;
 }

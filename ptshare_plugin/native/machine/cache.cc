@@ -8,6 +8,8 @@ namespace {
 
 // Whether page walks enter at the L2.
 constexpr Choice<bool> kWalkerPorts[] = {{"l1d", false}, {"l2", true}};
+// Whether the LLC is inclusive.
+constexpr Choice<bool> kInclusions[] = {{"inclusive", true}, {"non-inclusive", false}};
 
 TagArray make_cache(const Params& params, const std::string& name, bool payload = false) {
     const std::uint64_t line = params.count("cache.line_bytes");
@@ -41,7 +43,14 @@ Hierarchy::Hierarchy(const Params& params, unsigned cores)
       llc_latency_(params.count("cache.llc.latency")),
       transfer_latency_(params.count("cache.transfer_latency")),
       dram_latency_(params.count("cache.dram_latency")),
-      llc_(make_cache(params, "llc", cores > 1)) {
+      inclusive_(params.choice("cache.llc.inclusion", kInclusions) &&
+                 params.count("cache.llc.bytes") != 0),
+      llc_(make_cache(params, "llc", inclusive_ && cores > 1)) {
+    if (!inclusive_ && llc_.present() && params.count("cache.l2.bytes") == 0) {
+        throw std::invalid_argument(
+            "cache.llc.inclusion: a non-inclusive LLC holds what L2s evict, and cache.l2.bytes is "
+            "0");
+    }
     if (cores == 0 || cores > kMaxCores) {
         throw std::invalid_argument("cores must be 1 to " + std::to_string(kMaxCores));
     }
@@ -56,11 +65,21 @@ inline void fill_l1(TagArray& l1, std::uint64_t line, LineState state) {
     l1.insert(line, state, [](std::uint64_t, LineState, std::uint64_t) {});
 }
 
+CacheResult Hierarchy::at_l2(unsigned core, std::uint64_t line, AccessKind kind,
+                             Counters& counters) {
+    const CacheResult result = beyond_l1(core, line, kind, nullptr, counters);
+    if (is_write(kind)) {
+        const TagArray::Place above = cores_[core].l1d.peek(line);
+        if (above) above.set_state(LineState::Modified);
+    }
+    return result;
+}
+
 // The first level does not have the line, or was not asked.
 CacheResult Hierarchy::beyond_l1(unsigned core, std::uint64_t line, AccessKind kind, TagArray* l1,
                                  Counters& counters) {
     Private& caches = cores_[core];
-    const bool write = kind == AccessKind::Write;
+    const bool write = is_write(kind);
     if (caches.l2.present()) {
         ++counters.l2_accesses;
         if (const TagArray::Place place = caches.l2.find(line)) {
@@ -72,7 +91,7 @@ CacheResult Hierarchy::beyond_l1(unsigned core, std::uint64_t line, AccessKind k
                 state = LineState::Modified;
             }
             if (l1) fill_l1(*l1, line, state);
-            return {Served::L2, latency};
+            return {Served::L2, latency, false};
         }
         ++counters.l2_misses;
     }
@@ -86,26 +105,47 @@ CacheResult Hierarchy::beyond_l1(unsigned core, std::uint64_t line, AccessKind k
 // The private caches do not have the line: LLC, another core or memory does.
 inline CacheResult Hierarchy::miss(unsigned core, std::uint64_t line, bool write,
                                    Counters& counters, LineState& granted) {
-    auto [directory, place, in_llc] = look_up(line, counters);
-    CacheResult result{in_llc ? Served::Llc : Served::Dram, in_llc ? llc_latency_ : dram_latency_};
+    const Found found = look_up(line, counters);
+    CacheResult result{found.in_llc ? Served::Llc : Served::Dram,
+                       found.in_llc ? llc_latency_ : dram_latency_, false};
     const std::uint64_t me = 1ULL << core;
-    if (directory.exclusive && directory.present != me) {
-        if (downgrade(static_cast<unsigned>(__builtin_ctzll(directory.present)), line)) {
-            ++counters.cache_transfers;
-            result = {Served::Llc, transfer_latency_};
+    const std::uint64_t others = found.present & ~me;
+    bool modified = false;
+    bool supplied = false;  // by another core, if need be
+    if (others != 0 && found.exclusive) {
+        const auto owner = static_cast<unsigned>(__builtin_ctzll(others));
+        const Downgraded copies = downgrade(owner, line);
+        supplied = copies.held;
+        modified = copies.modified;
+    } else if (!found.in_llc) {
+        for (std::uint64_t left = others; left != 0 && !supplied; left &= left - 1) {
+            supplied = holds(static_cast<unsigned>(__builtin_ctzll(left)), line);
         }
     }
-    if (result.served == Served::Dram) note_bringer(line, place, cores_[core].bringer);
-    if (write) {
-        invalidate_others(core, line, directory.present, counters);
-        directory.present = 0;
+    if (modified || (supplied && !found.in_llc)) {
+        ++counters.cache_transfers;
+        result = {Served::Llc, transfer_latency_, true};
     }
-    directory.present |= me;
-    directory.exclusive = directory.present == me;
-    record(line, place, directory);
-    granted = write                 ? LineState::Modified
-              : directory.exclusive ? LineState::Exclusive
-                                    : LineState::Shared;
+    if (write) invalidate_others(core, line, found.present, counters);
+    const std::uint64_t present = write ? me : found.present | me;
+    const bool exclusive = present == me;
+    if (inclusive_) {
+        if (result.served == Served::Dram) note_bringer(found.place, cores_[core].bringer);
+        record(found.place, present, exclusive);
+    } else {
+        std::uint32_t brought = cores_[core].bringer;
+        if (result.served == Served::Dram) {
+            note_bringer({}, brought);
+        } else if (const Directory::Entry* entry = directory_.find(line)) {
+            brought = entry->bringer;
+        } else {
+            brought = bringer_in_llc(found.place);
+        }
+        if (found.in_llc && exclusive) llc_.erase(line);
+        record_apart(line, present, brought);
+        if (modified && !write && llc_.present()) put_in_llc(line, brought);
+    }
+    granted = write ? LineState::Modified : exclusive ? LineState::Exclusive : LineState::Shared;
     return result;
 }
 
@@ -123,77 +163,125 @@ std::uint64_t Hierarchy::write_clean(unsigned core, std::uint64_t line,
 
 // A write to a line that this core may only read: the other copies go. Returns what it takes.
 std::uint64_t Hierarchy::upgrade(unsigned core, std::uint64_t line, Counters& counters) {
-    Directory directory;
-    TagArray::Place place;
-    if (llc_.present()) {
-        place = llc_.find(line);
+    if (inclusive_) {
+        const TagArray::Place place = llc_.find(line);
         if (!place) throw std::logic_error("the inclusive LLC misses a cached line");
-        directory.present = listed(place);
+        invalidate_others(core, line, listed(place), counters);
+        record(place, 1ULL << core, true);
     } else {
-        directory = lines_[line];
+        const Directory::Entry* entry = directory_.find(line);
+        if (!entry) throw std::logic_error("the directory misses a cached line");
+        const std::uint32_t brought = entry->bringer;
+        invalidate_others(core, line, entry->present, counters);
+        if (llc_.present()) llc_.erase(line);
+        record_apart(line, 1ULL << core, brought);
     }
-    invalidate_others(core, line, directory.present, counters);
-    record(line, place, {1ULL << core, true});
     if (const TagArray::Place below = cores_[core].l2.peek(line)) {
         below.set_state(LineState::Modified);
     }
     return llc_.present() ? llc_latency_ : transfer_latency_;
 }
 
-// Who has the line; afterwards it is the most recently used of the LLC, brought in if need be.
+// Who has the line; it is the most recently used of the LLC afterwards if that has it, and brought
+// into an inclusive one if it has not.
 inline Hierarchy::Found Hierarchy::look_up(std::uint64_t line, Counters& counters) {
-    if (!llc_.present()) return {lines_[line], {}, false};
-    ++counters.llc_accesses;
-    if (const TagArray::Place place = llc_.find(line)) {
-        return {{listed(place), place.state() == LineState::Exclusive}, place, true};
+    Found found;
+    if (llc_.present()) {
+        ++counters.llc_accesses;
+        found.place = llc_.find(line);
+        found.in_llc = static_cast<bool>(found.place);
+        if (!found.in_llc) ++counters.llc_misses;
     }
-    ++counters.llc_misses;
+    if (!inclusive_) {
+        if (const Directory::Entry* entry = directory_.find(line)) {
+            found.present = entry->present;
+            found.exclusive = entry->exclusive;
+        }
+        return found;
+    }
+    if (found.in_llc) {
+        found.present = listed(found.place);
+        found.exclusive = found.place.state() == LineState::Exclusive;
+        return found;
+    }
     const auto evict = [this](std::uint64_t evicted, LineState, std::uint64_t present) {
         if (cores_.size() == 1) present = 1;
         for (std::uint64_t left = present; left != 0; left &= left - 1) {
             invalidate(static_cast<unsigned>(__builtin_ctzll(left)), evicted);
         }
     };
-    return {{}, llc_.insert(line, LineState::Shared, evict), false};
+    found.place = llc_.insert(line, LineState::Shared, evict);
+    return found;
 }
 
-// The cores listed for a line of the LLC. A lone core is not written down.
+// ---- The directory beside the lines of an inclusive LLC
+
+// The cores listed for a line. A lone core is not written down.
 inline std::uint64_t Hierarchy::listed(const TagArray::Place& place) {
     return cores_.size() == 1 ? 1 : llc_.payload(place);
 }
 
-// Keeps what look_up found and the access changed.
-inline void Hierarchy::record(std::uint64_t line, const TagArray::Place& place,
-                              const Directory& directory) {
-    if (!place) {
-        lines_[line] = directory;
-        return;
-    }
-    if (cores_.size() > 1) llc_.payload(place) = directory.present;
-    place.set_state(directory.exclusive ? LineState::Exclusive : LineState::Shared);
+inline void Hierarchy::record(const TagArray::Place& place, std::uint64_t present, bool exclusive) {
+    if (cores_.size() > 1) llc_.payload(place) = present;
+    place.set_state(exclusive ? LineState::Exclusive : LineState::Shared);
 }
 
-inline void Hierarchy::note_bringer(std::uint64_t line, const TagArray::Place& place,
+// ---- The directory apart, and the LLC that is not inclusive
+
+inline void Hierarchy::record_apart(std::uint64_t line, std::uint64_t present,
                                     std::uint32_t bringer) {
+    Directory::Entry* entry = directory_.find(line);
+    if (!entry) entry = &directory_.insert(line);
+    entry->present = present;
+    entry->bringer = bringer;
+    entry->exclusive = (present & (present - 1)) == 0;
+}
+
+void Hierarchy::put_in_llc(std::uint64_t line, std::uint32_t bringer) {
+    TagArray::Place place = llc_.find(line);
     if (!place) {
-        bringers_[line] = bringer;
-        return;
+        place =
+            llc_.insert(line, LineState::Shared, [](std::uint64_t, LineState, std::uint64_t) {});
     }
+    note_bringer(place, bringer);
+}
+
+void Hierarchy::left(unsigned core, std::uint64_t line) {
+    Directory::Entry* entry = directory_.find(line);
+    if (!entry) throw std::logic_error("the directory misses a cached line");
+    const std::uint32_t brought = entry->bringer;
+    entry->present &= ~(1ULL << core);
+    if (entry->present == 0) directory_.erase(entry);
+    if (llc_.present()) put_in_llc(line, brought);
+}
+
+// ---- Who brought lines in
+
+inline void Hierarchy::note_bringer(const TagArray::Place& place, std::uint32_t bringer) {
     if (llc_bringers_.empty()) {
         if (only_bringer_ == kNobody) only_bringer_ = bringer;
-        if (only_bringer_ == bringer) return;
+        if (only_bringer_ == bringer || !llc_.present()) return;
         llc_bringers_.assign(llc_.places(), static_cast<std::uint32_t>(only_bringer_));
     }
-    llc_bringers_[place.beside] = bringer;
+    if (place) llc_bringers_[place.beside] = bringer;
+}
+
+inline std::uint32_t Hierarchy::bringer_in_llc(const TagArray::Place& place) const {
+    return llc_bringers_.empty() ? static_cast<std::uint32_t>(only_bringer_)
+                                 : llc_bringers_[place.beside];
 }
 
 // Who brought in a line that some cache holds.
 std::uint32_t Hierarchy::bringer(std::uint64_t line) {
-    if (!llc_.present()) return bringers_[line];
+    if (!inclusive_) {
+        if (const Directory::Entry* entry = directory_.find(line)) return entry->bringer;
+    }
     const TagArray::Place place = llc_.peek(line);
-    if (!place) throw std::logic_error("the inclusive LLC misses a cached line");
-    return llc_bringers_[place.beside];
+    if (!place) throw std::logic_error("no cache holds the line");
+    return bringer_in_llc(place);
 }
+
+// ---- Private caches
 
 inline void Hierarchy::invalidate(unsigned core, std::uint64_t line) {
     Private& caches = cores_[core];
@@ -211,16 +299,21 @@ void Hierarchy::invalidate_others(unsigned core, std::uint64_t line, std::uint64
     }
 }
 
-// The owner's copies become Shared; whether it had written the line.
-bool Hierarchy::downgrade(unsigned core, std::uint64_t line) {
-    bool modified = false;
+bool Hierarchy::holds(unsigned core, std::uint64_t line) {
+    Private& caches = cores_[core];
+    return caches.l2.peek(line) || caches.l1d.peek(line) || caches.l1i.peek(line);
+}
+
+Hierarchy::Downgraded Hierarchy::downgrade(unsigned core, std::uint64_t line) {
+    Downgraded result;
     for (TagArray* cache : {&cores_[core].l1i, &cores_[core].l1d, &cores_[core].l2}) {
         if (const TagArray::Place place = cache->peek(line)) {
-            modified |= place.state() == LineState::Modified;
+            result.held = true;
+            result.modified |= place.state() == LineState::Modified;
             place.set_state(LineState::Shared);
         }
     }
-    return modified;
+    return result;
 }
 
 inline void Hierarchy::fill_l2(unsigned core, std::uint64_t line, LineState state) {
@@ -228,6 +321,7 @@ inline void Hierarchy::fill_l2(unsigned core, std::uint64_t line, LineState stat
     caches.l2.insert(line, state, [&](std::uint64_t evicted, LineState, std::uint64_t) {
         caches.l1i.erase(evicted);
         caches.l1d.erase(evicted);
+        if (!inclusive_) left(core, evicted);
     });
 }
 

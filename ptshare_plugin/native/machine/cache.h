@@ -3,27 +3,33 @@
 
 #include <cstdint>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "accounting/counters.h"
 #include "accounting/params.h"
 #include "core/types.h"
+#include "machine/directory.h"
 #include "machine/tag_array.h"
 
 namespace ptshare::engine {
 
-enum class AccessKind { Read, Write, Fetch, WalkRead };
+enum class AccessKind { Read, Write, Fetch, WalkRead, WalkWrite };
 
 struct CacheResult {
     Served served = Served::Dram;
     std::uint64_t latency = 0;  // cycles from the request to the data
+    bool transferred = false;   // from another core's cache, which counts as the LLC
 };
 
-// Each core has an L1I, an L1D and an L2 that includes both; all cores share an LLC that includes
-// every L2. L2 and LLC may be absent (bytes = 0). Lines are kept coherent by a directory with the
-// states of MESI: a line is with one core that may write it, or with several that may read it.
-// State changes take the latency of where they are decided, and no bandwidth.
+// Each core has an L1I, an L1D and an L2 that includes both; all cores share an LLC. L2 and LLC may
+// be absent (bytes = 0). Lines are kept coherent by a directory with the states of MESI: a line is
+// with one core that may write it, or with several that may read it. State changes take the latency
+// of where they are decided, and no bandwidth.
+//
+// An inclusive LLC holds what any L2 holds, and what it evicts leaves them all; the directory is
+// beside its lines. One that is not inclusive is filled with what L2s evict and with what was
+// written by one core and is read by another; a line that one core alone takes from it leaves it.
+// Without a copy there, another core's cache gives its own. The directory is a table of its own.
 class Hierarchy {
   public:
     static constexpr unsigned kMaxCores = 64;  // width of the directory's presence mask
@@ -32,20 +38,20 @@ class Hierarchy {
     Hierarchy(const Params& params, unsigned cores);
 
     // One access to the line of `address`. The latency is that of the place that served it. A page
-    // walker's read enters at mmu.walker.port.
+    // walker's enters at mmu.walker.port.
     CacheResult access(unsigned core, PhysAddr address, AccessKind kind, Counters& counters) {
         const std::uint64_t line = address.value >> line_shift_;
-        if (kind == AccessKind::WalkRead && walker_at_l2_) {
-            return beyond_l1(core, line, kind, nullptr, counters);
+        if (walker_at_l2_ && (kind == AccessKind::WalkRead || kind == AccessKind::WalkWrite)) {
+            return at_l2(core, line, kind, counters);
         }
         const bool fetch = kind == AccessKind::Fetch;
         TagArray& l1 = fetch ? cores_[core].l1i : cores_[core].l1d;
         ++(fetch ? counters.l1i_accesses : counters.l1d_accesses);
         if (const TagArray::Place place = l1.find(line)) {
-            CacheResult result{Served::L1, fetch ? l1i_latency_ : l1d_latency_};
+            CacheResult result{Served::L1, fetch ? l1i_latency_ : l1d_latency_, false};
             // One branch that is rarely taken.
             const bool clean = place.state() != LineState::Modified;
-            if (clean & (kind == AccessKind::Write)) {
+            if (clean & is_write(kind)) {
                 result.latency += write_clean(core, line, place, counters);
             }
             return result;
@@ -54,6 +60,9 @@ class Hierarchy {
         return beyond_l1(core, line, kind, &l1, counters);
     }
 
+    // Of an access of the walker that its port serves.
+    std::uint64_t walker_latency() const { return walker_at_l2_ ? l2_latency_ : l1d_latency_; }
+
     // What `core` brings in from memory from now on is brought in by `bringer`, an mm's number.
     void set_bringer(unsigned core, std::uint64_t bringer) {
         cores_[core].bringer = static_cast<std::uint32_t>(bringer);
@@ -61,6 +70,7 @@ class Hierarchy {
     // Whether the line of `address`, held by a cache, was last brought in from memory on behalf of
     // another mm than the one that `core` runs.
     bool brought_by_another(unsigned core, PhysAddr address) {
+        // Empty while all lines were brought in by one.
         if (llc_bringers_.empty() && llc_.present()) return only_bringer_ != cores_[core].bringer;
         return bringer(address.value >> line_shift_) != cores_[core].bringer;
     }
@@ -71,6 +81,7 @@ class Hierarchy {
         cores_[core].l1d.prefetch(line);
         cores_[core].l2.prefetch(line);
         llc_.prefetch(line);
+        if (!inclusive_) directory_.prefetch(line);
     }
 
   private:
@@ -83,20 +94,26 @@ class Hierarchy {
         TagArray l2;
         std::uint32_t bringer = 0;  // mm that runs on the core
     };
-    // Who has a line. Presence is conservative: a core that dropped a clean line stays listed.
-    // Exclusive: the one core listed may write it, and may have.
-    struct Directory {
+    // What the directory has of a line, and where the line is in the LLC, if it is there. Beside an
+    // inclusive LLC, and without an L2, presence is conservative: a core that dropped a clean line
+    // stays listed. Exclusive: the one core listed may write it, and may have.
+    struct Found {
         std::uint64_t present = 0;  // mask of cores
         bool exclusive = false;
-    };
-
-    // What the directory has of a line, and where the line is in the LLC, if there is one.
-    struct Found {
-        Directory directory;
         TagArray::Place place;
         bool in_llc = false;
     };
+    // What became of a core's copies that are Shared from now on.
+    struct Downgraded {
+        bool held = false;
+        bool modified = false;
+    };
 
+    static bool is_write(AccessKind kind) {
+        return kind == AccessKind::Write || kind == AccessKind::WalkWrite;
+    }
+    // An access of a walker that passes the L1D by.
+    CacheResult at_l2(unsigned core, std::uint64_t line, AccessKind kind, Counters& counters);
     // `l1`: to be filled; null: none.
     CacheResult beyond_l1(unsigned core, std::uint64_t line, AccessKind kind, TagArray* l1,
                           Counters& counters);
@@ -107,14 +124,21 @@ class Hierarchy {
     std::uint64_t upgrade(unsigned core, std::uint64_t line, Counters& counters);
     Found look_up(std::uint64_t line, Counters& counters);
     std::uint64_t listed(const TagArray::Place& place);
-    void record(std::uint64_t line, const TagArray::Place& place, const Directory& directory);
-    void note_bringer(std::uint64_t line, const TagArray::Place& place, std::uint32_t bringer);
+    void record(const TagArray::Place& place, std::uint64_t present, bool exclusive);
+    void record_apart(std::uint64_t line, std::uint64_t present, std::uint32_t bringer);
+    // Notes that somebody has brought a line in; of one in the LLC, beside it.
+    void note_bringer(const TagArray::Place& place, std::uint32_t bringer);
+    std::uint32_t bringer_in_llc(const TagArray::Place& place) const;
     std::uint32_t bringer(std::uint64_t line);
+    void put_in_llc(std::uint64_t line, std::uint32_t bringer);
+    // An L2 has evicted a line.
+    void left(unsigned core, std::uint64_t line);
+    bool holds(unsigned core, std::uint64_t line);
     void invalidate(unsigned core, std::uint64_t line);
     void invalidate_others(unsigned core, std::uint64_t line, std::uint64_t present,
                            Counters& counters);
     void fill_l2(unsigned core, std::uint64_t line, LineState state);
-    bool downgrade(unsigned core, std::uint64_t line);
+    Downgraded downgrade(unsigned core, std::uint64_t line);
 
     unsigned line_shift_;
     bool walker_at_l2_;
@@ -125,14 +149,13 @@ class Hierarchy {
     std::uint64_t transfer_latency_;
     std::uint64_t dram_latency_;
     std::vector<Private> cores_;
-    TagArray llc_;  // the payload is Directory::present; LineState::Exclusive is its flag
+    bool inclusive_;  // the LLC, which then is there, and its directory
+    TagArray llc_;    // if inclusive, the payload is Found::present, and Exclusive its flag
     // Who brought each line of the LLC in, by TagArray::Place::beside; empty while all were brought
     // in by one.
     std::vector<std::uint32_t, HugeAllocator<std::uint32_t>> llc_bringers_;
     std::uint64_t only_bringer_ = kNobody;
-    // Where there is no LLC: the directory, and who brought each line in.
-    std::unordered_map<std::uint64_t, Directory> lines_;
-    std::unordered_map<std::uint64_t, std::uint32_t> bringers_;
+    Directory directory_;  // unless inclusive_: of lines in private caches
 };
 
 }  // namespace ptshare::engine

@@ -18,8 +18,9 @@ constexpr int kMaxTries = 8;
 }  // namespace
 
 Machine::Machine(const Params& params, const std::string& policy, unsigned cores,
-                 FrameContents& contents)
+                 TableStores& contents)
     : costs_(params),
+      table_stores_(contents),
       kernel_(kernel_config(params), make_policy(policy), contents),
       hierarchy_(params, cores),
       base_cpi_(static_cast<std::uint64_t>(params.real("cpu.base_cpi") * (1 << kFixedPoint))),
@@ -51,6 +52,7 @@ void Machine::load_mm(Core& core, Mm& mm) {
 }
 
 void Machine::switch_to(Core& core, Charged* task) {
+    enter(core);
     if (core.running == task) return;
     core.running = task;
     if (core.used) {
@@ -220,9 +222,38 @@ void Machine::charge_syscall(Core& core, std::uint64_t cycles) {
     apply_effects(core, &Counters::cycles_syscall);
 }
 
+Mm& Machine::create_mm() {
+    Mm& made = kernel_.create_mm();
+    table_stores_.take();
+    return made;
+}
+
+std::uint64_t Machine::store_tables(Core& core) {
+    const TableStores::Noted noted = table_stores_.take();
+    // Whole lines, which nobody waits for; their time is in cost.table_alloc. No access of
+    // anybody's.
+    Counters uncounted;
+    for (const Pfn table : noted.cleared) {
+        const PhysAddr end = address_of(table) + kPageSize;
+        for (PhysAddr at = address_of(table); at < end; at = at + line_bytes_) {
+            hierarchy_.access(core.id, at, AccessKind::Write, uncounted);
+        }
+    }
+    Counters& counters = core.running->counters;
+    std::uint64_t waited = 0;
+    for (const PhysAddr line : noted.lines) {
+        const CacheResult result = hierarchy_.access(core.id, line, AccessKind::Write, counters);
+        if (result.transferred) ++counters.table_store_transfers;
+        waited += result.latency - std::min(result.latency, l1d_latency_);
+    }
+    counters.table_stores += noted.lines.size();
+    counters.table_store_cycles += waited;
+    return waited;
+}
+
 void Machine::apply_effects(Core& core, std::uint64_t Counters::*category) {
     const Effects effects = kernel_.take_effects();
-    charge(core, category, costs_.effects(effects));
+    charge(core, category, costs_.effects(effects) + store_tables(core));
     count_populated(core.running->counters, effects);
     for (const FlushRequest& request : effects.flushes) shoot_down(core, request);
 }

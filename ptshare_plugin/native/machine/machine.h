@@ -12,6 +12,7 @@
 #include "accounting/costs.h"
 #include "accounting/counters.h"
 #include "accounting/params.h"
+#include "accounting/table_stores.h"
 #include "core/kernel.h"
 #include "machine/cache.h"
 #include "machine/mmu.h"
@@ -69,8 +70,11 @@ class Loading {
 class Machine {
   public:
     // Throws std::invalid_argument for parameters that make no machine.
-    Machine(const Params& params, const std::string& policy, unsigned cores,
-            FrameContents& contents);
+    // `contents` must outlive the machine.
+    Machine(const Params& params, const std::string& policy, unsigned cores, TableStores& contents);
+
+    // An mm that was there before the machine ran: no CPU holds what its root was filled with.
+    Mm& create_mm();
 
     Kernel& kernel() { return kernel_; }
     const Kernel& kernel() const { return kernel_; }
@@ -79,6 +83,8 @@ class Machine {
     unsigned cores() const { return static_cast<unsigned>(cores_.size()); }
     const Costs& costs() const { return costs_; }
 
+    // What the kernel does from now on it does on this core.
+    void enter(const Core& core) { kernel_.frames().use_list(core.id); }
     // Loads a task on a core (a context switch when another was loaded).
     void switch_to(Core& core, Charged* task);
     // The loaded task's mm is another one now (exec).
@@ -120,6 +126,8 @@ class Machine {
   private:
     bool handle_fault(Core& core, VirtAddr address, Access access);
     void apply_effects(Core& core, std::uint64_t Counters::*category);
+    // The kernel's stores to page tables go through the core's caches; the cycles that they wait.
+    std::uint64_t store_tables(Core& core);
     void shoot_down(Core& core, const FlushRequest& request);
     void load_mm(Core& core, Mm& mm);
     void find_shared(Core& core, VirtAddr address);
@@ -132,6 +140,7 @@ class Machine {
                        std::uint64_t Counters::*category, std::uint64_t hidden);
 
     Costs costs_;
+    TableStores& table_stores_;
     Kernel kernel_;
     Hierarchy hierarchy_;
     std::vector<Core> cores_;

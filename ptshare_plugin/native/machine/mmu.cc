@@ -5,6 +5,7 @@ namespace ptshare::engine {
 Mmu::Mmu(const Params& params, unsigned core, Hierarchy& hierarchy, TableMemory& tables)
     : TranslationCaches(params),
       step_cycles_(params.count("mmu.walker.step_cycles")),
+      lock_cycles_(params.count("mmu.walker.lock_cycles")),
       core_(core),
       hierarchy_(hierarchy),
       tables_(tables) {
@@ -39,6 +40,7 @@ bool Mmu::walk(VirtAddr address, Access access, const MmuContext& context, Count
         const unsigned row = index_of(kernel_name(level, levels()));
         const auto place = static_cast<unsigned>(read.served);
         ++counters.pte_reads[row][place];
+        if (read.transferred) ++counters.pte_transfers[row];
         if (read.served != Served::Dram && hierarchy_.brought_by_another(core_, at)) {
             ++counters.pte_reads_of_others[row][place];
         }
@@ -47,6 +49,13 @@ bool Mmu::walk(VirtAddr address, Access access, const MmuContext& context, Count
         if (level == Level::Pte || entry.large()) {
             if (!entry.permits(access)) return false;
             result.address = end(address, access, context, level, entry, tables_, at);
+            if (sets_bits(entry, access)) {
+                ++counters.walk_stores;
+                // The line has just been read: only who else holds it can be in the way.
+                const CacheResult store =
+                    hierarchy_.access(core_, at, AccessKind::WalkWrite, counters);
+                result.walk_cycles += lock_cycles_ + store.latency - hierarchy_.walker_latency();
+            }
             return true;
         }
         keep(address, context, level, entry.pfn());

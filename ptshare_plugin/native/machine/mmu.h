@@ -33,6 +33,7 @@ class Mmu : public TranslationCaches {
               Translation& result);
 
     std::uint64_t step_cycles_;
+    std::uint64_t lock_cycles_;
     unsigned core_;
     Hierarchy& hierarchy_;
     TableMemory& tables_;

@@ -6,7 +6,7 @@
 namespace ptshare::engine {
 
 Run::Run(const Params& params, const std::string& policy, unsigned cores,
-         std::shared_ptr<FrameContents> contents)
+         std::shared_ptr<TableStores> contents)
     : contents_(std::move(contents)),
       slice_(params.count("sched.slice_instructions")),
       machine_(params, policy, cores, *contents_),
@@ -18,6 +18,7 @@ bool Run::step(std::uint64_t count) {
     try {
         while (!over() && progress_ < target) {
             Core& core = next_core();
+            machine_.enter(core);
             run_slice(core, queues_.load(core));
         }
     } catch (const OutOfMemory& error) {

@@ -39,7 +39,7 @@ class Run {
   protected:
     // Throws std::invalid_argument (parameters, policy).
     Run(const Params& params, const std::string& policy, unsigned cores,
-        std::shared_ptr<FrameContents> contents);
+        std::shared_ptr<TableStores> contents);
 
     // Whether every process has ended.
     virtual bool over() const = 0;
@@ -54,7 +54,7 @@ class Run {
     void end_roi(Thread& thread);
 
   private:
-    std::shared_ptr<FrameContents> contents_;  // outlives machine_
+    std::shared_ptr<TableStores> contents_;  // outlives machine_
 
   protected:
     const std::uint64_t slice_;  // in the units of progress_

@@ -6,13 +6,13 @@
 #include <unordered_map>
 #include <vector>
 
+#include "accounting/table_stores.h"
 #include "core/file.h"
-#include "core/frames.h"
 
 namespace ptshare::engine {
 
 // One reserved, lazily filled block of host memory: simulated physical address p is byte p of it.
-class HostMemory final : public FrameContents {
+class HostMemory final : public TableStores {
   public:
     // Throws std::runtime_error when the host cannot reserve so much.
     explicit HostMemory(std::uint64_t bytes);

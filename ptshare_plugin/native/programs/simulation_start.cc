@@ -35,7 +35,7 @@ std::size_t Simulation::add_process(std::size_t program, std::vector<std::string
     ranks_.emplace_back();
     Task& task = new_task(rank, rank % machine_.cores());
     ranks_[rank].pid = task.pid;
-    task.mm = &machine_.kernel().create_mm();
+    task.mm = &machine_.create_mm();
     task.program = program;
     task.argv = std::move(argv);
     task.env = std::move(env);

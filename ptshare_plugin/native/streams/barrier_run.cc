@@ -14,7 +14,7 @@ constexpr std::uint32_t kFirstPid = 1000;
 
 // Nobody reads bytes of its memory.
 BarrierRun::BarrierRun(const Params& params, const std::string& policy, unsigned cores)
-    : Run(params, policy, cores, std::make_shared<FrameContents>()) {
+    : Run(params, policy, cores, std::make_shared<TableStores>()) {
     params.count("cpu.frequency_mhz");  // nothing here reads a clock
     params.refuse_unread();
 }
@@ -22,7 +22,7 @@ BarrierRun::BarrierRun(const Params& params, const std::string& policy, unsigned
 void BarrierRun::add(Thread& process) {
     process.rank = static_cast<unsigned>(ranks_.size());
     process.core = process.rank % machine_.cores();
-    process.mm = &machine_.kernel().create_mm();
+    process.mm = &machine_.create_mm();
     ranks_.emplace_back().pid = kFirstPid + process.rank;
     alive_.push_back(&process);
     queues_.add(process, 0);

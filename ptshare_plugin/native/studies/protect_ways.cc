@@ -31,7 +31,7 @@ class Processes {
         region_->resize(setting.region);
         control_->resize(kPageSize);
         for (Charged& task : tasks_) {
-            task.mm = &machine_.kernel().create_mm();
+            task.mm = &machine_.create_mm();
             map(*task.mm, kRegion, setting.region, region_, kMapSharedPt | kMapPopulate);
             map(*task.mm, kControl, kPageSize, control_, 0);
             machine_.kernel().take_effects();
@@ -227,7 +227,7 @@ class Processes {
     }
 
     const ProtectSetting setting_;
-    FrameContents contents_;
+    TableStores contents_;
     Machine machine_;
     std::shared_ptr<File> region_;
     std::shared_ptr<File> control_;

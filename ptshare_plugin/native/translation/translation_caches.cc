@@ -177,10 +177,8 @@ void TranslationCaches::keep(VirtAddr address, const MmuContext& context, Level 
 
 PhysAddr TranslationCaches::end(VirtAddr address, Access access, const MmuContext& context,
                                 Level level, Pte leaf, TableMemory& tables, PhysAddr at) {
-    const std::uint64_t bits =
-        Pte::kAccessed | (access == Access::Write ? Pte::kDirty : std::uint64_t{0});
-    const Pte used = leaf.with(bits);
-    if (used != leaf) tables.set_entry_bits(at, bits);
+    const Pte used = leaf.with(bits_of(access));
+    if (sets_bits(leaf, access)) tables.set_entry_bits(at, bits_of(access));
     const PageSize size = level == Level::Pte ? PageSize::Small : PageSize::Large;
     FirstLevel& first = access == Access::Fetch ? itlb_ : dtlb_;
     first.insert(context.tlb_tag(), address, size, used);

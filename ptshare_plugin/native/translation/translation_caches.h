@@ -87,8 +87,13 @@ class TranslationCaches {
     Start start(VirtAddr address, const MmuContext& context, Counters& counters);
     // A walk read an entry at `level` that points at `table`.
     void keep(VirtAddr address, const MmuContext& context, Level level, Pfn table);
+    // What a walk for such an access sets in the leaf: A, and D for a write.
+    static std::uint64_t bits_of(Access access) {
+        return Pte::kAccessed | (access == Access::Write ? Pte::kDirty : std::uint64_t{0});
+    }
+    static bool sets_bits(Pte leaf, Access access) { return leaf.with(bits_of(access)) != leaf; }
     // A walk ended at `leaf`, which permits the access and stands at `at` in a table at `level`:
-    // sets A in it, and D for a write, and fills the TLBs. Returns where the access goes.
+    // sets its bits and fills the TLBs. Returns where the access goes.
     PhysAddr end(VirtAddr address, Access access, const MmuContext& context, Level level, Pte leaf,
                  TableMemory& tables, PhysAddr at);
 
