@@ -127,7 +127,12 @@ def latencies(machine: Any) -> dict[str, int]:
 def _cache(machine: Any, name: str, cycles: int) -> Any:
     level = getattr(machine.cache, name)
     private = name != "llc"
+    # An LLC that is not inclusive is filled with what L2s evict, clean lines too. gem5 has none
+    # that is strictly inclusive: one that is "mostly" so evicts from no other cache.
+    victims = machine.cache.llc.bytes and machine.cache.llc.inclusion == "non-inclusive"
     return Cache(
+        clusivity="mostly_excl" if victims and not private else "mostly_incl",
+        writeback_clean=bool(victims) and name == "l2",
         size=f"{level.bytes}B",
         assoc=level.ways,
         tag_latency=cycles,

@@ -173,6 +173,9 @@ class Kernel:
     flush_ceiling_pages: int = _key(
         "pages", "Pages flushed one by one; more flush the whole TLB", 0, 1 << 20
     )
+    cpumask_trim_cycles: int = _cycles(
+        "A flush interrupts CPUs that have left its mm so often at most; 0: it never does"
+    )
     dirty_tracking: bool = _key(
         "", "Shared file pages start read-only; a write faults (ext4: true, tmpfs: false)"
     )

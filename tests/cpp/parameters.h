@@ -55,6 +55,7 @@ inline ptshare::engine::Params small_machine(const Values& changes = {}) {
         {"kernel.memory_bytes", count(64 << 20)},
         {"kernel.fault_around_bytes", count(4096)},
         {"kernel.flush_ceiling_pages", count(33)},
+        {"kernel.cpumask_trim_cycles", count(0)},
         {"kernel.dirty_tracking", false},
         {"kernel.pt_reclaim", false},
         {"share.level", std::string("policy")},

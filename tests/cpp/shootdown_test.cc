@@ -344,3 +344,122 @@ TEST(a_broadcast_leaves_the_walk_caches_alone) {
     CHECK_EQ(w.counters(1).dtlb_misses, 1U);
     CHECK_EQ(w.counters(1).pwc_pmd_hits, 1U);
 }
+
+namespace {
+
+// Two threads of one process on cores 0 and 1, whose page 0 both have in their TLBs.
+struct Threads : World {
+    explicit Threads(const Values& changes = {}) : World("private", 2, 3, changes) {
+        thread.mm = tasks[0].mm;
+        machine.switch_to(machine.core(1), &thread);
+        for (const unsigned core : {0U, 1U}) touch(core, 0, Access::Write);
+        for (Counters* each : {&tasks[0].counters, &thread.counters}) *each = {};
+    }
+    ~Threads() { machine.core(1).running = nullptr; }
+    // 2 MiB, with their page table.
+    void unmap(std::uint64_t page) {
+        CHECK(machine.kernel().munmap(*tasks[0].mm, kRegion + page * kPageSize, kPmdSize) ==
+              Errno::Ok);
+        machine.charge_syscall(machine.core(0), 0);
+    }
+    std::uint64_t ipis() const { return tasks[0].counters.shootdown_ipis; }
+
+    Charged thread;
+};
+
+}  // namespace
+
+TEST(a_cpu_that_runs_nothing_is_not_interrupted_and_flushes_when_it_comes_back) {
+    Threads w;
+    w.machine.rest(w.machine.core(1));
+    const std::uint64_t clock = w.machine.core(1).clock;
+    for (int i = 0; i < 10; ++i) {
+        w.protect(0, 0, 1, i % 2 == 0 ? kProtRead : kProtRead | kProtWrite);
+    }
+    w.protect(0, 0, 1, kProtRead);
+    CHECK_EQ(w.ipis(), 0U);
+    CHECK_EQ(w.machine.core(1).clock, clock);
+    CHECK_EQ(w.thread.counters.shootdown_received, 0U);
+    // It comes back to the same thread: what was spared it is due, and nothing stale is used.
+    w.machine.enter(w.machine.core(1));
+    CHECK(!w.machine.access(w.machine.core(1), kRegion, 8, Access::Write));
+    CHECK_EQ(w.thread.counters.tlb_stale_hits, 0U);
+    // It is interrupted again.
+    w.touch(1, 0);
+    w.protect(0, 0, 1, kProtRead | kProtWrite);
+    CHECK_EQ(w.ipis(), 1U);
+    CHECK_EQ(w.thread.counters.shootdown_received, 1U);
+}
+
+TEST(a_cpu_that_comes_back_without_a_flush_keeps_its_translations) {
+    Threads w;
+    w.machine.rest(w.machine.core(1));
+    w.machine.enter(w.machine.core(1));
+    w.touch(1, 0, Access::Write);
+    CHECK_EQ(w.thread.counters.walks_data, 0U);
+}
+
+TEST(freed_tables_reach_a_cpu_that_runs_nothing_once) {
+    // given page tables that go with the page, on an idle CPU that has the mm loaded
+    Threads w;
+    w.machine.rest(w.machine.core(1));
+    w.unmap(0);
+    CHECK_EQ(w.ipis(), 1U);
+    // It was told to leave the mm; a task that waits was not stopped.
+    CHECK_EQ(w.thread.counters.shootdown_received, 0U);
+    w.touch(0, 512, Access::Write);
+    w.unmap(512);
+    CHECK_EQ(w.ipis(), 1U);
+    w.machine.enter(w.machine.core(1));
+    CHECK(!w.machine.access(w.machine.core(1), kRegion, 8, Access::Read));
+    CHECK_EQ(w.thread.counters.pwc_stale_hits + w.thread.counters.tlb_stale_hits, 0U);
+}
+
+TEST(who_has_left_the_mm_is_trimmed_from_its_mask_by_one_flush) {
+    // given a mask that is trimmed every million cycles, and core 1, which runs another process now
+    for (const std::int64_t trim : {0, 1'000'000}) {
+        Threads w({{"kernel.cpumask_trim_cycles", trim}});
+        w.run(1, 1);
+        for (int i = 0; i < 4; ++i) {
+            w.protect(0, 0, 1, i % 2 == 0 ? kProtRead : kProtRead | kProtWrite);
+        }
+        CHECK_EQ(w.ipis(), trim == 0 ? 0U : 1U);
+        // It flushes nothing: what it runs is another's.
+        CHECK_EQ(w.counters(1).shootdown_received, w.ipis());
+        CHECK_EQ(w.counters(1).cycles_shootdown, w.ipis() * w.cost("shootdown.receive"));
+        // It comes by again, and leaves: so soon, nobody looks.
+        w.machine.switch_to(w.machine.core(1), &w.thread);
+        w.run(1, 1);
+        w.protect(0, 0, 1, kProtRead);
+        CHECK_EQ(w.ipis(), trim == 0 ? 0U : 1U);
+        w.machine.core(0).clock += 1'000'000;
+        w.protect(0, 0, 1, kProtRead | kProtWrite);
+        CHECK_EQ(w.ipis(), trim == 0 ? 0U : 2U);
+        CHECK_EQ(w.thread.counters.shootdown_received, 0U);
+    }
+}
+
+TEST(an_idle_cpu_that_has_left_the_mm_is_left_alone) {
+    Threads w({{"kernel.cpumask_trim_cycles", std::int64_t{1}}});
+    w.run(1, 1);
+    w.machine.rest(w.machine.core(1));
+    w.protect(0, 0, 1, kProtRead);
+    CHECK_EQ(w.ipis(), 0U);
+    // Until it runs something.
+    w.machine.enter(w.machine.core(1));
+    w.protect(0, 0, 1, kProtRead | kProtWrite);
+    CHECK_EQ(w.ipis(), 1U);
+}
+
+TEST(a_guest_that_waits_is_spared_as_by_lazy_and_not_by_all_cpus) {
+    for (const auto& [name, ipis] : {std::pair{"lazy", 1U}, {"sharers", 3U}, {"all-cpus", 4U}}) {
+        Cores w(strategy(name));
+        w.machine.rest(w.machine.core(1));
+        w.protect(0, 0, 1, kProtRead);
+        CHECK_EQ(w.counters(0).shootdown_ipis, ipis);
+        CHECK_EQ(w.counters(1).cycles_shootdown, 0U);
+        w.machine.enter(w.machine.core(1));
+        CHECK(!w.machine.access(w.machine.core(1), kRegion, 8, Access::Write));
+        CHECK_EQ(w.counters(1).tlb_stale_hits, 0U);
+    }
+}

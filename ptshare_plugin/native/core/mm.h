@@ -43,6 +43,11 @@ class Mm {
     // smaller value holds entries that may be stale.
     std::uint64_t tlb_generation = 1;
 
+    // For engines: a bit for each CPU that has loaded the mm and not been found to have left it
+    // since (the kernel's mm_cpumask), and the time from which on a flush finds that out.
+    std::uint64_t cpus = 0;
+    std::uint64_t next_trim = 0;
+
     // Bytes of the tables that walks use, below the root; a linked table counts for each mm that
     // links it (what hangs below it counts for its host alone). The kernel's mm_pgtables_bytes,
     // which /proc/PID/status shows as VmPTE.

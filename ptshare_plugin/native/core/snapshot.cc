@@ -206,7 +206,7 @@ class Snapshot {
     }
     void mm_fields(Of<Mm>& mm) {
         io_(mm.rss_file, mm.rss_anon, mm.rss_huge, mm.brk_start, mm.brk, mm.users,
-            mm.tlb_generation, mm.table.tables_, mm.table.linked_);
+            mm.tlb_generation, mm.cpus, mm.next_trim, mm.table.tables_, mm.table.linked_);
         if constexpr (kReads) {
             for (std::uint64_t n = io_.length(); n != 0; --n) {
                 Vma vma;

@@ -50,7 +50,17 @@ void Contents::cut_file(const File&, std::uint64_t bytes, Pfn last) {
     memory_.memsetBlob(address_of(last).value + offset, 0, kPageSize - offset);
 }
 
+void Contents::zero_table(Pfn pfn) {
+    zero(pfn);
+    TableStores::zero_table(pfn);
+}
+
 void Contents::write_entry(PhysAddr at, std::uint64_t bits) {
+    walker_wrote(at, bits);
+    TableStores::write_entry(at, bits);
+}
+
+void Contents::walker_wrote(PhysAddr at, std::uint64_t bits) {
     memory_.writeBlob(at.value, &bits, sizeof(bits));
 }
 

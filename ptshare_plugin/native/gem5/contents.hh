@@ -5,13 +5,13 @@
 #include <map>
 #include <string>
 
+#include "accounting/table_stores.h"
 #include "core/file.h"
-#include "core/frames.h"
 #include "mem/port_proxy.hh"
 
 namespace ptshare::g5 {
 
-class Contents final : public FrameContents {
+class Contents final : public engine::TableStores {
   public:
     explicit Contents(gem5::PortProxy& memory) : memory_(memory) {}
     ~Contents() override;
@@ -26,8 +26,9 @@ class Contents final : public FrameContents {
     void copy(Pfn to, Pfn from) override;
     void read_file(const File& file, std::uint64_t index, Pfn pfn) override;
     void cut_file(const File& file, std::uint64_t bytes, Pfn last) override;
-    void zero_table(Pfn pfn) override { zero(pfn); }
+    void zero_table(Pfn pfn) override;
     void write_entry(PhysAddr at, std::uint64_t bits) override;
+    void walker_wrote(PhysAddr at, std::uint64_t bits) override;
 
   private:
     gem5::PortProxy& memory_;            // the system's

@@ -92,6 +92,7 @@ void Kernel::adopt(gem5::ThreadContext* tc, bool starts) {
 
 void Kernel::load(Task& task) {
     task.started = true;
+    enter(task);
     or_fatal([&] {
         task.mm = &core().create_mm();
         const HostFile program(task.process()->executable);
@@ -105,6 +106,7 @@ void Kernel::load(Task& task) {
 }
 
 void Kernel::begin_run() {
+    running_ = true;
     for (Task* task : tasks()) {
         if (restored_) {
             // A context counts anew after a checkpoint.
@@ -244,6 +246,7 @@ bool Kernel::serve(Task& task, VirtAddr address, Access access, FaultResult& res
 
 void Kernel::page_fault(gem5::ThreadContext* tc, VirtAddr address, Access access) {
     Task& task = *this->task(tc);
+    enter(task);
     if (!task.mm) return;  // killed while its CPU was on the way here
     if (!scheduler_.has_core(task)) {
         scheduler_.ready(task);  // gem5 has woken it: see Tlb::may_fetch
@@ -318,9 +321,23 @@ bool Kernel::copy_out(Task& task, VirtAddr to, const void* from, std::uint64_t n
         });
 }
 
+void Kernel::enter(const Task& task) {
+    core().frames().use_list(task.core->id);
+}
+
+// What tables are cleared with does not pass through the caches: their lines come with the first
+// entry. Before the run begins there is no time in which packets could go anywhere.
+void Kernel::store_tables(Task& task) {
+    const engine::TableStores::Noted noted = contents_->take();
+    if (!running_) return;
+    task.counters.table_stores += noted.lines.size();
+    for (const PhysAddr line : noted.lines) task.walker->store(line);
+}
+
 void Kernel::owe(Task& task, std::uint64_t engine::Counters::*category, std::uint64_t cycles) {
     const Effects effects = core().take_effects();
     cycles += costs_.effects(effects);
+    store_tables(task);
     task.counters.*category += cycles;
     task.pending += cycles;
     engine::count_populated(task.counters, effects);
@@ -349,13 +366,16 @@ void Kernel::shoot_down(Task& from, const FlushRequest& request) {
     std::vector<engine::Shootdowns::Cpu> cpus;
     for (PhysicalCore& core : scheduler_.cores()) {
         Task* task = running(core);
-        cpus.push_back({&core.asids, &core.walker->caches(), task ? &task->counters : nullptr});
+        const bool lazy = &core != from.core && core.rests();
+        core.spared |= lazy;
+        cpus.push_back(
+            {&core.asids, &core.walker->caches(), task ? &task->counters : nullptr, lazy});
     }
     const auto charge = [](Task& task, std::uint64_t cycles) {
         task.counters.cycles_shootdown += cycles;
         task.pending += cycles;
     };
-    charge(from, shootdowns_.carry_out(request, from.counters, cpus));
+    charge(from, shootdowns_.carry_out(request, from.counters, cpus, *core_, curCycle()));
     for (std::size_t i = 0; i < cpus.size(); ++i) {
         PhysicalCore& core = scheduler_.cores()[i];
         Task* task = running(core);

@@ -87,6 +87,8 @@ class Kernel : public gem5::ClockedObject {
     Pfn user_frame(Task& task, VirtAddr address, Access access);
     bool copy_in(Task& task, VirtAddr from, void* to, std::uint64_t n);
     bool copy_out(Task& task, VirtAddr to, const void* from, std::uint64_t n);
+    // What core does from now on it does on the task's CPU.
+    void enter(const Task& task);
     // Adds kernel work to what the task owes, flushes included.
     void owe(Task& task, std::uint64_t engine::Counters::*category, std::uint64_t cycles);
     // The CPU spends what its task owes: it stands still for so long.
@@ -106,6 +108,7 @@ class Kernel : public gem5::ClockedObject {
     // One fault: served, counted, owed for. False: fatal.
     bool serve(Task& task, VirtAddr address, Access access, FaultResult& result);
     void shoot_down(Task& task, const FlushRequest& request);
+    void store_tables(Task& task);
     void count_instructions(Task& task);
     void end_marks(Task& task);
     // Of a rank with its live tasks.
@@ -127,7 +130,8 @@ class Kernel : public gem5::ClockedObject {
     // By device and inode: those that were mapped, held for the whole run.
     std::map<std::pair<std::uint64_t, std::uint64_t>, std::shared_ptr<File>> files_;
     bool restored_ = false;  // from a checkpoint
-    unsigned inside_ = 0;    // invariant: tasks with in_roi
+    bool running_ = false;
+    unsigned inside_ = 0;  // invariant: tasks with in_roi
     std::vector<engine::Sample> samples_;
     std::deque<Values> values_;            // the kernel's own, then two groups a rank
     std::deque<std::string> group_names_;  // gem5 keeps pointers to them

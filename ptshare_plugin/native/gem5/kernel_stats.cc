@@ -17,7 +17,8 @@ constexpr const char* kElsewhere[] = {
     "access.fetches",   "cache.l1i.accesses", "cache.l1i.misses",    "cache.l1d.accesses",
     "cache.l1d.misses", "cache.l2.accesses",  "cache.l2.misses",     "cache.llc.accesses",
     "cache.llc.misses", "cache.transfers",    "cache.invalidations", "cycles.base",
-    "cycles.fetch",     "cycles.tlb",         "cycles.data",
+    "cycles.fetch",     "cycles.tlb",         "cycles.data",         "pt.stores.transfers",
+    "pt.stores.cycles",
 };
 constexpr bool all_exist() {
     for (const char* name : kElsewhere) {

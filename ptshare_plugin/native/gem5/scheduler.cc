@@ -20,8 +20,9 @@ Task::Task(ThreadContext* tc, Walker* w, Scheduler& scheduler)
       turn([this, &scheduler] { scheduler.give_way(*this); }, "ptshare preemption") {
 }
 
-PhysicalCore::PhysicalCore(Scheduler& scheduler, Walker* w, std::uint64_t pcids)
-    : walker(w),
+PhysicalCore::PhysicalCore(unsigned n, Scheduler& scheduler, Walker* w, std::uint64_t pcids)
+    : id(n),
+      walker(w),
       asids(pcids),
       in([this, &scheduler] { scheduler.switched_in(*this); }, "ptshare switch"),
       out([this, &scheduler] { scheduler.quantum_over(*this); }, "ptshare quantum") {
@@ -37,7 +38,7 @@ void Scheduler::add(Task& task) {
     auto core = std::find_if(cores_.begin(), cores_.end(),
                              [&](const PhysicalCore& c) { return c.walker == task.walker; });
     if (core == cores_.end()) {
-        cores_.emplace_back(*this, task.walker, pcids_);
+        cores_.emplace_back(static_cast<unsigned>(cores_.size()), *this, task.walker, pcids_);
         core = std::prev(cores_.end());
     }
     task.core = &*core;
@@ -60,9 +61,10 @@ void Scheduler::begin(Task& task) {
 
 // As the kernel's switch_mm_irqs_off. The walker asks the task; the register is for whoever looks.
 void Scheduler::load(PhysicalCore& core, Task& task) {
-    task.mmu = kernel_.shootdowns().load(core.asids, core.walker->caches(), *task.mm);
+    task.mmu = kernel_.shootdowns().load(core.id, core.asids, core.walker->caches(), *task.mm);
     core.loaded = &task;
     core.used = true;
+    core.spared = false;
     task.context->setMiscRegNoEffect(gem5::X86ISA::misc_reg::Cr3,
                                      address_of(task.mmu.root).value | task.mmu.pcid);
 }
@@ -144,6 +146,12 @@ void Scheduler::switched_in(PhysicalCore& core) {
     } else {
         task.context->activate();
     }
+}
+
+bool PhysicalCore::rests() const {
+    if (!current) return true;
+    if (current->context->status() != ThreadContext::Suspended || in.scheduled()) return false;
+    return current->sleep_until != 0 || !current->wake.scheduled();
 }
 
 // A quantum ends only when somebody waits.

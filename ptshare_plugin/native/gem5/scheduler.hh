@@ -19,8 +19,9 @@ class Walker;
 
 // One physical core: the contexts that use one walker. Nothing is owned.
 struct PhysicalCore {
-    PhysicalCore(Scheduler& scheduler, Walker* w, std::uint64_t pcids);
+    PhysicalCore(unsigned n, Scheduler& scheduler, Walker* w, std::uint64_t pcids);
 
+    unsigned id;  // its place in Scheduler::cores()
     Walker* walker;
     engine::Asids asids;
     unsigned contexts = 0;
@@ -28,10 +29,14 @@ struct PhysicalCore {
     Task* current = nullptr;         // has the core; not in the queue
     Task* loaded = nullptr;          // whose mm the core has loaded, until that task ends
     bool used = false;               // some task was loaded before: loading another is a switch
+    bool spared = false;             // a flush was not for it, as it rested: due when it goes on
     bool over = false;               // the current one's quantum is
     gem5::Tick quantum_start = 0;    // when its context was activated
     gem5::EventFunctionWrapper in;   // the end of a switch: the current one goes on
     gem5::EventFunctionWrapper out;  // the end of its quantum
+
+    // Whether it has nothing to run: its task sleeps, or waits for another's call.
+    bool rests() const;
 };
 
 // Round robin on each core, as the embedded engine's. A core with one context has no queue: what is
@@ -53,6 +58,8 @@ class Scheduler {
     void yield(Task& task) { task.core->over = !task.core->queue.empty(); }
     // It has ended.
     void leave(Task& task);
+    // The core has the task's mm to use: at a switch, and when it goes on after it was spared.
+    void load(PhysicalCore& core, Task& task);
     // It may execute. gem5 itself activates the contexts that futexes and pipes wake.
     bool has_core(const Task& task) const { return task.core->current == &task; }
     // The core's time for it alone: nobody waits for a turn, ever.
@@ -68,7 +75,6 @@ class Scheduler {
     friend struct Task;
     friend struct PhysicalCore;
 
-    void load(PhysicalCore& core, Task& task);
     void dispatch(PhysicalCore& core);
     void release(PhysicalCore& core);
     // To the end of the queue.

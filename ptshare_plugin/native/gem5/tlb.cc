@@ -67,12 +67,11 @@ void Tlb::count(Task& task, BaseMMU::Mode mode) {
 Fault Tlb::translateAtomic(const RequestPtr& req, ThreadContext* tc, BaseMMU::Mode mode) {
     Task* task = task_for(req, tc);
     if (!task) return TLB::translateAtomic(req, tc, mode);
-    mode = checked_as(req, mode);
     const VirtAddr address(req->getVaddr());
     const Access access = access_of(req, mode);
     // A dead task's CPU comes to its end.
     if (!task->mm || !may_fetch(*task, mode)) return fault(address, access);
-    count(*task, mode);
+    count(*task, checked_as(req, mode));
     PhysAddr physical;
     if (!pages_->translate(*task, address, access, physical)) return fault(address, access);
     return finish(req, tc, mode, physical);
@@ -85,14 +84,14 @@ void Tlb::translateTiming(const RequestPtr& req, ThreadContext* tc,
         TLB::translateTiming(req, tc, translation, mode);
         return;
     }
-    mode = checked_as(req, mode);
+    // Whoever asked is told of the mode that it asked with.
     const VirtAddr address(req->getVaddr());
     const Access access = access_of(req, mode);
     if (!task->mm || !may_fetch(*task, mode)) {
         translation->finish(fault(address, access), req, tc, mode);
         return;
     }
-    count(*task, mode);
+    count(*task, checked_as(req, mode));
     const auto lookup = pages_->look_up(*task, address, access);
     if (lookup.found == Found::Here && lookup.cycles == 0) {
         translation->finish(finish(req, tc, mode, lookup.address), req, tc, mode);
@@ -108,7 +107,7 @@ Fault Tlb::translateFunctional(const RequestPtr& req, ThreadContext* tc, BaseMMU
     Task* task = task_for(req, tc);
     if (!task) return TLB::translateFunctional(req, tc, mode);
     const VirtAddr address(req->getVaddr());
-    const Access access = access_of(req, checked_as(req, mode));
+    const Access access = access_of(req, mode);
     const Pfn frame = kernel_->user_frame(*task, address, access);
     if (frame == Pfn(0)) return fault(address, access);
     req->setPaddr(address_of(frame).value + page_offset(address));

@@ -27,6 +27,7 @@ Walker::Walker(const Params& p)
       kernel_(*p.kernel),
       caches_(kernel_.machine()),
       step_cycles_(kernel_.machine().count("mmu.walker.step_cycles")),
+      lock_cycles_(kernel_.machine().count("mmu.walker.lock_cycles")),
       max_walks_(p.max_walks),
       places_(p.places.begin(), p.places.end()),
       requestor_(p.system->getRequestorId(this, "reads")),
@@ -60,6 +61,8 @@ gem5::Port& Walker::getPort(const std::string& if_name, gem5::PortID id) {
 // ---- A walk, whatever carries its reads
 
 engine::MmuContext Walker::context(const Task& task, VirtAddr address) {
+    if (task.core->spared && task.core->loaded)
+        kernel_.scheduler().load(*task.core, *task.core->loaded);
     engine::MmuContext context = task.mmu;
     engine::SharedTags& tags = kernel_.shootdowns().tags();
     if (tags.on()) {
@@ -139,6 +142,11 @@ Walker::Next Walker::step(Walk& walk, Pte entry, PhysAddr& physical) {
         return Next::Read;
     }
     if (!entry.permits(walk.access)) return Next::Fault;
+    walk.sets_bits = TranslationCaches::sets_bits(now, walk.access);
+    if (walk.sets_bits) {
+        ++task.counters.walk_stores;
+        store(walk.at);
+    }
     physical = caches_.end(walk.address, walk.access, context(task, walk.address), walk.level, now,
                            tables, walk.at);
     return Next::Hit;
@@ -162,8 +170,25 @@ bool Walker::translate(Task& task, VirtAddr address, Access access, PhysAddr& ph
         delete pkt;
         next = step(walk, entry, physical);
     }
+    if (walk.sets_bits) ticks += cyclesToTicks(gem5::Cycles(lock_cycles_));
     count_end(walk, ticks, next == Next::Hit);
     return next == Next::Hit;
+}
+
+void Walker::store(PhysAddr at) {
+    const auto req =
+        std::make_shared<gem5::Request>(at.value, sizeof(Pte), gem5::Request::Flags(0), requestor_);
+    // Takes the line as a write does.
+    req->setByteEnable(std::vector<bool>(sizeof(Pte), false));
+    auto* pkt = new gem5::Packet(req, gem5::MemCmd::WriteReq);
+    pkt->allocate();
+    if (params().system->isAtomicMode()) {
+        port_.sendAtomic(pkt);
+        delete pkt;
+        return;
+    }
+    ++unfinished_;
+    send(pkt);
 }
 
 // ---- Timing
@@ -249,6 +274,11 @@ void Walker::retry() {
 }
 
 bool Walker::received(gem5::PacketPtr pkt) {
+    if (pkt->isWrite()) {  // a store's
+        delete pkt;
+        finished();
+        return true;
+    }
     auto* state = dynamic_cast<WalkState*>(pkt->popSenderState());
     panic_if(!state, "%s: a response that it did not ask for", name());
     const WalkRef walk = state->walk;
@@ -261,7 +291,8 @@ bool Walker::received(gem5::PacketPtr pkt) {
     if (next == Next::Read) {
         send_read(walk);
     } else {
-        end(walk, next == Next::Hit, physical);
+        after(gem5::Cycles(walk->sets_bits ? lock_cycles_ : 0),
+              [=] { end(walk, next == Next::Hit, physical); });
     }
     return true;
 }
@@ -291,6 +322,10 @@ void Walker::finish(const Waiter& waiter, bool hit, PhysAddr physical) {
                                             access_of(waiter.req, waiter.mode));
     }
     waiter.translation->finish(fault, waiter.req, waiter.tc, waiter.mode);
+    finished();
+}
+
+void Walker::finished() {
     if (--unfinished_ == 0 && drainState() == gem5::DrainState::Draining) signalDrainDone();
 }
 

@@ -48,6 +48,10 @@ class Walker : public gem5::X86ISA::Walker {
     // Atomic mode: a look-up and a walk, no time. False: a page fault.
     bool translate(Task& task, VirtAddr address, Access access, PhysAddr& physical);
 
+    // The CPU's kernel, or a walk, has stored to a table: the line goes through the caches as that
+    // of data does. Nobody waits for it, and memory has the entry already: no byte is written.
+    void store(PhysAddr at);
+
     gem5::Port& getPort(const std::string& name, gem5::PortID id) override;
     gem5::DrainState drain() override;
 
@@ -79,6 +83,7 @@ class Walker : public gem5::X86ISA::Walker {
         PhysAddr at;  // that entry
         gem5::Tick begin = 0;
         std::vector<Waiter> waiters;
+        bool sets_bits = false;  // A or D, at its end
     };
     struct WalkState : gem5::Packet::SenderState {
         explicit WalkState(std::list<Walk>::iterator w) : walk(w) {}
@@ -107,6 +112,8 @@ class Walker : public gem5::X86ISA::Walker {
     bool received(gem5::PacketPtr pkt);
     void retry();
     void end(WalkRef walk, bool hit, PhysAddr physical);
+    // One of unfinished_ is done.
+    void finished();
     // What every translation that delay() took on comes to.
     void finish(const Waiter& waiter, bool hit, PhysAddr physical);
     void after(gem5::Cycles cycles, std::function<void()> work);
@@ -114,11 +121,12 @@ class Walker : public gem5::X86ISA::Walker {
     Kernel& kernel_;  // not owned; made before the walker
     engine::TranslationCaches caches_;
     std::uint64_t step_cycles_;
+    std::uint64_t lock_cycles_;
     unsigned max_walks_;
     std::vector<unsigned> places_;
     gem5::RequestorID requestor_;
     ReadPort port_;
-    std::uint64_t unfinished_ = 0;         // translations that delay() took on
+    std::uint64_t unfinished_ = 0;         // translations that delay() took on, and stores
     std::list<Walk> walks_;                // under way
     std::list<Walk> waiting_;              // until there are fewer than max_walks_
     std::deque<gem5::PacketPtr> blocked_;  // the port refused them; owned until they are sent

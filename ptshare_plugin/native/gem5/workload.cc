@@ -76,6 +76,7 @@ void Workload::syscall(gem5::ThreadContext* tc) {
         task->end();
         return;
     }
+    kernel_.enter(*task);
     ++task->counters.syscalls;
     kernel_.owe(*task, &Counters::cycles_syscall, kernel_.costs().syscall);
     const std::uint64_t number = tc->getReg(x86::int_reg::Rax);

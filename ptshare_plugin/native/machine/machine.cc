@@ -48,7 +48,15 @@ void Machine::load_mm(Core& core, Mm& mm) {
     core.last_fetch_line = kNoLine;
     core.last_data_page = kNoPage;
     core.last_code_page = kNoPage;
-    core.context = shootdowns_.load(core.asids, *core.mmu, mm);
+    core.context = shootdowns_.load(core.id, core.asids, *core.mmu, mm);
+}
+
+void Machine::enter(Core& core) {
+    kernel_.frames().use_list(core.id);
+    // As switch_mm_irqs_off() to the mm that is loaded: flushes that it was spared are due.
+    if (std::exchange(core.lazy, false) && core.running && core.running->mm) {
+        load_mm(core, *core.running->mm);
+    }
 }
 
 void Machine::switch_to(Core& core, Charged* task) {
@@ -262,9 +270,10 @@ void Machine::shoot_down(Core& core, const FlushRequest& request) {
     std::vector<Shootdowns::Cpu> cpus;
     for (Core& each : cores_) {
         Counters* running = each.running ? &each.running->counters : nullptr;
-        cpus.push_back({&each.asids, each.mmu.get(), running});
+        cpus.push_back({&each.asids, each.mmu.get(), running, each.lazy});
     }
-    const std::uint64_t waited = shootdowns_.carry_out(request, core.running->counters, cpus);
+    const std::uint64_t waited =
+        shootdowns_.carry_out(request, core.running->counters, cpus, kernel_, core.clock);
     for (Core& each : cores_) {
         const Shootdowns::Cpu& cpu = cpus[each.id];
         if (!each.running) continue;

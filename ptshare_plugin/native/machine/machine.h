@@ -48,6 +48,7 @@ struct Core {
     // The same for code and the I-TLB.
     std::uint64_t last_code_page = kNoPage;
     Pfn last_code_frame;
+    bool lazy = false;  // what it has loaded waits, and nothing else is there to run
     bool used = false;  // some task was loaded before: loading another is a switch
     std::uint64_t last_fetch_line = kNoLine;
 
@@ -84,7 +85,9 @@ class Machine {
     const Costs& costs() const { return costs_; }
 
     // What the kernel does from now on it does on this core.
-    void enter(const Core& core) { kernel_.frames().use_list(core.id); }
+    void enter(Core& core);
+    // The core has nothing to run, until it is entered again.
+    void rest(Core& core) { core.lazy = true; }
     // Loads a task on a core (a context switch when another was loaded).
     void switch_to(Core& core, Charged* task);
     // The loaded task's mm is another one now (exec).

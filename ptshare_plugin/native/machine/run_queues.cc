@@ -22,6 +22,7 @@ void RunQueues::add(Thread& thread, std::uint64_t now) {
 void RunQueues::remove(const Thread& thread) {
     auto& queue = queues_[thread.core];
     queue.erase(std::remove(queue.begin(), queue.end(), &thread), queue.end());
+    if (queue.empty()) machine_.rest(machine_.core(thread.core));
 }
 
 Thread& RunQueues::load(Core& core) {

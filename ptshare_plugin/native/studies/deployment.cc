@@ -145,9 +145,9 @@ void Deployment::shoot_down(std::size_t client, const FlushRequest& request, std
     for (std::size_t i = 0; i < cpus; ++i) {
         const bool busy = i < clients_.size();
         if (busy) asids[i].load(clients_[(client + i) % clients_.size()].mm, 0);
-        all[i] = {&asids[i], &caches_, busy ? &counters[i] : nullptr};
+        all[i] = {&asids[i], &caches_, busy ? &counters[i] : nullptr, false};
     }
-    done.cycles += shootdowns_.carry_out(request, counters[0], all) + all[0].cycles;
+    done.cycles += shootdowns_.carry_out(request, counters[0], all, kernel_, 0) + all[0].cycles;
     done.interrupts += counters[0].shootdown_ipis;
     for (std::size_t i = 1; i < cpus; ++i) done.cycles_other += all[i].cycles;
 }

@@ -1,6 +1,7 @@
 #include "translation/shootdown.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace ptshare::engine {
 
@@ -8,6 +9,11 @@ namespace {
 
 // Whether INVLPG spares entries of the walk caches that translate other pages.
 constexpr Choice<bool> kInvlpg[] = {{"pcid", false}, {"page", true}};
+
+// Of a CPU in Mm::cpus; none of one that has no place there.
+constexpr std::uint64_t bit(unsigned cpu) {
+    return cpu < 64 ? 1ULL << cpu : 0;
+}
 
 bool before(const FlushTarget* a, const FlushTarget* b) {
     return a->mm < b->mm;
@@ -28,12 +34,14 @@ Shootdowns::Shootdowns(const Params& params, const Costs& costs)
     : costs_(costs),
       tags_(params),
       flush_ceiling_(params.count("kernel.flush_ceiling_pages")),
+      trim_cycles_(params.count("kernel.cpumask_trim_cycles")),
       invlpg_spares_(params.choice("mmu.walk_cache.invlpg", kInvlpg)),
       batch_(params.flag("shootdown.batch")),
       broadcast_(params.flag("shootdown.broadcast")) {
 }
 
-MmuContext Shootdowns::load(Asids& asids, TranslationCaches& caches, Mm& mm) const {
+MmuContext Shootdowns::load(unsigned cpu, Asids& asids, TranslationCaches& caches, Mm& mm) const {
+    mm.cpus |= bit(cpu);
     const Asids::Choice chosen = asids.load(mm.id, mm.tlb_generation);
     if (chosen.flush) caches.flush_pcid(chosen.pcid);
     // Without PCIDs, loading CR3 leaves nothing behind.
@@ -122,7 +130,10 @@ void Shootdowns::flush_tags(const FlushRequest& request, const Targets& targets,
 }
 
 bool Shootdowns::runs(const Cpu& cpu, MmId mm) {
-    if (!cpu.running) return false;
+    return cpu.running && !cpu.lazy && has_loaded(cpu, mm);
+}
+
+bool Shootdowns::has_loaded(const Cpu& cpu, MmId mm) {
     const auto& slots = cpu.asids->slots();
     return std::any_of(slots.begin(), slots.end(), [&](const Asids::Slot& slot) {
         return slot.mm == mm && cpu.asids->is_loaded(slot);
@@ -174,25 +185,69 @@ std::uint64_t Shootdowns::broadcast_cycles(bool everything, const Targets& targe
     return costs_.shootdown_local + issued * costs_.broadcast_issue + costs_.broadcast(others);
 }
 
+std::uint64_t Shootdowns::stragglers(const FlushRequest& request, const Targets& targets,
+                                     const Counters& asking, const std::vector<Cpu>& cpus,
+                                     Kernel& kernel, std::uint64_t now) const {
+    std::uint64_t interrupted = 0;
+    for (const FlushTarget* target : targets) {
+        Mm* const mm = target->generation == 0 ? nullptr : kernel.find_mm(target->mm);
+        if (!mm) continue;
+        std::uint64_t lazy = 0;  // the mm is loaded, and no task of it runs
+        std::uint64_t gone = 0;  // another is loaded
+        std::uint64_t idle = 0;  // of these, who runs nothing
+        bool others = false;
+        for (unsigned i = 0; i < cpus.size(); ++i) {
+            if ((mm->cpus & bit(i)) == 0) continue;
+            others |= cpus[i].running != &asking;
+            if (runs(cpus[i], mm->id)) continue;
+            (has_loaded(cpus[i], mm->id) ? lazy : gone) |= bit(i);
+            if (cpus[i].lazy || !cpus[i].running) idle |= bit(i);
+        }
+        if (trim_cycles_ == 0) mm->cpus &= ~std::exchange(gone, 0);
+        std::uint64_t told = 0;
+        if (request.tables_freed) {
+            told = lazy | gone;
+        } else if (others && trim_cycles_ != 0 && now >= mm->next_trim) {
+            told = gone & ~idle;
+            mm->next_trim = now + trim_cycles_;
+        }
+        mm->cpus &= ~told;
+        interrupted |= told;
+    }
+    return interrupted;
+}
+
 std::uint64_t Shootdowns::round(const FlushRequest& request, const Targets& targets, bool broadcast,
-                                Counters& asking, std::vector<Cpu>& cpus) {
+                                Counters& asking, std::vector<Cpu>& cpus, Kernel& kernel,
+                                std::uint64_t now) {
     const bool host = request.host != MmId(0);
     const bool everything = host && request.strategy == FlushStrategy::AllCpus;
+    const bool as_linux = !everything && !broadcast && request.strategy != FlushStrategy::Sharers;
+    const std::uint64_t also =
+        as_linux ? stragglers(request, targets, asking, cpus, kernel, now) : 0;
     std::uint64_t interrupted = 0;
-    for (Cpu& cpu : cpus) {
+    for (unsigned i = 0; i < cpus.size(); ++i) {
+        Cpu& cpu = cpus[i];
         Reach reach = everything ? flush_everything(targets, cpu)
                                  : flush_mms(request, targets, broadcast, cpu);
         if (host && !everything && tags_.on()) {
             flush_tags(request, targets, broadcast, cpu, reach);
         }
         cpu.changed |= everything;
-        (cpu.running ? *cpu.running : asking).tlb_flushed_entries += reach.dropped;
-        if (!reach.reached || broadcast) continue;
-        cpu.cycles += costs_.shootdown_local + reach.cycles;
-        if (cpu.running == &asking) continue;
+        // A task that waits is not stopped.
+        Counters* const running = cpu.lazy ? nullptr : cpu.running;
+        (running ? *running : asking).tlb_flushed_entries += reach.dropped;
+        const bool straggles = !reach.reached && (also & bit(i)) != 0;
+        if ((!reach.reached && !straggles) || broadcast) continue;
+        if (running == &asking) {
+            cpu.cycles += costs_.shootdown_local + reach.cycles;
+            continue;
+        }
         ++interrupted;
+        if (!running) continue;
+        ++running->shootdown_received;
         cpu.cycles += costs_.shootdown_receive;
-        if (cpu.running) ++cpu.running->shootdown_received;
+        if (reach.reached) cpu.cycles += costs_.shootdown_local + reach.cycles;
     }
     asking.shootdown_ipis += interrupted;
     return broadcast ? broadcast_cycles(everything, targets, cpus.size() - 1)
@@ -200,7 +255,7 @@ std::uint64_t Shootdowns::round(const FlushRequest& request, const Targets& targ
 }
 
 std::uint64_t Shootdowns::carry_out(const FlushRequest& request, Counters& asking,
-                                    std::vector<Cpu>& cpus) {
+                                    std::vector<Cpu>& cpus, Kernel& kernel, std::uint64_t now) {
     invalidated_ranges_ += request.targets.size();
     ++asking.shootdowns;
     Targets targets;
@@ -214,10 +269,10 @@ std::uint64_t Shootdowns::carry_out(const FlushRequest& request, Counters& askin
         });
     std::uint64_t waited = 0;
     if (batch_ || !host) {
-        waited = round(request, targets, broadcast, asking, cpus);
+        waited = round(request, targets, broadcast, asking, cpus, kernel, now);
     } else {
         for (const FlushTarget* target : targets) {
-            waited += round(request, {target}, broadcast, asking, cpus);
+            waited += round(request, {target}, broadcast, asking, cpus, kernel, now);
         }
     }
     for (Cpu& cpu : cpus) mark_suspects(request, targets, broadcast, cpu);
