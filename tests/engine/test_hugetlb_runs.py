@@ -30,7 +30,7 @@ def test_a_region_of_1_gib_has_one_pmd_table() -> None:
 
 
 @pytest.mark.parametrize("name", ["scan", "preshare", "protect", "pingpong", "zipf", "churn"])
-@pytest.mark.parametrize("preset", ["server", "gem5-x86"])
+@pytest.mark.parametrize("preset", ["server", "server-amd", "gem5-x86"])
 def test_smaller_regions_have_tables_of_their_own(name: str, preset: str) -> None:
     procs, work = (3, 2) if name != "zipf" else (2, 2000)
     common = {"preset": preset, "region": 4 * MIB, "procs": procs, "work": work}

@@ -49,7 +49,7 @@ def test_fault_around_maps_sixteen_pages_that_are_cached() -> None:
 
 
 @pytest.mark.parametrize("policy", ["private", "ptshare", "hugetlb-pmd"])
-@pytest.mark.parametrize("preset", ["server", "gem5-x86"])
+@pytest.mark.parametrize("preset", ["server", "server-amd", "gem5-x86"])
 def test_nothing_is_left(policy: str, preset: str) -> None:
     for workload, procs in (("scan", 3), ("preshare", 3), ("protect", 2), ("churn", 5)):
         args = ("--piece", str(2 * MIB)) if workload == "protect" else ()

@@ -24,7 +24,7 @@ def test_every_preset_holds_every_key_in_its_limits(name: str) -> None:
 
 
 def test_presets_are_the_two_machines() -> None:
-    assert config.preset_names() == ["gem5-x86", "server"]
+    assert config.preset_names() == ["gem5-x86", "server", "server-amd"]
 
 
 def test_gem5_preset_is_gem5s_tlb() -> None:
