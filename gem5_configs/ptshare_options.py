@@ -27,7 +27,7 @@ from ptshare_plugin.spec.run import RunSpec, check
 BUILT = Path(__file__).resolve().parent.parent / "build"
 ENGINE = "gem5"
 # The engine is this one, and it replays no traces.
-_NOT_HERE = ("engine", "trace", "trace_share")
+_NOT_HERE = ("engine", "trace", "trace_share", "trace_end")
 _SHORT = ("cpu", "memory")
 
 

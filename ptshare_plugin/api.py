@@ -51,6 +51,7 @@ class RunOptions(TypedDict, total=False):
     args: Sequence[str]
     trace: AnyPath
     trace_share: str
+    trace_end: str
     engine: str
     procs: int
     cores: int

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ptshare_plugin.cli.app import app
+from ptshare_plugin.cli.errors import warn
 from ptshare_plugin.cli.options import JsonOpt
 
 
@@ -127,5 +128,7 @@ def convert(
     from ptshare_plugin.engines import traces
 
     with progress.show(f"{Path(trace).name}, converted") as report:
-        records, size = traces.convert(trace, file, force, report)
+        records, size, warning = traces.convert(trace, file, force, report)
+    if warning is not None:
+        warn(warning)
     sys.stdout.write(f"{records:,} records, {size:,} bytes written to {file}\n")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ptshare_plugin.cli.app import app
-from ptshare_plugin.cli.errors import complain
+from ptshare_plugin.cli.errors import complain, warn
 from ptshare_plugin.cli.options import (
     ForceOpt,
     JsonOpt,
@@ -25,6 +25,7 @@ from ptshare_plugin.cli.options import (
 )
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError
 from ptshare_plugin.runs.options import Options
+from ptshare_plugin.spec.run import RunSpec
 
 
 @app.command(cls=RunCommand)
@@ -53,6 +54,7 @@ def run(
     with progress.show(_reading(options)) as report:
         spec = options.spec(report)
     engines.check(spec)
+    _warn(spec)
     place = folders.whole(Path(output), force) if output is not None else nullcontext()
     with place as folder:
         keep = folder / M5OUT if folder is not None and keep_m5out else None
@@ -113,6 +115,7 @@ def compare_command(
     options = _options(given, keep_m5out, output)
     with progress.show(_reading(options)) as report:
         specs = compare.specs(options, policy_names(policy or ()), vary or (), report)
+    _warn(specs[0])
     place = folders.whole(Path(output), force) if output is not None else nullcontext()
     with place as folder:
         runs = compare.compare(specs, sys.argv, progress.show, folder, keep_m5out)
@@ -142,6 +145,11 @@ def _options(given: dict[str, Any], keep_m5out: bool, output: str | None) -> Opt
     if keep_m5out and output is None:
         raise UserError("needs -o DIR", EXIT_USAGE, option="keep_m5out")
     return options
+
+
+def _warn(spec: RunSpec) -> None:
+    if spec.trace is not None and (warning := spec.trace.warning()) is not None:
+        warn(warning)
 
 
 def _reading(options: Options) -> str:

@@ -96,6 +96,7 @@ def replay(spec: RunSpec, trace: Trace, progress: Progress) -> RunResult:
             trace.share,
             spec.share,
             spec.procs,
+            trace.ends_together,
         )
 
     return simulate(f"trace {trace.path}", made, progress)

@@ -11,7 +11,7 @@ from ptshare_plugin.common.errors import EXIT_USAGE, UserError, os_reason
 from ptshare_plugin.common.files import refuse, replacing
 from ptshare_plugin.common.progress import Progress, silent
 from ptshare_plugin.engines.native import STEP, require_core
-from ptshare_plugin.spec.trace import Trace, parse_share
+from ptshare_plugin.spec.trace import CUT_OFF, Trace, parse_share
 
 STDIN = "-"
 """As the file to be converted: standard input."""
@@ -45,13 +45,15 @@ def load(path: str, share: str | None, progress: Progress = silent) -> Trace:
         raise UserError(
             f"no access of {path} lies there", EXIT_USAGE, option="trace_share", value=share
         )
-    return Trace(path, place, tuple(survey.ranges()), survey.records, _sha256(path))
+    return Trace(path, place, tuple(survey.ranges()), survey.records, _sha256(path), survey.cut_off)
 
 
-def convert(source: str, target: str, force: bool, progress: Progress = silent) -> tuple[int, int]:
+def convert(
+    source: str, target: str, force: bool, progress: Progress = silent
+) -> tuple[int, int, str | None]:
     """Write lackey's text ``source`` (``-``: standard input) to ``target`` in the binary form.
 
-    Returns the number of records and of bytes written.
+    Returns the number of records and of bytes written, and what a user must know of the source.
     """
     require_core()
     from ptshare_plugin import _core
@@ -65,8 +67,13 @@ def convert(source: str, target: str, force: bool, progress: Progress = silent) 
         while not conversion.step(STEP):
             progress(0, 0)
         if not conversion.records:
-            raise UserError(_EMPTY.format("standard input" if source == STDIN else source))
-    return conversion.records, place.stat().st_size
+            raise UserError(_EMPTY.format(_named(source)))
+    warning = CUT_OFF.format(_named(source)) if conversion.cut_off else None
+    return conversion.records, place.stat().st_size, warning
+
+
+def _named(source: str) -> str:
+    return "standard input" if source == STDIN else source
 
 
 @contextmanager

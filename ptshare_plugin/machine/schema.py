@@ -90,9 +90,7 @@ class Cache:
     l1d: CacheLevel = field()
     l2: CacheLevel = field()
     llc: Llc = field()
-    transfer_latency: int = _cycles(
-        "Whole time of an access served by another core's cache"
-    )
+    transfer_latency: int = _cycles("Whole time of an access served by another core's cache")
     dram_latency: int = _cycles("Whole time of an access served by memory")
 
 
@@ -126,8 +124,8 @@ class WalkCache:
     ways: int = _ways("Associativity of each of them")
     invlpg: str = _key(
         "",
-        "What an INVLPG drops of them: all of the PCID, as Intel's CPUs, or what translates the page,"
-        " as AMD's with EFER.TCE",
+        "What an INVLPG drops of them: all of the PCID, as Intel's CPUs, or what translates the"
+        " page, as AMD's with EFER.TCE",
         choices=("pcid", "page"),
     )
 

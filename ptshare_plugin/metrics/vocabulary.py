@@ -131,7 +131,10 @@ PROCESS: list[Metric] = [
         "Cache lines of page tables that the kernel stored to for this process",
     ),
     counted(
-        "pt.stores.transfers", "count", "page_tables", "Of these, lines that another core's cache gave"
+        "pt.stores.transfers",
+        "count",
+        "page_tables",
+        "Of these, lines that another core's cache gave",
     ),
     counted(
         "pt.stores.cycles",

@@ -25,7 +25,7 @@ from ptshare_plugin.machine.schema import KEYS
 from ptshare_plugin.runs import inputs
 from ptshare_plugin.spec import workloads
 from ptshare_plugin.spec.run import RunSpec, unknown_policy
-from ptshare_plugin.spec.trace import Trace, parse_share
+from ptshare_plugin.spec.trace import ALONE, TOGETHER, Trace, parse_share
 
 if TYPE_CHECKING:
     from ptshare_plugin.spec.program import Program
@@ -146,6 +146,13 @@ def _trace_range(value: Any, folder: Path | None) -> str:
     return text
 
 
+def _trace_end(value: Any, folder: Path | None) -> str:
+    text = _word(value, folder)
+    if text not in (TOGETHER, ALONE):
+        raise UserError(f"must be {TOGETHER} or {ALONE}, not {text!r}", EXIT_USAGE)
+    return text
+
+
 def _engine(value: Any, folder: Path | None) -> str:
     text = _word(value, folder)
     engines.get(text)
@@ -218,6 +225,12 @@ class Options:
         _trace_range,
         "Addresses of the trace that all processes share, with MAP_SHARED_PT.",
         metavar="0xSTART-0xEND",
+    )
+    trace_end: str = _option(
+        TOGETHER,
+        str,
+        _trace_end,
+        f"When a process exits that has replayed its trace: {TOGETHER}, or each {ALONE}.",
     )
     engine: str = _option(
         engines.DEFAULT,
@@ -294,15 +307,17 @@ class Options:
                 raise _misplaced("trace", f"replaces the program; leave {given['program']} out")
             if given.get("engine") in engines.names():
                 _check_replays(given["engine"])
-            if "region" in given:
-                raise _misplaced("region", "is for programs; a trace has trace_share")
-        elif "trace_share" in given:
-            raise _misplaced("trace_share", _NO_TRACE)
+        else:
+            for name in ("trace_share", "trace_end"):
+                if name in given:
+                    raise _misplaced(name, _NO_TRACE)
         return cls.of_read({name: read_option(name, each, folder) for name, each in given.items()})
 
     @classmethod
     def of_read(cls, values: Mapping[str, Any]) -> Options:
         """The same of values that ``read_option`` gave, by the options' own names."""
+        if "region" in values and values.get("trace") is not None:
+            raise _misplaced("region", "is for programs; a trace has trace_share")
         return _fit(cls(**values))
 
     @classmethod
@@ -322,6 +337,8 @@ class Options:
                 words += [] if value else [flag(name)]
             elif stated.kind is list:
                 words += [word for item in value for word in (flag(name), item)]
+            elif name == "trace_end":
+                words += [flag(name), value] if self.trace is not None else []
             elif name == "region":
                 words += [flag(name), units.exact_size(value)] if self.trace is None else []
             else:
@@ -337,6 +354,7 @@ class Options:
         """
         if self.trace is not None:
             trace = inputs.trace(self.trace, self.trace_share, progress)
+            trace = dataclasses.replace(trace, ends_together=self.trace_end == TOGETHER)
             return self.spec_of(trace.program(), None, trace)
         assert self.program is not None
         workload = None if "/" in self.program else workloads.describe(self.program)
@@ -421,6 +439,8 @@ def _fit(options: Options) -> Options:
             raise UserError("the program is missing: a workload's name or a path", EXIT_USAGE)
         if options.trace_share is not None:
             raise _misplaced("trace_share", _NO_TRACE)
+        if options.trace_end != TOGETHER:
+            raise _misplaced("trace_end", _NO_TRACE)
         return options
     if options.program is not None:
         raise _misplaced("trace", f"replaces the program; leave {options.program} out")

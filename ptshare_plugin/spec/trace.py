@@ -10,6 +10,9 @@ from ptshare_plugin.common.errors import EXIT_USAGE, UserError
 from ptshare_plugin.common.units import PAGE_BYTES, PMD_BYTES
 from ptshare_plugin.spec.program import Program, named
 
+TOGETHER, ALONE = "together", "alone"
+"""When a process that has replayed its trace exits: with the others, or at once."""
+CUT_OFF = "{}: valgrind's last lines are missing: was the trace cut off?"
 _SHARE = "--trace-share"
 _RANGE = re.compile(r"0x([0-9a-fA-F]{1,16})-0x([0-9a-fA-F]{1,16})")
 _LOWEST = 64 * 1024
@@ -23,6 +26,8 @@ class Trace:
     :param ranges: what it touches outside ``share``, as pairs of first address and the one behind.
     :param share: what the processes are to share, likewise; ``(0, 0)``: nothing.
     :param records: fetches, loads, stores and modifies.
+    :param cut_off: valgrind's last lines are missing, though it said something before.
+    :param ends_together: a process that is done waits for the others before it exits.
     """
 
     path: str
@@ -30,12 +35,19 @@ class Trace:
     ranges: tuple[tuple[int, int], ...]
     records: int
     sha256: str
+    cut_off: bool = False
+    ends_together: bool = True
 
     @property
     def args(self) -> tuple[str, ...]:
         """What of the command line decides the result beside the file."""
         first, end = self.share
-        return (_SHARE, f"{first:#x}-{end:#x}") if end else ()
+        share = (_SHARE, f"{first:#x}-{end:#x}") if end else ()
+        return share if self.ends_together else (*share, "--trace-end", ALONE)
+
+    def warning(self) -> str | None:
+        """What a user must know of it, in one line."""
+        return CUT_OFF.format(self.path) if self.cut_off else None
 
     def program(self) -> Program:
         """The trace in a program's place in a RunSpec; it has no image."""

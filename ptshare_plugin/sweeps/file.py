@@ -322,5 +322,6 @@ def _programs(sweep: SweepFile) -> None:
         sweep.wrong((), 'base: workload is missing, like workload = "scan"')
     for name in named[1:]:
         sweep.wrong(sweep.places[name], f"{name}: there is a {named[0]}, too: leave one out")
-    if "trace" not in named and "trace_share" in sweep.places:
-        sweep.wrong(sweep.places["trace_share"], "trace_share: is for traces; there is none")
+    for option in ("trace_share", "trace_end"):
+        if "trace" not in named and option in sweep.places:
+            sweep.wrong(sweep.places[option], f"{option}: is for traces; there is none")

@@ -75,7 +75,9 @@ def test_gem5_s_script_has_every_option_but_its_own_engine_and_traces() -> None:
     found: dict[str, argparse.Action] = {}
     for action in in_gem5.parser()._actions:
         found.setdefault(action.dest, action)
-    assert STATED.keys() - found.keys() == {"args", "engine", "trace", "trace_share"}
+    assert STATED.keys() - found.keys() == {
+        *("args", "engine", "trace", "trace_share", "trace_end")
+    }
     for name in STATED.keys() & found.keys():
         action = found[name]
         assert action.default is argparse.SUPPRESS  # so that the default is the statement's

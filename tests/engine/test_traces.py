@@ -94,8 +94,8 @@ def test_the_binary_form_holds_what_the_text_does(
 ) -> None:
     folder = tmp_path_factory.mktemp("trace")
     text, binary = written(folder / "t.lackey", records), folder / "t.pst"
-    count, size = traces.convert(str(text), str(binary), force=False)
-    assert (count, size) == (len(records), binary.stat().st_size)
+    told = traces.convert(str(text), str(binary), force=False)
+    assert told == (len(records), binary.stat().st_size, None)
     assert decoded(binary.read_bytes()) == records
     assert traces.load(str(binary), None).ranges == traces.load(str(text), None).ranges
 
@@ -127,6 +127,68 @@ def test_a_record_that_modifies_faults_once_as_a_write(tmp_path: Path) -> None:
     assert (found["fault.anon"], found["fault.cow"], found["fault.total"]) == (100, 0, 100)
     assert (found["access.reads"], found["access.writes"]) == (100, 100)
     assert found["walk.dirty_assists"] == 0
+
+
+AT = 0x40000000
+
+
+def four_mib(tmp_path: Path) -> Path:
+    """A page of each 2 MiB of 4 MiB to be shared, far fewer records than a slice."""
+    return written(tmp_path / "t", [("S", AT + i * 2048 * 1024, 8) for i in range(2)])
+
+
+def test_processes_are_there_together_and_peaks_count_all(tmp_path: Path) -> None:
+    path, place = four_mib(tmp_path), f"{AT:#x}-{AT + 4 * 1024 * 1024:#x}"
+    alone = replay(path, place, policy="private", procs=1)["pt.bytes"]
+    assert alone == 4096 * 5  # PGD, PUD, PMD, two PTE tables
+    for cores in (1, 16):
+        whole = replay(path, place, policy="private", procs=16, cores=cores)
+        assert whole["pt.bytes"] == 16 * alone
+        shared = replay(path, place, policy="ptshare", procs=16, cores=cores)
+        # The host's five tables; of each process PGD, PUD and PMD table.
+        assert shared["pt.bytes"] == 4096 * (5 + 16 * 3)
+    # On their own, each has ended before the next one comes to its first access: all have a root.
+    one = replay(path, place, policy="private", procs=16, cores=1, trace_end="alone")
+    assert one["pt.bytes"] == 4096 * (16 + 4)
+
+
+def test_an_owner_ends_with_the_others_and_a_refusal_says_why(tmp_path: Path) -> None:
+    path, place = four_mib(tmp_path), f"{AT:#x}-{AT + 4 * 1024 * 1024:#x}"
+    with pytest.raises(UserError) as refused:
+        replay(path, place, policy="mshare", procs=4)
+    assert "misaligned to 512 GiB; --set share.level=pte or another address" in str(refused.value)
+    level = ("share.level=pte",)
+    done = replay(path, place, policy="mshare", procs=4, sets=level)
+    assert done["fault.segv"] == 0 and done["fault.total"] == 2 + 3 * 2
+    with pytest.raises(UserError, match="is fatal"):
+        replay(path, place, policy="mshare", procs=4, sets=level, trace_end="alone")
+
+
+@pytest.mark.parametrize("mark", ["==", "--", "**"])
+def test_a_second_process_is_refused_with_its_line(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "t"
+    path.write_text(f"==7== x\n L 500000,8\n{mark}7{mark} y\n{mark}8{mark} z\n L 500000,8\n")
+    with pytest.raises(UserError, match="t:4: a second process, 8, after 7"):
+        replay(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("==7== x\n L 500000,8\n==7== Exit code: 0\n", False),
+        ("==7== x\n L 500000,8\n", True),
+        ("--7-- x\n--7-- y\n L 500000,8\n", True),
+        # Whatever wrote it, valgrind's lines were never in it.
+        (" L 500000,8\n", False),
+        ("== x\n L 500000,8\n", False),
+    ],
+)
+def test_valgrind_s_missing_end_is_told(tmp_path: Path, text: str, cut: bool) -> None:
+    path = tmp_path / "t"
+    path.write_text(text)
+    assert traces.load(str(path), None).cut_off == cut
+    told = traces.convert(str(path), str(tmp_path / "b"), force=False)[2]
+    assert (told is not None) == cut
 
 
 def test_accesses_are_counted_by_kind_and_split_at_pages_and_lines(tmp_path: Path) -> None:

@@ -94,7 +94,9 @@ def test_wheel_has_what_it_needs_and_nothing_else(wheel: Path) -> None:
     described = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")}
     assert names == {*expected, *described, core, f"{info}/licenses/LICENSE"}
     presets = {path for path in expected if path.startswith("ptshare_plugin/machine/presets/")}
-    assert {"server.toml", "server-amd.toml", "gem5-x86.toml"} <= {Path(path).name for path in presets}
+    assert {"server.toml", "server-amd.toml", "gem5-x86.toml"} <= {
+        Path(path).name for path in presets
+    }
 
 
 def test_wheel_says_whose_it_is(wheel: Path) -> None:

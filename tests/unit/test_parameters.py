@@ -43,11 +43,15 @@ NONSENSE: tuple[tuple[str, Value, str], ...] = (
         "bogus",
         "policy, caller-only, all-cpus, sharers or lazy, not 'bogus'",
     ),
+    ("cache.llc.inclusion", "l3", "inclusive or non-inclusive, not 'l3'"),
     ("mmu.walk_cache.invlpg", "l3", "pcid or page, not 'l3'"),
     ("mmu.walker.port", "l3", "l1d or l2, not 'l3'"),
     ("mmu.levels", 3, "4 or 5, not 3"),
     ("kernel.fault_around_bytes", 5000, "a power of two from 4096 to 2097152, not 5000"),
 )
+
+
+CACHES = ("cache.llc.inclusion", "mmu.walker.port")
 
 
 @pytest.mark.parametrize(
@@ -56,8 +60,8 @@ NONSENSE: tuple[tuple[str, Value, str], ...] = (
         (face, *case)
         for face in FACES
         for case in NONSENSE
-        # A deployment has no caches that walks could enter.
-        if (face, case[0]) != ("Deployment", "mmu.walker.port")
+        # A deployment has no caches.
+        if (face, case[0]) not in {("Deployment", key) for key in CACHES}
     ],
 )
 def test_what_is_no_choice_is_one_line(face: str, key: str, value: Value, right: str) -> None:

@@ -50,30 +50,34 @@ void bind_trace(nb::module_& module) {
              nb::call_guard<nb::gil_scoped_release>())
         .def_prop_ro("records", &TraceSurvey::records)
         .def_prop_ro("shared", &TraceSurvey::shared)
+        .def_prop_ro("cut_off", &TraceSurvey::cut_off)
         .def("ranges", &ranges);
     nb::class_<TraceConversion>(module, "TraceConversion")
         .def(nb::init<const std::string&, const std::string&>(), nb::arg("source"),
              nb::arg("target"))
         .def("step", &TraceConversion::step, nb::arg("records"),
              nb::call_guard<nb::gil_scoped_release>())
-        .def_prop_ro("records", &TraceConversion::records);
+        .def_prop_ro("records", &TraceConversion::records)
+        .def_prop_ro("cut_off", &TraceConversion::cut_off);
     nb::class_<Replay, engine::Run>(module, "Replay")
         .def(
             "__init__",
             [](Replay* self, const std::map<std::string, engine::Parameter>& params,
                const std::string& policy, unsigned cores, const std::string& trace,
                const std::vector<Numbers>& ranges, const Numbers& shared_range, bool share,
-               std::uint64_t processes) {
+               std::uint64_t processes, bool ends_together) {
                 engine::ReplayRequest request;
                 request.trace = trace;
                 for (const Numbers& numbers : ranges) request.ranges.push_back(range(numbers));
                 request.shared_range = range(shared_range);
                 request.share = share;
                 request.processes = processes;
+                request.ends_together = ends_together;
                 new (self) Replay(Params(params), policy, cores, std::move(request));
             },
             nb::arg("params"), nb::arg("policy"), nb::arg("cores"), nb::arg("trace"),
-            nb::arg("ranges"), nb::arg("shared_range"), nb::arg("share"), nb::arg("processes"));
+            nb::arg("ranges"), nb::arg("shared_range"), nb::arg("share"), nb::arg("processes"),
+            nb::arg("ends_together"));
 }
 
 }  // namespace ptshare::bindings

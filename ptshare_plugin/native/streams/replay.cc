@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <stdexcept>
 
+#include "streams/refusal.h"
+
 namespace ptshare::engine {
 
 Replay::Replay(const Params& params, const std::string& policy, unsigned cores,
@@ -26,6 +28,11 @@ void Replay::run_slice(Core& core, Thread& thread) {
     if (!process.reader) {
         start(core, process);
         wait(core);
+        return;
+    }
+    // One that owns memory of the others goes when none needs it.
+    if (process.done) {
+        leave(core, process);
         return;
     }
     if (!process.in_roi) mark(process, kMarkBegin);
@@ -66,17 +73,24 @@ void Replay::map(Core& core, Process& process, AddressRange range, std::uint64_t
     request.prot = prot;
     request.flags = flags | kMapFixed;
     request.file = file;
-    const MapResult result = machine_.kernel().mmap(*process.mm, request);
-    machine_.charge_syscall(core, machine_.costs().memory_call(SYS_mmap));
+    machine_.charge_syscall(core, machine_.costs().syscall);
     ++process.counters.syscalls;
-    if (!result.ok()) {
-        throw std::runtime_error(file ? "the policy does not map the range to share"
-                                      : "what the trace touches cannot be mapped");
-    }
+    map_or_say(machine_.kernel(), *process.mm, request,
+               file ? "the range to share" : "what the trace touches");
+    machine_.charge_syscall(core, machine_.costs().memory_call(SYS_mmap));
 }
 
 void Replay::end(Core& core, Process& process) {
     mark(process, kMarkEnd);
+    process.done = true;
+    if (request_.ends_together) {
+        wait(core);
+    } else {
+        leave(core, process);
+    }
+}
+
+void Replay::leave(Core& core, Process& process) {
     exit(core);
     process.reader.reset();
 }

@@ -23,6 +23,7 @@ struct ReplayRequest {
     AddressRange shared_range;
     bool share = true;  // ask for MAP_SHARED_PT
     std::uint64_t processes = 1;
+    bool ends_together = true;  // a process that is done waits for the others before it exits
 };
 
 // A process maps its memory, waits until all have, then replays the whole trace: its region of
@@ -42,6 +43,7 @@ class Replay final : public BarrierRun {
         std::array<TraceRecord, 64> batch;
         std::size_t at = 0;  // in the batch: the next one
         std::size_t count = 0;
+        bool done = false;  // with the trace
     };
 
     void run_slice(Core& core, Thread& thread) override;
@@ -51,6 +53,7 @@ class Replay final : public BarrierRun {
     void replay(Core& core, const TraceRecord& record);
     void use(Core& core, const TraceRecord& record, Access access, Loading* loading = nullptr);
     void end(Core& core, Process& process);
+    void leave(Core& core, Process& process);
     [[noreturn]] void refused(const TraceRecord& record) const;
 
     // The load of a record that also stores.

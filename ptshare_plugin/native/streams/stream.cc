@@ -7,6 +7,8 @@
 #include <csignal>
 #include <stdexcept>
 
+#include "streams/refusal.h"
+
 namespace ptshare::engine {
 
 namespace {
@@ -161,12 +163,9 @@ VirtAddr Stream::map_shared(Core& core, Process& process, const std::shared_ptr<
     request.flags = flags;
     request.file = file;
     enter_kernel(core, process);
-    const MapResult result = machine_.kernel().mmap(*process.mm, request);
+    const VirtAddr address = map_or_say(machine_.kernel(), *process.mm, request, file->name());
     machine_.charge_syscall(core, machine_.costs().memory_call(SYS_mmap));
-    if (result.error != Errno::Ok) {
-        throw std::runtime_error("the policy does not map " + file->name());
-    }
-    return result.address;
+    return address;
 }
 
 // As Syscalls makes them.

@@ -55,6 +55,8 @@ class TraceReader {
     virtual bool binary() const = 0;
     // Place of the last record, for messages.
     virtual std::string where() const = 0;
+    // At the end: whether what valgrind says there is missing, though it said something before.
+    virtual bool cut_off() const { return false; }
 };
 
 // A reader at the start of the trace: of the binary form when the file begins with its magic.
@@ -96,6 +98,7 @@ class TraceConversion {
     // Converts at most `records` more; true when all is written.
     bool step(std::uint64_t records);
     std::uint64_t records() const { return writer_.records(); }
+    bool cut_off() const { return reader_->cut_off(); }
 
   private:
     std::unique_ptr<TraceReader> reader_;
@@ -116,6 +119,7 @@ class TraceSurvey {
 
     std::uint64_t records() const { return records_; }
     std::uint64_t shared() const { return shared_; }  // accesses to the shared range
+    bool cut_off() const { return reader_->cut_off(); }
     // What is to be mapped beside the shared range: whole pages, in order. Holes of less than 2 MiB
     // are mapped too (nothing touches them), so that there are few areas.
     std::vector<AddressRange> ranges() const;

@@ -31,6 +31,7 @@ bool is_comment(const char* line, std::size_t length) {
     return begins(line, length, "==") || begins(line, length, "--") || begins(line, length, "**");
 }
 
+constexpr std::size_t kMarkLength = 2;  // of "==", "--" and "**"
 // Of "I  04010173,3" and " L 1ffeffe7e0,8" the first characters.
 constexpr std::size_t kKindLength = 3;
 
@@ -69,7 +70,11 @@ std::size_t TextTrace::read(TraceRecord* records, std::size_t room) {
     const char* line = nullptr;
     std::size_t length = 0;
     while (count < room && next_line(line, length)) {
-        if (is_comment(line, length)) continue;
+        last_is_comment_ = is_comment(line, length);
+        if (last_is_comment_) {
+            check_process(line, length);
+            continue;
+        }
         parse(line, length, records[count++]);
     }
     return count;
@@ -112,6 +117,19 @@ bool TextTrace::next_line(const char*& line, std::size_t& length) {
         end_ = 0;
         return false;
     }
+}
+
+void TextTrace::check_process(const char* line, std::size_t length) {
+    std::size_t end = kMarkLength;
+    while (end < length && line[end] >= '0' && line[end] <= '9') ++end;
+    // Not all comments name one.
+    if (end == kMarkLength || end == length || line[end] != line[0]) return;
+    const std::string process(line + kMarkLength, end - kMarkLength);
+    if (process_.empty()) process_ = process;
+    if (process_ == process) return;
+    throw std::runtime_error(where() + ": a second process, " + process + ", after " + process_ +
+                             ": a trace is one process's; trace each by itself (without "
+                             "--trace-children=yes, or with --log-file=FILE.%p)");
 }
 
 void TextTrace::parse(const char* line, std::size_t length, TraceRecord& record) const {
