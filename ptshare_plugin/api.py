@@ -202,6 +202,8 @@ def plan(
     access: str = plans.DEFAULTS.access,
     resident: str = plans.DEFAULTS.resident,
     cpus: int = plans.DEFAULTS.cpus,
+    own_tables: Size = plans.DEFAULTS.own_tables,
+    own_memory: Size = plans.DEFAULTS.own_memory,
     preset: AnyPath = config.DEFAULT_PRESET,
     set: Settings = (),
     seed: int = plans.DEFAULTS.seed,
@@ -216,6 +218,8 @@ def plan(
     :param access: read or write.
     :param resident: what of the file is in memory: all from the start, or touched.
     :param cpus: CPUs that run a client each during mprotect.
+    :param own_tables: bytes of page tables of each client beside those of the region.
+    :param own_memory: bytes of other memory that each client has for itself.
     :raises UserError: for wrong options, and where the simulator's memory would not do.
     """
     machine = config.load(read_option("preset", preset), read_option("set", set))
@@ -229,6 +233,8 @@ def plan(
         cpus=cpus,
         seed=seed,
         machine=machine,
+        own_tables=own_tables,
+        own_memory=own_memory,
     )
     policies = _policies(policy) or all_policies.candidates()
     plans.check(asked, policies)

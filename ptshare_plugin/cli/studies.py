@@ -57,6 +57,16 @@ def plan_command(
     cpus: Annotated[
         int, typer.Option("--cpus", help="CPUs that run a client each during mprotect.")
     ] = DEFAULTS.cpus,
+    own_tables: Annotated[
+        str,
+        typer.Option(
+            "--own-tables",
+            help="Page tables of each client beside the region's: an idle backend's.",
+        ),
+    ] = exact_size(DEFAULTS.own_tables),
+    own_memory: Annotated[
+        str, typer.Option("--own-memory", help="Memory that each client has for itself.")
+    ] = exact_size(DEFAULTS.own_memory),
     preset: PresetOpt = STATED["preset"].default,
     overrides: SetOpt = None,
     seed: SeedOpt = DEFAULTS.seed,
@@ -65,6 +75,7 @@ def plan_command(
     """Compute what many clients of a large file need: page tables, memory, faults, mprotect."""
     from ptshare_plugin import policies as all_policies
     from ptshare_plugin.studies import plan as planning
+    from ptshare_plugin.studies import plan_table
 
     asked = planning.asked(
         procs=procs,
@@ -76,6 +87,8 @@ def plan_command(
         cpus=cpus,
         seed=seed,
         machine=machine(preset, overrides),
+        own_tables=own_tables,
+        own_memory=own_memory,
     )
     policies = policy_names(policy) if policy else all_policies.candidates()
     planning.check(asked, policies)
@@ -83,7 +96,7 @@ def plan_command(
     if as_json:
         print_json(rows)
     else:
-        planning.print_plan(asked, rows)
+        plan_table.print_plan(asked, rows)
 
 
 @app.command("protect-ways")

@@ -38,7 +38,8 @@ class UserError(Exception):
         key: str | None = None,
     ) -> None:
         """Fold ``message`` into one line."""
-        self.message = "; ".join(part.strip() for part in message.splitlines() if part.strip())
+        lines = (part.strip() for part in message.splitlines())
+        self.message = _shortened("; ".join(part for part in lines if part))
         super().__init__(self.message)
         self.exit_code = exit_code
         self.option, self.value, self.key = option, value, key
@@ -48,7 +49,8 @@ class UserError(Exception):
         option = "" if self.option is None else spell(self.option)
         if not option:
             return self.message
-        return f"{option}{'' if self.value is None else f' {self.value}'}: {self.message}"
+        value = "" if self.value is None else _shortened(f" {self.value}")
+        return f"{option}{value}: {self.message}"
 
     def __str__(self) -> str:
         return self.told()
@@ -61,6 +63,11 @@ class UserError(Exception):
     def lines(self) -> list[str]:
         """The same, with options by their names."""
         return self.told_lines()
+
+
+def _shortened(text: str) -> str:
+    """The same with numbers of very many digits cut."""
+    return re.sub(r"\d{60,}", lambda found: found[0][:20] + "...", text)
 
 
 class UserErrors(UserError):

@@ -10,24 +10,26 @@ PAGE_BYTES = 4096
 PMD_BYTES = 2 * 1024 * 1024
 
 _PREFIXES = "KMGTP"
-_SIZE = re.compile(rf"\s*(\d+)(?:\.(\d+))?\s*(?:([{_PREFIXES}])(?:i?B)?|B)?\s*", re.IGNORECASE)
+_SIZE = re.compile(rf"\s*(\d+)(?:\.(\d+))?\s*(?:([{_PREFIXES}])(i?B)?|B)?\s*", re.IGNORECASE)
 
 
 _LONGEST = 40  # characters of a size
 
 
 def parse_size(text: str) -> int:
-    """Bytes in ``text``: ``64MiB``, ``4K``, ``2M``, ``1.5GiB``, ``4096``, ``512B``.
+    """Bytes in ``text``: ``64MiB``, ``4K``, ``2M``, ``1.5GiB``, ``300GB``, ``4096``, ``512B``.
 
-    K, M, G, T and P are powers of 1024 with or without ``iB`` or ``B``.
+    K, M, G, T and P alone, and with ``iB``, are powers of 1024; with ``B`` they are powers of
+    1000, as the SI has them.
     Raises UserError when it is no size or no whole number of bytes.
     """
     match = _SIZE.fullmatch(text)
     if match is None or len(text) > _LONGEST:
         text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
         raise UserError(f"'{text}' is not a size: write it like 64MiB, 4KiB, 2M or 4096")
-    whole, fraction, prefix = match.groups()
-    scale = 1024 ** (_PREFIXES.index(prefix.upper()) + 1) if prefix else 1
+    whole, fraction, prefix, unit = match.groups()
+    base = 1000 if unit and unit.upper() == "B" else 1024
+    scale = base ** (_PREFIXES.index(prefix.upper()) + 1) if prefix else 1
     if fraction is None:
         return int(whole) * scale
     numerator = int(whole + fraction) * scale

@@ -125,19 +125,19 @@ PROCESS: list[Metric] = [
     counted("cache.transfers", "count", "llc", "Lines fetched from another core's cache"),
     counted("cache.invalidations", "count", "llc", "Copies in other cores that writes invalidated"),
     counted(
-        "pt.stores.lines",
+        "pte.stores.lines",
         "count",
         "page_tables",
         "Cache lines of page tables that the kernel stored to for this process",
     ),
     counted(
-        "pt.stores.transfers",
+        "pte.stores.transfers",
         "count",
         "page_tables",
         "Of these, lines that another core's cache gave",
     ),
     counted(
-        "pt.stores.cycles",
+        "pte.stores.cycles",
         "cycles",
         "page_tables",
         "Time that these stores waited for lines that the L1 cache lacked or could not write",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ptshare_plugin import policies as all_policies
 from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError
-from ptshare_plugin.common.units import PAGE_BYTES, PMD_BYTES, exact_size, short_size, short_value
+from ptshare_plugin.common.units import PAGE_BYTES, PMD_BYTES, exact_size, short_size
 from ptshare_plugin.machine.schema import KEYS, Machine, flatten
 from ptshare_plugin.metrics.vocabulary import MINOR_FAULTS, PTE_LEVELS
 from ptshare_plugin.spec.run import MAX_PROCS, unknown_policy
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 PROT_READ = 1
 # The steps, in 2 MiB, in which all clients touch more of the region until memory runs out. Each is
 # a fraction of the one before: after running out, the next kernel starts where that step began.
+_LARGEST_REGION = 127 << 40
+_MOST_IN_MEMORY = 8 << 40  # of the file: seconds, and a gigabyte of this machine's memory
 _COVERAGE_STEPS = (512, 32, 1)
 # Pages touched one by one, clients times pages: minutes.
 _MOST_SINGLE_PAGES = 1 << 28
@@ -52,6 +55,8 @@ class Plan:
     :param resident: ``all``: the file is in the page cache from the start; ``touched``: what
         clients touch.
     :param cpus: CPUs that run a client each while a protection changes.
+    :param own_tables: page tables of each client beside those of the region.
+    :param own_memory: other memory that each client has for itself.
     """
 
     procs: int
@@ -63,6 +68,8 @@ class Plan:
     cpus: int
     seed: int
     machine: Machine
+    own_tables: int = 0
+    own_memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,10 @@ class Defaults:
     resident: str = "all"
     cpus: int = 64
     seed: int = 1
+    # An idle PostgreSQL 15 backend has 176 to 180 kB of VmPTE beside its shared segment's (measured
+    # on Linux; after scans 348 to 476 kB).
+    own_tables: int = 176 << 10
+    own_memory: int = 0
 
 
 DEFAULTS = Defaults()
@@ -94,6 +105,8 @@ def asked(
     cpus: int,
     seed: int,
     machine: Machine,
+    own_tables: int | str,
+    own_memory: int | str,
 ) -> Plan:
     """What is to be computed, from options as they are written; ``check`` looks at the rest."""
     if access not in ("read", "write"):
@@ -119,6 +132,8 @@ def asked(
         cpus=cpus,
         seed=seed,
         machine=machine,
+        own_tables=_size_of("own_tables", own_tables),
+        own_memory=_size_of("own_memory", own_memory),
     )
 
 
@@ -165,6 +180,20 @@ def check(plan: Plan, policies: Sequence[str]) -> None:
             option="region",
             value=exact_size(plan.region),
         )
+    if plan.region > _LARGEST_REGION:
+        raise _usage(
+            f"must be at most {exact_size(_LARGEST_REGION)}: a process has less than 128TiB of"
+            " addresses",
+            option="region",
+            value=exact_size(plan.region),
+        )
+    for option, value in (("own_tables", plan.own_tables), ("own_memory", plan.own_memory)):
+        if not 0 <= value <= plan.memory or value % PAGE_BYTES:
+            raise _usage(
+                f"must be a multiple of 4KiB, at most the memory, {exact_size(plan.memory)}",
+                option=option,
+                value=exact_size(value),
+            )
     key = KEYS["kernel.memory_bytes"]
     assert key.low is not None and key.high is not None
     if not key.low <= plan.memory <= key.high:
@@ -172,6 +201,13 @@ def check(plan: Plan, policies: Sequence[str]) -> None:
             f"must be {exact_size(int(key.low))} to {exact_size(int(key.high))}",
             option="memory",
             value=exact_size(plan.memory),
+        )
+    if min(plan.region, plan.memory) > _MOST_IN_MEMORY:
+        raise _usage(
+            f"the coverage would bring {exact_size(min(plan.region, plan.memory))} of it into"
+            f" memory; at most {exact_size(_MOST_IN_MEMORY)}: take less, or less --memory",
+            option="region",
+            value=exact_size(plan.region),
         )
     if plan.resident not in ("all", "touched"):
         raise _usage(
@@ -217,39 +253,75 @@ def _check_single_pages(plan: Plan, policy: str) -> None:
         )
 
 
+class Stop:
+    """Ends what threads compute, from another one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._running: list[weakref.ref[_core.Deployment]] = []
+
+    def watch(self, made: _core.Deployment) -> None:
+        """It is stopped when all is."""
+        with self._lock:
+            self._running = [each for each in self._running if each() is not None]
+            self._running.append(weakref.ref(made))
+            if self._stopped:
+                made.stop()
+
+    def set(self) -> None:
+        """Whatever is under way, or begins, ends with an error."""
+        with self._lock:
+            self._stopped = True
+            for each in self._running:
+                if (made := each()) is not None:
+                    made.stop()
+
+
 def compute_all(plan: Plan, policies: Sequence[str]) -> dict[str, dict[str, Any]]:
     """``compute`` for each policy, side by side; raises what the first of them raises."""
-    stopped = threading.Event()
+    stop = Stop()
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         try:
-            rows = pool.map(lambda policy: compute(plan, policy, stopped), policies)
-            return dict(zip(policies, rows, strict=True))
+            found = pool.map(lambda policy: compute(plan, policy, stop), policies)
+            rows = dict(zip(policies, found, strict=True))
         except BaseException:  # Ctrl-C, too: the others shall not go on to their end
-            stopped.set()
+            stop.set()
             raise
+    if (baseline := rows.get(all_policies.BASELINE)) is not None:
+        for row in rows.values():
+            row["pt.saved_bytes"] = baseline["pt.bytes.total"] - row["pt.bytes.total"]
+    return rows
 
 
-def compute(plan: Plan, policy: str, stopped: threading.Event) -> dict[str, Any]:
+def compute(plan: Plan, policy: str, stop: Stop) -> dict[str, Any]:
     """All figures of one policy: by name, in bytes, counts, ratios and cycles.
 
-    :param stopped: set by another thread, it ends the computation.
+    :param stop: whereby another thread ends the computation.
 
     Raises UserError when the simulator's own memory would not hold the touched tables.
     """
-    made = _deployment(plan, policy, plan.memory)
-    fits = _start(plan, made, plan.procs, stopped)
+    try:
+        return _compute(plan, policy, stop)
+    except RuntimeError as error:
+        raise UserError(f"{policy}: {error}") from error
+
+
+def _compute(plan: Plan, policy: str, stop: Stop) -> dict[str, Any]:
+    made = _deployment(plan, policy, plan.memory, stop)
+    fits = _start(plan, made, plan.procs)
     left = made.frames_left * PAGE_BYTES
     if fits < plan.procs:
         # Once more with memory for all of them.
         high = KEYS["kernel.memory_bytes"].high
         assert high is not None
-        made = _deployment(plan, policy, int(high))
-        if _start(plan, made, plan.procs, stopped) < plan.procs:
+        made = _deployment(plan, policy, int(high), stop)
+        if _start(plan, made, plan.procs) < plan.procs:
             raise UserError(
                 f"{policy}: {plan.procs} clients need more than {exact_size(int(high))} of memory"
             )
     row = {
-        **_tables_and_faults(made),
+        **_tables_and_faults(plan, made),
         **_protection(plan, made),
         "memory.clients": fits,
         "memory.runs_out": fits < plan.procs,
@@ -258,16 +330,18 @@ def compute(plan: Plan, policy: str, stopped: threading.Event) -> dict[str, Any]
     del made  # a second one beside it would need memory of ours
     chunks = plan.region // PMD_BYTES
     whole = fits == plan.procs and plan.pattern.kind == "all"
-    touched = chunks if whole else _coverage(plan, policy, chunks)
+    touched = chunks if whole else _coverage(plan, policy, chunks, stop)
     row["coverage.bytes"] = touched * PMD_BYTES
     row["coverage.ratio"] = touched / chunks
     return row
 
 
-def _tables_and_faults(made: _core.Deployment) -> dict[str, Any]:
+def _tables_and_faults(plan: Plan, made: _core.Deployment) -> dict[str, Any]:
     by_owner = made.tables()
     row: dict[str, Any] = {}
     row["pt.bytes"] = PAGE_BYTES * sum(sum(levels.values()) for levels in by_owner.values())
+    row["pt.bytes.own"] = plan.procs * plan.own_tables
+    row["pt.bytes.total"] = row["pt.bytes"] + row["pt.bytes.own"]
     for owner, levels in by_owner.items():
         row[f"pt.bytes.{owner}"] = PAGE_BYTES * sum(levels.values())
         for level in PTE_LEVELS:
@@ -292,11 +366,11 @@ def _protection(plan: Plan, made: _core.Deployment) -> dict[str, Any]:
     return row
 
 
-def _coverage(plan: Plan, policy: str, chunks: int) -> int:
+def _coverage(plan: Plan, policy: str, chunks: int, stop: Stop) -> int:
     """How many chunks of 2 MiB, from the region's start on, all clients can touch in memory."""
     done = 0
     for step in _COVERAGE_STEPS:
-        made = _deployment(plan, policy, plan.memory)
+        made = _deployment(plan, policy, plan.memory, stop)
         if _attach(plan, made, plan.procs) != plan.procs:
             break
         if not all(
@@ -315,17 +389,23 @@ def _coverage(plan: Plan, policy: str, chunks: int) -> int:
     return done
 
 
-def _deployment(plan: Plan, policy: str, memory: int) -> _core.Deployment:
+def _deployment(plan: Plan, policy: str, memory: int, stop: Stop) -> _core.Deployment:
     from ptshare_plugin import _core
 
     parameters = {**flatten(plan.machine), "kernel.memory_bytes": memory}
-    return _core.Deployment(parameters, policy, plan.region)
+    made = _core.Deployment(parameters, policy, plan.region)
+    stop.watch(made)
+    return made
+
+
+def _own_pages(plan: Plan) -> int:
+    return (plan.own_tables + plan.own_memory) // PAGE_BYTES
 
 
 def _attach(plan: Plan, made: _core.Deployment, procs: int) -> int:
     """Attach clients until memory runs out; how many did."""
     for client in range(procs):
-        if not made.attach():
+        if not made.attach(_own_pages(plan)):
             return client
         # Not before: it is the first mapping that decides which pages the file consists of.
         if client == 0 and plan.resident == "all" and not made.make_resident():
@@ -333,16 +413,14 @@ def _attach(plan: Plan, made: _core.Deployment, procs: int) -> int:
     return procs
 
 
-def _start(plan: Plan, made: _core.Deployment, procs: int, stopped: threading.Event) -> int:
+def _start(plan: Plan, made: _core.Deployment, procs: int) -> int:
     """Attach and touch, client after client, until memory runs out; how many were done."""
     limit = _holdable_bytes()
     for client in range(procs):
-        if not made.attach():
+        if not made.attach(_own_pages(plan)):
             return client
         if client == 0 and plan.resident == "all" and not made.make_resident():
             return 0
-        if stopped.is_set():
-            raise UserError("stopped, as another policy could not be computed")
         if not _touch(plan, made, client):
             return client
         if made.held_bytes > limit:
@@ -366,97 +444,6 @@ def _touch(plan: Plan, made: _core.Deployment, client: int) -> bool:
 
 def _holdable_bytes() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def print_plan(plan: Plan, rows: dict[str, dict[str, Any]]) -> None:
-    """Print what was asked and every figure, a column a policy."""
-    from ptshare_plugin.show import terminal
-
-    out = terminal.console()
-    pattern = plan.pattern
-    pages = f"{pattern.pages:,} pages"
-    touched = {
-        "all": "every page",
-        "fraction": f"the first {pages}",
-        "spread": f"{pages} at even distances",
-        "zipf": f"the pages of {pattern.visits:,} zipf visits",
-    }[pattern.kind]
-    kept = "all of it" if plan.resident == "all" else "what is touched"
-    out.print(
-        f"{plan.procs:,} clients map a file of {exact_size(plan.region)}, each"
-        f" {'writes' if plan.write else 'reads'} {touched}; {exact_size(plan.memory)} of memory,"
-        f" with {kept} in the page cache"
-    )
-    for title, lines in _sections(plan, rows):
-        out.print()
-        terminal.print_blocks(out, [title, *rows], lines, 1)
-
-
-def _sections(plan: Plan, rows: dict[str, dict[str, Any]]) -> list[tuple[str, list[list[str]]]]:
-    def line(text: str, name: str, unit: str) -> list[list[str]]:
-        values = [row[name] for row in rows.values()]
-        return [[text, *(short_value(value, unit) for value in values)]] if any(values) else []
-
-    levels = [
-        line(f"{words} {level.upper()}", f"pt.bytes.{owner}.{level}", "bytes")
-        for owner, words in (("guest", "of clients,"), ("host", "of hosts,"))
-        for level in PTE_LEVELS
-    ]
-    memory = [
-        [
-            "clients that fit",
-            *(
-                f"{row['memory.clients']:,}" if row["memory.runs_out"] else f"all {plan.procs:,}"
-                for row in rows.values()
-            ),
-        ],
-        [
-            "memory left then",
-            *(short_value(row["memory.left_bytes"], "bytes") for row in rows.values()),
-        ],
-        [
-            f"of the region, {plan.procs:,} clients can touch",
-            *(short_value(row["coverage.ratio"], "ratio") for row in rows.values()),
-        ],
-    ]
-    faults = [
-        line(f"fault.{kind}", f"fault.{kind}", "count")
-        for kind in ("total", *MINOR_FAULTS, "linked", "around_pages")
-    ]
-    mprotect = [
-        line(f"{words}: {text}", f"mprotect.{way}.{name}", "count")
-        for way, words in (("one", "one call"), ("each", "a call each"))
-        for name, text in (
-            ("reached", "clients reached"),
-            ("ptes_changed", "entries changed"),
-            ("interrupts", "CPUs interrupted"),
-        )
-        if f"mprotect.{way}.{name}" in next(iter(rows.values()))
-    ]
-    mhz = plan.machine.cpu.frequency_mhz
-    times = []
-    for way, words in (("one", "one call"), ("each", "a call each")):
-        cycles = [
-            row[f"mprotect.{way}.cycles"] + row[f"mprotect.{way}.cycles_other"]
-            for row in rows.values()
-        ]
-        times.append([f"{words}: CPU time, ms", *(f"{c / mhz / 1e3:,.3f}" for c in cycles)])
-    fault_time = [
-        [
-            "CPU time of faults, s",
-            *(f"{row['fault.cycles'] / mhz / 1e6:,.3f}" for row in rows.values()),
-        ]
-    ]
-    return [
-        ("page tables", [*line("all", "pt.bytes", "bytes"), *_flat(levels)]),
-        ("memory", memory),
-        ("page faults", [*_flat(faults), *fault_time]),
-        ("mprotect of the region", [*_flat(mprotect), *times]),
-    ]
-
-
-def _flat(groups: list[list[list[str]]]) -> list[list[str]]:
-    return [line for group in groups for line in group]
 
 
 def _usage(message: str, option: str | None = None, value: object = None) -> UserError:

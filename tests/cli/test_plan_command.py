@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import subprocess
 import sys
-import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ COMMAND = Path(sys.executable).with_name("ptshare")
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 PAGE, PMD = 4 * KIB, 2 * MIB
 POLICIES = ("private", "ptshare", "mshare", "huge-2m")
+NO_OWN = ("--own-tables", "0")
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
@@ -38,7 +40,7 @@ def plan(*args: str) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def seed_case() -> dict[str, dict[str, Any]]:
     """S17: 1,500 clients of 300 GiB on a server of 512 GiB."""
-    return plan("--procs", "1500", "--region", "300GiB", "--memory", "512GiB")
+    return plan("--procs", "1500", "--region", "300GiB", "--memory", "512GiB", *NO_OWN)
 
 
 def test_tables_of_the_seeds_case(seed_case: dict[str, dict[str, Any]]) -> None:
@@ -144,13 +146,85 @@ def test_audit_is_clean(policy: str, pattern: str) -> None:
         cpus=4,
         seed=1,
         machine=load(),
+        own_tables=12 * KIB,
+        own_memory=256 * KIB,
     )
     made = _core.Deployment(
         {**flatten(asked.machine), "kernel.memory_bytes": asked.memory}, policy, asked.region
     )
-    assert planning._start(asked, made, 3, threading.Event()) == 3
+    assert planning._start(asked, made, 3) == 3
     made.protect(0, 3, 1, 4)
     assert made.audit() == []
+
+
+def test_what_clients_have_of_their_own_counts_in_totals_and_memory() -> None:
+    sizes = ("--procs", "1500", "--region", "300GiB", "--memory", "512GiB")
+    frames = 512 * GIB // PAGE - 300 * GIB // PAGE - 2
+    upper = 300 * PAGE + PAGE + PAGE
+    region = 300 * GIB // PAGE * 8 + upper
+    # An idle PostgreSQL backend's, by default.
+    rows = plan(*sizes)
+    private, shared = rows["private"], rows["ptshare"]
+    assert private["pt.bytes.own"] == shared["pt.bytes.own"] == 1500 * 176 * KIB
+    assert private["pt.bytes"] == 1500 * region
+    assert private["pt.bytes.total"] == 1500 * (region + 176 * KIB)
+    assert shared["pt.saved_bytes"] == private["pt.bytes.total"] - shared["pt.bytes.total"]
+    assert private["pt.saved_bytes"] == 0
+    assert private["memory.clients"] == frames // ((region + 176 * KIB) // PAGE)
+    assert shared["memory.left_bytes"] == frames * PAGE - shared["pt.bytes.total"]
+    # With 150 MiB of memory for each, sharing runs out, too.
+    rows = plan(*sizes, "--own-tables", "400KiB", "--own-memory", "150MiB")
+    each = 400 * KIB + 150 * MIB
+    assert rows["private"]["memory.clients"] == frames * PAGE // (region + each)
+    host = 300 * GIB // PAGE * 8 + upper
+    assert rows["ptshare"]["memory.clients"] == (frames * PAGE - host) // (upper + each) < 1500
+    assert rows["ptshare"]["memory.runs_out"]
+
+
+def test_a_file_that_is_not_in_memory_is_touched_into_it() -> None:
+    args = ("--procs", "2", "--region", "1GiB", "--memory", "8GiB", "--resident", "touched")
+    rows = plan(*args, *NO_OWN, "--pattern", "fraction:0.5")
+    # The first client brings each page in, a fault each; the second finds them around its faults.
+    pages = GIB // PAGE // 2
+    assert rows["private"]["fault.file"] == pages + pages // 16
+    assert rows["ptshare"]["fault.host"] == pages
+    assert rows["private"]["fault.around_pages"] == pages - pages // 16
+    assert rows["ptshare"]["fault.link"] == pages // 512
+    frames = 8 * GIB // PAGE - 2
+    for row in rows.values():
+        assert row["memory.left_bytes"] == (frames - pages) * PAGE - row["pt.bytes"]
+        assert row["coverage.ratio"] == 1.0
+
+
+def test_absurd_sizes_end_soon() -> None:
+    sizes = ("--procs", "3", "--region", "127TiB", "--resident", "touched")
+    done = run(*sizes, "--memory", "64TiB", "--pattern", "fraction:0.001")
+    assert done.returncode == 2
+    assert "the coverage would bring 64TiB of it into memory" in done.stderr
+    done = run(*sizes, "--memory", "1TiB", "--pattern", "fraction:0.001")
+    assert done.returncode == 0, done.stderr
+    assert "of the region, 3 clients can touch" in done.stdout
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_at_once(signal_number: signal.Signals) -> None:
+    # Ten thousand clients, whose coverage takes minutes.
+    args = ("--procs", "20000", "--region", "1TiB", "--memory", "2TiB", "--policy", "private")
+    with subprocess.Popen(
+        [COMMAND, "plan", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as running:
+        time.sleep(3)
+        assert running.poll() is None
+        running.send_signal(signal_number)
+        begin = time.monotonic()
+        _, told = running.communicate(timeout=30)
+    assert time.monotonic() - begin < 5
+    assert running.returncode in (130, 143)
+    assert len(told.splitlines()) <= 1
 
 
 def test_spread_pages_need_a_table_each() -> None:
@@ -182,6 +256,10 @@ def test_table_is_printed() -> None:
     ("args", "words"),
     [
         (("--procs", "0"), "--procs 0: must be 1 to 32768"),
+        (("--region", "128TiB"), "--region 128TiB: must be at most 127TiB"),
+        (("--procs", "9" * 400), "--procs 99999999999999999999...: must be 1 to 32768"),
+        (("--own-tables", "5000"), "--own-tables 5000B: must be a multiple of 4KiB"),
+        (("--own-memory", "1TiB"), "--own-memory 1TiB: must be a multiple of 4KiB, at most the"),
         (("--region", "3MiB"), "--region 3MiB: must be a multiple of 2MiB, not 0"),
         (("--region", "much"), "--region: 'much' is not a size"),
         (("--memory", "200GiB"), "--memory 200GiB: the file of 300GiB does not fit"),

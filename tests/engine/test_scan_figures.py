@@ -107,12 +107,12 @@ def test_walks_find_what_the_kernel_stored_on_their_core_or_on_another() -> None
     shared = totals(execute("scan", policy="ptshare", **sizes))
     # Tables are cleared and filled by the core that faults, and all fit its caches.
     assert private["roi.walk.reads.pte.dram"] == shared["roi.walk.reads.pte.dram"] == 0
-    assert private["roi.walk.reads.pte.transfers"] == private["roi.pt.stores.transfers"] == 0
+    assert private["roi.walk.reads.pte.transfers"] == private["roi.pte.stores.transfers"] == 0
     # 4096 shared PTEs are 512 cache lines, which each of the three others takes at least once.
     assert shared["roi.walk.reads.pte.transfers"] >= 3 * 512
     stores = 16 * MIB // 4096 // 16  # a line is stored to at least once for each 16 pages around
-    assert shared["roi.pt.stores.lines"] >= stores
-    assert private["roi.pt.stores.lines"] >= 4 * stores
+    assert shared["roi.pte.stores.lines"] >= stores
+    assert private["roi.pte.stores.lines"] >= 4 * stores
 
 
 def test_private_walks_read_from_memory_what_the_caches_do_not_hold() -> None:

@@ -12,7 +12,7 @@ from ptshare_plugin.common.errors import UserError
         ("4096", 4096),
         ("512B", 512),
         ("4K", 4096),
-        ("4KB", 4096),
+        ("4KB", 4000),
         ("4KiB", 4096),
         ("2M", 2 << 20),
         ("64MiB", 64 << 20),

@@ -60,9 +60,9 @@ namespace ptshare::engine {
     X(llc_misses, "cache.llc.misses")                   \
     X(cache_transfers, "cache.transfers")               \
     X(cache_invalidations, "cache.invalidations")       \
-    X(table_stores, "pt.stores.lines")                  \
-    X(table_store_transfers, "pt.stores.transfers")     \
-    X(table_store_cycles, "pt.stores.cycles")           \
+    X(table_stores, "pte.stores.lines")                 \
+    X(table_store_transfers, "pte.stores.transfers")    \
+    X(table_store_cycles, "pte.stores.cycles")          \
     PTSHARE_FAULT_KINDS(PTSHARE_FAULT_COUNTER, X)       \
     X(fault_around_pages, "fault.around_pages")         \
     X(region_faults_link, "fault.region.link")          \

@@ -78,7 +78,7 @@ Counts faults(const Deployment& self) {
 }  // namespace
 
 void bind_plan(nb::module_& module) {
-    nb::class_<Deployment>(module, "Deployment")
+    nb::class_<Deployment>(module, "Deployment", nb::is_weak_referenceable())
         .def(
             "__init__",
             [](Deployment* self, const std::map<std::string, engine::Parameter>& params,
@@ -87,7 +87,13 @@ void bind_plan(nb::module_& module) {
             },
             nb::arg("params"), nb::arg("policy"), nb::arg("region_bytes"))
         .def("make_resident", [](Deployment& self) { return fits([&] { self.make_resident(); }); })
-        .def("attach", [](Deployment& self) { return fits([&] { self.attach(); }); })
+        .def(
+            "attach",
+            [](Deployment& self, std::uint64_t own_pages) {
+                return fits([&] { self.attach(own_pages); });
+            },
+            nb::arg("own_pages") = 0)
+        .def("stop", &Deployment::stop)
         .def(
             "touch",
             [](Deployment& self, std::size_t client, std::uint64_t offset, std::uint64_t length,

@@ -93,6 +93,10 @@ Pfn File::page(std::uint64_t index) {
     return cache_[index];
 }
 
+void File::bring_in_next(std::uint64_t n) {
+    cache_.append(frames_.allocate_run(FrameUse::FilePage, n), n);
+}
+
 void File::read_ahead(std::uint64_t end) {
     if (huge_) {
         for (std::uint64_t i = 0; i < end; i += kEntries) page(i);

@@ -45,6 +45,9 @@ class File {
     bool contiguous(std::uint64_t first, std::uint64_t n) const {
         return first + n <= cache_.size() && cache_[first] != Pfn(0) && cache_.regular(first, n);
     }
+    // The next `n` pages behind the cached ones, as page() of each in order, in frames that nobody
+    // has had; contents count only.
+    void bring_in_next(std::uint64_t n);
     // Brings in all pages below `end` (at most pages()), as page() of each in order. At once where
     // none is cached and contents count only.
     void read_ahead(std::uint64_t end);

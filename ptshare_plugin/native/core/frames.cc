@@ -86,6 +86,11 @@ Pfn FrameAllocator::allocate_run(FrameUse use, std::uint64_t n) {
     return first;
 }
 
+void FrameAllocator::allocate_many(FrameUse use, std::uint64_t n) {
+    for (; n != 0 && untouched() < n; --n) allocate(use);
+    if (n != 0) allocate_run(use, n);
+}
+
 void FrameAllocator::free_huge(Pfn first) {
     if (retired_) return;
     for (std::uint64_t i = 0; i < kEntries; ++i) {

@@ -73,6 +73,8 @@ class FrameAllocator {
     // One frame, or 512 contiguous ones that start on a 2 MiB boundary. Throws OutOfMemory.
     Pfn allocate(FrameUse use);
     Pfn allocate_huge(FrameUse use);
+    // n frames, wherever they are.
+    void allocate_many(FrameUse use, std::uint64_t n);
     // Gives back what allocate_huge() gave, all of it with one reference.
     void free_huge(Pfn first);
 

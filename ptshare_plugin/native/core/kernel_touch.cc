@@ -75,12 +75,17 @@ VirtAddr Kernel::touch_file(Mm& mm, const Vma& vma, VirtAddr at, VirtAddr end, A
         return at + done * kPmdSize;
     }
     if (!vma.file || (write && !vma.has(kVmShared))) return at;
-    const std::uint64_t untouched = frames_.untouched();
-    n = std::min(n, untouched - std::min(untouched, kUpperTables));
-    n = mm.table.empty_below(at, n);
     const std::uint64_t index = vma.file_page_of(at);
-    if (n == 0 || index + n * kEntries > vma.file->pages() ||
-        !vma.file->contiguous(index, n * kEntries)) {
+    // Pages that are in the page cache, or that come into it one behind the other: a fault each.
+    const bool fresh = vma.file->cached_end() == index;
+    const std::uint64_t each = fresh ? 1 + kEntries : 1;  // frames of a table
+    const std::uint64_t untouched = frames_.untouched();
+    n = std::min(n, (untouched - std::min(untouched, kUpperTables)) / each);
+    n = mm.table.empty_below(at, n);
+    if (n == 0 || index + n * kEntries > vma.file->pages()) return at;
+    if (fresh) {
+        vma.file->bring_in_next(n * kEntries);
+    } else if (!vma.file->contiguous(index, n * kEntries)) {
         return at;
     }
     const bool writable = vma.has(kVmShared) && (write || !write_notify(vma));
@@ -92,7 +97,7 @@ VirtAddr Kernel::touch_file(Mm& mm, const Vma& vma, VirtAddr at, VirtAddr end, A
     stats_.peak_rss_file = std::max(stats_.peak_rss_file, rss_file_);
     // Windows of fault-around divide a table: each is whole here.
     const std::uint64_t window = config_.fault_around_bytes >> kPageShift;
-    const bool around = !write && window > 1 && !vma.has(kVmUffdWp);
+    const bool around = !write && window > 1 && !vma.has(kVmUffdWp) && !fresh;
     const std::uint64_t faults = around ? pages / window : pages;
     result.faults[static_cast<unsigned>(kind)] += faults;
     result.around += pages - faults;

@@ -14,11 +14,11 @@ namespace {
 // Counters that are no statistics of the kernel object: gem5's caches count for themselves and do
 // not say who brought a line in, and its CPUs have no cycle stack. All others are.
 constexpr const char* kElsewhere[] = {
-    "access.fetches",   "cache.l1i.accesses", "cache.l1i.misses",    "cache.l1d.accesses",
-    "cache.l1d.misses", "cache.l2.accesses",  "cache.l2.misses",     "cache.llc.accesses",
-    "cache.llc.misses", "cache.transfers",    "cache.invalidations", "cycles.base",
-    "cycles.fetch",     "cycles.tlb",         "cycles.data",         "pt.stores.transfers",
-    "pt.stores.cycles",
+    "access.fetches",    "cache.l1i.accesses", "cache.l1i.misses",    "cache.l1d.accesses",
+    "cache.l1d.misses",  "cache.l2.accesses",  "cache.l2.misses",     "cache.llc.accesses",
+    "cache.llc.misses",  "cache.transfers",    "cache.invalidations", "cycles.base",
+    "cycles.fetch",      "cycles.tlb",         "cycles.data",         "pte.stores.transfers",
+    "pte.stores.cycles",
 };
 constexpr bool all_exist() {
     for (const char* name : kElsewhere) {

@@ -7,6 +7,7 @@
 
 #include "accounting/kernel_config.h"
 #include "streams/pattern.h"
+#include "streams/refusal.h"
 
 namespace ptshare::engine {
 
@@ -15,6 +16,8 @@ namespace {
 // Databases map their shared memory at one address in all processes. Aligned for every level that
 // can be shared, far below what mmap gives out.
 constexpr VirtAddr kAddress(1ULL << 46);
+// Touched between two looks at whether to stop; a multiple of what any table translates at once.
+constexpr std::uint64_t kPiece = 64ULL << 30;
 
 }  // namespace
 
@@ -32,7 +35,7 @@ void Deployment::make_resident() {
     file_->read_ahead(file_->pages());
 }
 
-void Deployment::attach() {
+void Deployment::attach(std::uint64_t own_pages) {
     Mm& mm = kernel_.create_mm();
     MapRequest request;
     request.address = kAddress;
@@ -40,12 +43,13 @@ void Deployment::attach() {
     request.prot = kProtRead | kProtWrite;
     request.flags = kMapShared | kMapSharedPt;
     request.file = file_;
-    const MapResult mapped = kernel_.mmap(mm, request);
-    if (!mapped.ok()) {
-        throw std::runtime_error("mmap of the region fails with error " +
-                                 std::to_string(static_cast<int>(mapped.error)));
-    }
-    clients_.push_back({mm.id, mapped.address});
+    const VirtAddr region = map_or_say(kernel_, mm, request, "the region");
+    kernel_.frames().allocate_many(FrameUse::Reserved, own_pages);
+    clients_.push_back({mm.id, region});
+}
+
+void Deployment::go_on() const {
+    if (stopped_) throw std::runtime_error("stopped");
 }
 
 void Deployment::access(std::size_t client, std::uint64_t offset, std::uint64_t length,
@@ -54,9 +58,16 @@ void Deployment::access(std::size_t client, std::uint64_t offset, std::uint64_t 
     if (offset > region_bytes_ || length > region_bytes_ - offset) {
         throw std::invalid_argument("an access beyond the region");
     }
-    const VirtAddr end = who.region + offset + length;
-    const TouchResult result = kernel_.touch(mm_of(who), who.region + offset, length,
-                                             write ? Access::Write : Access::Read);
+    for (std::uint64_t done = 0; done < length; done += kPiece) {
+        touch_piece(who, who.region + (offset + done), std::min(kPiece, length - done), write);
+    }
+}
+
+void Deployment::touch_piece(const Client& who, VirtAddr from, std::uint64_t length, bool write) {
+    go_on();
+    const VirtAddr end = from + length;
+    const TouchResult result =
+        kernel_.touch(mm_of(who), from, length, write ? Access::Write : Access::Read);
     for (const FaultKind kind : kFaultKinds) {
         const std::uint64_t times = result.faults[static_cast<unsigned>(kind)];
         faults_.faults[static_cast<unsigned>(kind)] += times;
@@ -120,6 +131,7 @@ void Deployment::visit(std::size_t client, std::uint64_t visits, std::uint64_t s
 }
 
 Protection Deployment::protect(std::size_t client, std::uint64_t prot, std::uint64_t cpus) {
+    go_on();
     const Client& who = clients_.at(client);
     charge_tables();
     const Errno error = kernel_.mprotect(mm_of(who), who.region, region_bytes_, prot);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -33,8 +34,11 @@ class Deployment {
 
     // Brings the whole file into the page cache; somebody has mapped it.
     void make_resident();
-    // A further client maps the file, MAP_SHARED | MAP_SHARED_PT, to read and to write.
-    void attach();
+    // A further client maps the file, MAP_SHARED | MAP_SHARED_PT, to read and to write. It needs
+    // `own_pages` pages besides, for whatever.
+    void attach(std::uint64_t own_pages);
+    // Ends what another thread has a client do, or will, with std::runtime_error.
+    void stop() { stopped_ = true; }
     std::size_t clients() const { return clients_.size(); }
     // A client accesses every page of [offset, offset + length) of the region.
     void touch(std::size_t client, std::uint64_t offset, std::uint64_t length, bool write);
@@ -62,6 +66,8 @@ class Deployment {
     };
     Mm& mm_of(const Client& client) { return *kernel_.find_mm(client.mm); }
     void access(std::size_t client, std::uint64_t offset, std::uint64_t length, bool write);
+    void touch_piece(const Client& who, VirtAddr from, std::uint64_t length, bool write);
+    void go_on() const;  // unless stopped
     // One flush, with a client on each CPU: the caller, and those that follow it.
     void shoot_down(std::size_t client, const FlushRequest& request, std::uint64_t cpus,
                     Protection& done);
@@ -77,6 +83,7 @@ class Deployment {
     std::shared_ptr<File> file_;
     std::vector<Client> clients_;
     TouchResult faults_;  // of all clients
+    std::atomic<bool> stopped_ = false;
     std::uint64_t fault_cycles_ = 0;
 };
 
