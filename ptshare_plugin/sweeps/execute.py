@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +23,7 @@ from ptshare_plugin.sweeps import store, worker
 from ptshare_plugin.sweeps.plan import Plan, Point
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
 _CONNECT_SECONDS = 10
 _SAY_SECONDS = 10.0
@@ -170,7 +170,20 @@ def _client(workers: int, address: str | None) -> Iterator[Client]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     with cluster, Client(cluster) as client:
-        yield client
+        try:
+            yield client
+        except BaseException:
+            _kill_workers(cluster)
+            raise
+
+
+def _kill_workers(cluster: LocalCluster) -> None:
+    """End them and their runs at once: closing waits for seconds until they have nothing to do."""
+    for nanny in cluster.workers.values():
+        nanny.auto_restart = False
+        if nanny.process is not None and (pid := nanny.process.pid) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @contextmanager

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -204,27 +202,6 @@ def test_absurd_sizes_end_soon() -> None:
     done = run(*sizes, "--memory", "1TiB", "--pattern", "fraction:0.001")
     assert done.returncode == 0, done.stderr
     assert "of the region, 3 clients can touch" in done.stdout
-
-
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_at_once(signal_number: signal.Signals) -> None:
-    # Ten thousand clients, whose coverage takes minutes.
-    args = ("--procs", "20000", "--region", "1TiB", "--memory", "2TiB", "--policy", "private")
-    with subprocess.Popen(
-        [COMMAND, "plan", *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as running:
-        time.sleep(3)
-        assert running.poll() is None
-        running.send_signal(signal_number)
-        begin = time.monotonic()
-        _, told = running.communicate(timeout=30)
-    assert time.monotonic() - begin < 5
-    assert running.returncode in (130, 143)
-    assert len(told.splitlines()) <= 1
 
 
 def test_spread_pages_need_a_table_each() -> None:

@@ -24,9 +24,13 @@ nb::dict measure(const Values& params, const std::string& policy, unsigned proce
     engine::ProtectCost cost;
     {
         const nb::gil_scoped_release released;
-        cost = engine::measure_protect(Params(params), policy, {processes, cores, region, piece},
-                                       static_cast<engine::ProtectWay>(way),
-                                       static_cast<engine::ProtectDirection>(direction));
+        const auto look = [] {
+            const nb::gil_scoped_acquire held;
+            if (PyErr_CheckSignals() != 0) throw nb::python_error();
+        };
+        cost = engine::measure_protect(
+            Params(params), policy, {processes, cores, region, piece, look},
+            static_cast<engine::ProtectWay>(way), static_cast<engine::ProtectDirection>(direction));
     }
     nb::dict row;
     row["caller_cycles"] = cost.caller_cycles;

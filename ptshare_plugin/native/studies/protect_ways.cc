@@ -31,6 +31,7 @@ class Processes {
         region_->resize(setting.region);
         control_->resize(kPageSize);
         for (Charged& task : tasks_) {
+            look();
             task.mm = &machine_.create_mm();
             map(*task.mm, kRegion, setting.region, region_, kMapSharedPt | kMapPopulate);
             map(*task.mm, kControl, kPageSize, control_, 0);
@@ -115,6 +116,7 @@ class Processes {
 
     std::uint64_t adopted() const {
         const auto has = [&](const Charged& task) {
+            look();
             for (VirtAddr at = kRegion; at < piece_end(); at = at + kPageSize) {
                 if (task.mm->table.leaf(at)->pte.permits(Access::Write) !=
                     ((prot_ & kProtWrite) != 0)) {
@@ -158,12 +160,17 @@ class Processes {
     }
 
     Core& load(unsigned process) {
+        look();
         Core& core = core_of(process);
         machine_.switch_to(core, &tasks_[process]);
         return core;
     }
+    void look() const {
+        if (setting_.look) setting_.look();
+    }
 
     void use(Core& core, VirtAddr at, Access access) {
+        if ((++used_ & 0xfff) == 0) look();
         if (!machine_.access(core, at, kWord, access)) {
             throw std::logic_error("an access is refused that was permitted");
         }
@@ -227,6 +234,7 @@ class Processes {
     }
 
     const ProtectSetting setting_;
+    std::uint64_t used_ = 0;  // accesses
     TableStores contents_;
     Machine machine_;
     std::shared_ptr<File> region_;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -22,6 +23,8 @@ struct ProtectSetting {
     unsigned cores = 0;        // process p runs on core p % cores
     std::uint64_t region = 0;  // bytes that each process maps; a multiple of 2 MiB
     std::uint64_t piece = 0;   // bytes of it, from its start, whose protection changes
+    // Called now and then; what it throws ends the measurement.
+    std::function<void()> look{};
 };
 
 // What one change cost. Cycles are of simulated cores. Afterwards every process touches the piece
