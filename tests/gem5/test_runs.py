@@ -312,3 +312,83 @@ def test_the_board_serves_another_script(gem5: Gem5, own: Path, tmp_path: Path) 
         ["gem5.opt", "-q", "-d", tmp_path / "out", script], capture_output=True, text=True
     )
     assert "ended: exiting with last active thread context [0, 0]" in done.stdout, done.stderr
+
+
+FLUSH = r"""
+#include <stdio.h>
+int main(void) {
+    static char line[64];
+    line[0] = 1;
+    __builtin_ia32_clflush(line);
+    puts("flushed");
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("cpu", ["atomic", "timing", "o3"])
+def test_a_flush_of_a_line_is_told_of_its_own_mode(gem5: Gem5, tmp_path: Path, cpu: str) -> None:
+    done = gem5("--program", compiled(tmp_path, FLUSH), "--procs", "1", "--cpu", cpu)
+    assert done.returncode == 0, done.output
+    assert (done.folder / "process0.out").read_text() == "flushed\n"
+
+
+# Rank 0 changes the protection of page 0 again and again; rank 1 reads the page after each change.
+REWRITES = r"""
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void meet(volatile int* word, int value) {
+    __sync_fetch_and_add(word, 1);
+    while (*word < value);
+}
+
+int main(int argc, char** argv) {
+    const int rank = atoi(argv[argc - 2]);
+    const int region_file = open(argv[argc - 1], O_RDWR | O_CREAT, 0600);
+    ftruncate(region_file, 4 << 20);
+    volatile int* words =
+        mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, region_file, 2 << 20);
+    volatile char* region = mmap((void*)0x100000000, 2 << 20, PROT_READ | PROT_WRITE,
+                                 MAP_SHARED | 0x200000 | MAP_FIXED, region_file, 0);
+    if (region == MAP_FAILED) return 3;
+    region[0] = 1;
+    meet(words, 2);
+    syscall(20564, 1);
+    for (int round = 1; round <= 50; ++round) {
+        if (rank == 0) {
+            mprotect((void*)region, 4096, PROT_READ);
+            mprotect((void*)region, 4096, PROT_READ | PROT_WRITE);
+            words[16] = round;
+            while (words[32] < round);
+        } else {
+            while (words[16] < round);
+            (void)region[0];
+            words[32] = round;
+        }
+    }
+    syscall(20564, 2);
+    return 0;
+}
+"""
+
+
+def test_an_entry_that_another_core_wrote_is_fetched_from_there(gem5: Gem5, tmp_path: Path) -> None:
+    program = compiled(tmp_path, REWRITES)
+    common = ("--program", program, "--procs", "2", "--policy", "ptshare", "--preset", "server")
+    done = gem5(*common, "--", "{rank}", tmp_path / "region")
+    assert done.returncode == 0, done.output
+    part = done.dumps()[1]
+    reads = {
+        place: part[f"system.kernel.process1.roi.walk.reads.pte.{place}"]
+        for place in ("l1", "l2", "llc", "dram")
+    }
+    # Each of its walks finds that the line has been taken away.
+    assert reads["l1"] + reads["l2"] <= 5
+    assert reads["llc"] + reads["dram"] >= 50
+    assert part["system.kernel.process0.roi.pte.stores.lines"] >= 100
+    assert part["system.kernel.process1.roi.pte.stores.lines"] <= 5
