@@ -98,6 +98,7 @@ static void appending(void) {
 }
 static void descriptors(void) {
     const int fd = open_new();
+    say("exclusive", answer(open(path, O_RDWR | O_CREAT | O_EXCL, 0600)));
     say("dup", fcntl(fd, F_DUPFD, 100));
     say("dup3", answer(dup3(fd, fd, 0)));
 }
