@@ -204,6 +204,34 @@ def test_absurd_sizes_end_soon() -> None:
     assert "of the region, 3 clients can touch" in done.stdout
 
 
+def test_more_tables_than_this_machine_can_hold_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ptshare_plugin.common.errors import UserError
+    from ptshare_plugin.studies import plan as planning
+
+    asked = planning.asked(
+        procs=3,
+        region=8 * MIB,
+        memory=GIB,
+        pattern="spread:0.01",
+        access="read",
+        resident="all",
+        cpus=4,
+        seed=1,
+        machine=load(),
+        own_tables=0,
+        own_memory=0,
+    )
+    # A client has a root, a PUD, a PMD and four PTE tables: two need 56 KiB and little more.
+    monkeypatch.setattr(planning, "_holdable_bytes", lambda: 64 * KIB)
+    with pytest.raises(UserError, match="after 3 of 3 clients the simulator holds 8"):
+        planning.compute(asked, "private", planning.Stop())
+    monkeypatch.setattr(planning, "_holdable_bytes", lambda: 128 * KIB)
+    row = planning.compute(asked, "private", planning.Stop())
+    assert row["memory.clients"] == 3
+
+
 def test_spread_pages_need_a_table_each() -> None:
     # A page in each 2 MiB: as many PTE tables as for every page.
     rows = plan(
@@ -249,6 +277,8 @@ def test_table_is_printed() -> None:
         (("--policy", "rfc-v2"), "rfc-v2: 117,964,800,000 accesses would be served one by one"),
         (("--pattern", "spread:0.01"), "private: 1,179,648,000 accesses would be"),
         (("--cpus", "0"), "--cpus 0: must be 1 to"),
+        (("--seed", "-1"), "--seed -1: must be 0 to 2^64 - 1"),
+        (("--seed", str(2**64)), f"--seed {2**64}: must be 0 to 2^64 - 1"),
     ],
 )
 def test_wrong_input_is_one_line(args: tuple[str, ...], words: str) -> None:

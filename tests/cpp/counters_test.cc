@@ -58,6 +58,30 @@ TEST(a_fault_is_counted_by_its_kind) {
     }
 }
 
+TEST(of_a_region_only_faults_that_bring_a_page_or_a_link_are_counted_again) {
+    const struct {
+        FaultKind kind;
+        std::uint64_t page;
+        std::uint64_t link;
+    } expected[] = {
+        {FaultKind::Link, 0, 3},     {FaultKind::Host, 3, 0}, {FaultKind::File, 3, 0},
+        {FaultKind::Anon, 3, 0},     {FaultKind::Cow, 3, 0},  {FaultKind::WriteProtect, 0, 0},
+        {FaultKind::Spurious, 0, 0}, {FaultKind::Segv, 0, 0}, {FaultKind::Bus, 0, 0},
+    };
+    CHECK_EQ(std::size(expected), std::size(kFaultKinds));
+    for (const auto& [kind, page, link] : expected) {
+        Counters counters;
+        FaultResult result{kind};
+        result.region = true;
+        count_fault(counters, result, 3);
+        CHECK_EQ(value_of(counters, "fault.region.page"), page);
+        CHECK_EQ(value_of(counters, "fault.region.link"), link);
+        count_fault(counters, FaultResult{kind}, 8);  // outside of it
+        CHECK_EQ(value_of(counters, "fault.region.page"), page);
+        CHECK_EQ(value_of(counters, "fault.region.link"), link);
+    }
+}
+
 TEST(all_cycles_are_the_whole_stack) {
     Counters counters;
     counters.walk_cycles = 1000;  // of walks, not of the process

@@ -76,6 +76,22 @@ TEST(of_shared_tables_the_second_guest_only_links) {
     });
 }
 
+TEST(population_ends_at_the_first_fatal_fault) {
+    in_world("ptshare", [](World& w) {
+        Mm& a = w.guest();
+        CHECK(w.kernel.mprotect(a, kBase + 2 * kPages, kPages, 0) == Errno::Ok);
+        Mm& b = w.kernel.create_mm();
+        const auto items = populated(w, b, 1024, kRw, kMapShared | kMapSharedPt, w.file);
+        // The first links, the second does not, the third has no rights; the fourth would have.
+        CHECK_EQ(items.size(), 2U);
+        CHECK(items.at(0).result.linked && items.at(0).times == 1);
+        CHECK(!items.at(1).result.linked && items.at(1).times == 1);
+        CHECK(w.leaf(b, kBase + kPages).present());
+        CHECK(!w.leaf(b, kBase + 3 * kPages).present());
+        CHECK(w.read(b, kBase + 3 * kPages) == FaultKind::Host);
+    });
+}
+
 TEST(counters_count_a_fault_as_often_as_it_was_taken) {
     using namespace ptshare::engine;
     Counters counters;

@@ -353,3 +353,24 @@ TEST(s10_a_part_cannot_be_unmapped) {
         CHECK(w.kernel.hosts().empty());
     });
 }
+
+TEST(s13_room_around_ranges_is_summed_and_its_peak_kept) {
+    KernelConfig with = config();
+    with.share_level = Level::Pmd;
+    in_world("ptshare", with, [](World& w) {
+        constexpr std::uint64_t kRoom = 1020ULL << 20;  // 1 GiB, less the range's 4 MiB
+        CHECK_EQ(w.kernel.stats().peak_room, 0U);
+        Mm& a = w.guest();
+        CHECK_EQ(w.kernel.stats().peak_room, kRoom);
+        w.guest();
+        w.kernel.fork(a);
+        CHECK_EQ(w.kernel.stats().peak_room, 3 * kRoom);
+        w.kernel.exit(a);
+        CHECK_EQ(w.kernel.stats().room, 2 * kRoom);
+        CHECK_EQ(w.kernel.stats().peak_room, 3 * kRoom);
+        w.guest();
+        CHECK_EQ(w.kernel.stats().peak_room, 3 * kRoom);
+        w.guest();
+        CHECK_EQ(w.kernel.stats().peak_room, 4 * kRoom);
+    });
+}

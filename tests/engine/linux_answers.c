@@ -80,8 +80,25 @@ static void writes_at_the_edge(void) {
     say("negative", answer(pwrite(fd, "x", 1, -1)));
     say("huge", answer(ftruncate(fd, 0x7fffffffffffffffL)));
 }
+static void appending(void) {
+    (void)!write(open_new(), "abcdef", 6);
+    const int fd = open(path, O_RDWR | O_APPEND), other = open(path, O_RDWR);
+    lseek(fd, 1, SEEK_SET);
+    say("wrote", write(fd, "gh", 2));
+    say("offset", lseek(fd, 0, SEEK_CUR));
+    (void)!pwrite(other, "ij", 2, 8);
+    lseek(fd, 2, SEEK_SET);
+    say("wrote", pwrite(fd, "k", 1, 0));  // appends, too
+    say("offset", lseek(fd, 0, SEEK_CUR));
+    (void)!write(fd, "l", 1);
+    char bytes[16];
+    const long n = pread(other, bytes, sizeof(bytes), 0);
+    say("size", n);
+    for (long i = 0; i < n; ++i) say("byte", bytes[i]);
+}
 static void descriptors(void) {
     const int fd = open_new();
+    say("exclusive", answer(open(path, O_RDWR | O_CREAT | O_EXCL, 0600)));
     say("dup", fcntl(fd, F_DUPFD, 100));
     say("dup3", answer(dup3(fd, fd, 0)));
 }
@@ -239,23 +256,15 @@ static const struct {
 } cases[] = {
 #define CASE(name) \
     { #name, name }
-    CASE(cut_bytes_are_gone),
-    CASE(truncation_unmaps),
-    CASE(writes_at_the_edge),
-    CASE(descriptors),
-    CASE(system_calls_are_preempted),
-    CASE(child_of_a_thread),
-    CASE(leader_leaves_first),
-    CASE(two_wait_for_one),
-    CASE(vfork_waits_for_its_own),
-    CASE(futex_keys),
-    CASE(written_code_is_run),
-    CASE(odd_times),
-    CASE(zombies_can_be_named),
-    CASE(bad_tid_address),
-    CASE(halt),
-    CASE(too_many_arguments),
-    CASE(random_bytes),
+    CASE(cut_bytes_are_gone), CASE(truncation_unmaps),
+    CASE(writes_at_the_edge), CASE(appending),
+    CASE(descriptors),        CASE(system_calls_are_preempted),
+    CASE(child_of_a_thread),  CASE(leader_leaves_first),
+    CASE(two_wait_for_one),   CASE(vfork_waits_for_its_own),
+    CASE(futex_keys),         CASE(written_code_is_run),
+    CASE(odd_times),          CASE(zombies_can_be_named),
+    CASE(bad_tid_address),    CASE(halt),
+    CASE(too_many_arguments), CASE(random_bytes),
 };
 
 int main(int argc, char** argv) {

@@ -228,3 +228,89 @@ int main(void) {
     assert [rank.status for rank in done.ranks] == [-9, -4, -9]
     assert done.ranks[0].note == "ended because process 1 crashed"
     assert totals(done)["frames.end"] == 0
+
+
+# Six wait for one word. How many does each call wake, and how many of them run then?
+FUTEX_WAKE = r"""
+#include <linux/futex.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int main(void) {
+    const int flags = MAP_SHARED | MAP_ANONYMOUS;
+    int* shared = mmap(0, 4096, PROT_READ | PROT_WRITE, flags, -1, 0);
+    for (int i = 0; i < 6; ++i) {
+        if (fork()) continue;
+        syscall(SYS_futex, shared, FUTEX_WAIT, 0, 0, 0, 0);
+        __sync_fetch_and_add(shared + 1, 1);
+        _exit(0);
+    }
+    const long counts[] = {2, 1, 0, -1, 0x100000000, 10, 10};
+    for (unsigned i = 0; i < sizeof(counts) / sizeof(*counts); ++i) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, 0);
+        printf("%d+%ld ", shared[1], syscall(SYS_futex, shared, FUTEX_WAKE, counts[i], 0, 0, 0));
+    }
+    printf("\n");
+    return 0;
+}
+"""
+
+
+def test_as_many_are_woken_as_were_asked_for(compiled: Compile) -> None:
+    done = execute(compiled(FUTEX_WAKE), cores=2)
+    # Linux reads the count as an int, and wakes one before it looks at it.
+    assert done.output_lines() == ["0+2 2+1 3+1 4+1 5+1 6+0 6+0 "]
+
+
+# What time it is, in us, after sleeps until 50 ms, until 53 ms, until 20 ms, and for 2 ms.
+SLEEP_UNTIL = r"""
+#include <stdio.h>
+#include <time.h>
+static long now(void) {
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return at.tv_sec * 1000000 + at.tv_nsec / 1000;
+}
+int main(void) {
+    const int until[] = {50, 53, 20};
+    for (int i = 0; i < 3; ++i) {
+        const struct timespec at = {.tv_nsec = until[i] * 1000000};
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, 0);
+        printf("%ld ", (now() + 50) / 100);
+    }
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){.tv_nsec = 2000000}, 0);
+    printf("%ld\n", (now() + 50) / 100);
+    return 0;
+}
+"""
+
+
+def test_a_sleep_until_a_time_ends_then(compiled: Compile) -> None:
+    done = execute(compiled(SLEEP_UNTIL), cores=1)
+    assert done.output_lines() == ["500 530 530 550"]
+
+
+# Sleeps to times that are not those of a cycle, with 2.3 of them a nanosecond.
+SLEEP_EXACTLY = r"""
+#include <stdio.h>
+#include <time.h>
+int main(void) {
+    for (int i = 1; i <= 50; ++i) {
+        const struct timespec until = {.tv_nsec = i * 100000 + i};
+        struct timespec now;
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, 0);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (now.tv_nsec < until.tv_nsec) printf("%d ", i);
+    }
+    printf("end\n");
+    return 0;
+}
+"""
+
+
+def test_no_sleep_ends_before_its_time(compiled: Compile) -> None:
+    costs = ("cost.syscall=0", "cpu.base_cpi=0.001", "cpu.frequency_mhz=2300")
+    done = execute(compiled(SLEEP_EXACTLY), cores=1, sets=costs)
+    assert done.output_lines() == ["end"]

@@ -69,6 +69,65 @@ int main(void) {
 }
 """
 
+# Two on the second core wait for one word; the last to wait there is the first to be woken. It
+# tells whether the other came to run while it computed for less than a quantum, and afterwards.
+WOKEN = r"""
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+struct shared { int word; volatile int waits, ran; };
+
+static void wait_for(struct shared* shared) {
+    syscall(SYS_futex, &shared->word, FUTEX_WAIT, 0, 0, 0, 0);
+}
+static void pause_ms(long ms) { nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, 0); }
+
+int main(void) {
+    const int flags = MAP_SHARED | MAP_ANONYMOUS;
+    struct shared* shared = mmap(0, 4096, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (fork() == 0) {
+        while (!shared->waits) sched_yield();
+        pause_ms(1);
+        wait_for(shared);
+        for (volatile int i = 0; i < 10000; ++i) {}
+        printf("%d ", shared->ran);
+        fflush(stdout);
+        _exit(0);
+    }
+    if (fork() == 0) _exit(0);  // on the first core
+    if (fork() == 0) {
+        shared->waits = 1;
+        wait_for(shared);
+        shared->ran = 1;
+        _exit(0);
+    }
+    pause_ms(10);
+    const long woken = syscall(SYS_futex, &shared->word, FUTEX_WAKE, 2, 0, 0, 0);
+    while (wait(0) > 0) {}
+    printf("%d %ld\n", shared->ran, woken);
+    return 0;
+}
+"""
+
+# Two sleeps, and between them work.
+SLEEPS = r"""
+#include <time.h>
+
+int main(void) {
+    for (int round = 1; round <= 2; ++round) {
+        nanosleep(&(struct timespec){.tv_nsec = round * 1000000}, 0);
+        for (volatile int i = 0; i < 10000; ++i) {}
+    }
+    return 0;
+}
+"""
+
 
 def scan(**options: object) -> dict[str, float]:
     return totals(execute("scan", work=4, **options))  # type: ignore[arg-type]
@@ -99,6 +158,18 @@ def test_the_order_is_round_robin(compiled: Compile) -> None:
 def test_a_task_that_wakes_has_a_whole_quantum(compiled: Compile) -> None:
     done = execute(compiled(WAKES), cores=1, sets=("sched.quantum_cycles=300000",))
     assert done.output_lines()[0].split()[-1] == "0"
+
+
+def test_a_quantum_begins_anew_though_nobody_ran_in_between(compiled: Compile) -> None:
+    sets = ("sched.quantum_cycles=900000", "sched.slice_instructions=1000")
+    done = execute(compiled(WOKEN), cores=2, sets=sets)
+    assert done.output_lines() == ["0 1 2"]
+
+
+def test_a_core_idles_while_its_only_process_sleeps(compiled: Compile) -> None:
+    values = totals(execute(compiled(SLEEPS), cores=1, sets=("cpu.frequency_mhz=2000",)))
+    assert values["cycles.idle"] == (1 + 2) * 2_000_000
+    assert values["cycles.makespan"] == values["cycles.total"] + values["cycles.idle"]
 
 
 @pytest.mark.parametrize("policy", ["private", "ptshare"])

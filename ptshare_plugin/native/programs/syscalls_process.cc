@@ -162,8 +162,12 @@ SyscallResult Syscalls::futex(const Call& call) {
             return 0;
         }
         case FUTEX_WAKE:
-        case FUTEX_WAKE_BITSET:
-            return control_.futex_wake(call.task, call.address(0), call.args[2]);
+        case FUTEX_WAKE_BITSET: {
+            // Linux takes the count as an int, and compares only after it has woken one.
+            const auto count = static_cast<std::int32_t>(call.args[2]);
+            return control_.futex_wake(call.task, call.address(0),
+                                       static_cast<std::uint64_t>(std::max(count, 1)));
+        }
         default:
             return -ENOSYS;
     }
@@ -217,8 +221,9 @@ SyscallResult Syscalls::sleep(const Call& call, VirtAddr at, std::uint64_t from)
     if (static_cast<std::int64_t>(span[0]) < 0 || span[1] >= kNanosecondsPerSecond) return -EINVAL;
     std::uint64_t nanoseconds = std::min(span[0], kMostSeconds) * kNanosecondsPerSecond + span[1];
     nanoseconds -= std::min(nanoseconds, from);
+    // Rounded up: a sleep never ends early.
     control_.sleep(call.task, nanoseconds / 1000 * frequency_mhz_ +
-                                  nanoseconds % 1000 * frequency_mhz_ / 1000);
+                                  (nanoseconds % 1000 * frequency_mhz_ + 999) / 1000);
     return 0;
 }
 
