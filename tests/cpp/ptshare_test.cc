@@ -184,9 +184,10 @@ TEST(s5_pages_of_the_creator_are_carried_into_the_host) {
 TEST(s5_only_pages_that_the_new_mapping_shows_are_carried) {
     shared([](World& w) {
         Mm& mm = w.kernel.create_mm();
-        // Private memory, another offset, another file, and at last the right one.
+        // Private memory, lower and higher offsets, another file, and at last the right one.
         CHECK(w.map(mm, kBase, 4 * kPages, kRw, kMapPrivate | kMapFixed, w.file).ok());
-        CHECK(w.map(mm, kBase + 4 * kPages, 4 * kPages, kRw, kSharedFile, w.file, 5).ok());
+        CHECK(w.map(mm, kBase + 4 * kPages, 2 * kPages, kRw, kSharedFile, w.file, 5).ok());
+        CHECK(w.map(mm, kBase + 6 * kPages, 2 * kPages, kRw, kSharedFile, w.file, 5).ok());
         auto other = w.kernel.create_file("other");
         other->resize(kPmdSize);
         CHECK(w.map(mm, kBase + 8 * kPages, 4 * kPages, kRw, kSharedFile, other, 8).ok());
