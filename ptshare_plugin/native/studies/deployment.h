@@ -85,7 +85,6 @@ class Deployment {
     Kernel kernel_;        // outlives file_
     std::shared_ptr<File> file_;
     std::vector<Client> clients_;
-    TouchResult faults_;  // of all clients
     std::atomic<bool> stopped_ = false;
     std::optional<PageSet> spread_;   // what touch_spread() was asked for last,
     std::uint64_t spread_pages_ = 0;  // so many
