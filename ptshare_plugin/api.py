@@ -11,7 +11,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -179,10 +179,12 @@ class Planned:
 
     :ivar asked: the question, with its defaults.
     :ivar rows: figures by policy and name, in bytes, counts, ratios and cycles (docs/plan.md).
+    :ivar left_out: why others of the policies could not be computed.
     """
 
     asked: plans.Plan
     rows: dict[str, dict[str, Any]]
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -238,7 +240,9 @@ def plan(
     )
     policies = _policies(policy) or all_policies.candidates()
     plans.check(asked, policies)
-    return Planned(asked, plans.compute_all(asked, policies))
+    left_out = plans.left_out(asked, policies)
+    computed = [name for name in policies if name not in left_out]
+    return Planned(asked, plans.compute_all(asked, computed), left_out)
 
 
 @dataclass(frozen=True, slots=True)

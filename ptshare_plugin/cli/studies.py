@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ptshare_plugin.cli.app import app
+from ptshare_plugin.cli.errors import warn
 from ptshare_plugin.cli.options import JsonOpt, machine, policy_names, print_json, run_option
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.common.units import exact_size
@@ -92,7 +93,10 @@ def plan_command(
     )
     policies = policy_names(policy) if policy else all_policies.candidates()
     planning.check(asked, policies)
-    rows = planning.compute_all(asked, policies)
+    left_out = planning.left_out(asked, policies)
+    for reason in left_out.values():
+        warn(f"left out: {reason}")
+    rows = planning.compute_all(asked, [name for name in policies if name not in left_out])
     if as_json:
         print_json(rows)
     else:

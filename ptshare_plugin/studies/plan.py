@@ -233,24 +233,38 @@ def check(plan: Plan, policies: Sequence[str]) -> None:
             option="seed",
             value=plan.seed,
         )
-    for name in policies:
-        _check_single_pages(plan, name)
 
 
-def _check_single_pages(plan: Plan, policy: str) -> None:
+def left_out(plan: Plan, policies: Sequence[str]) -> dict[str, str]:
+    """Why policies cannot be computed, of those that ``check`` let pass.
+
+    Raises UserError when none is left.
+    """
+    reasons = {name: reason for name in policies if (reason := _too_many_accesses(plan, name))}
+    if policies and len(reasons) == len(policies):
+        raise _usage(reasons[policies[0]])
+    return reasons
+
+
+def _too_many_accesses(plan: Plan, policy: str) -> str | None:
     pattern = plan.pattern
-    # Core touches whole tables at once where the policy lets it.
+    # Core touches whole tables at once where the policy lets it. Of a set of pages, that takes a
+    # file whose frames follow each other.
     page_by_page = all_policies.known()[policy].page_by_page
-    if pattern.kind in ("all", "fraction") and not page_by_page:
-        return
+    at_once = pattern.kind in ("all", "fraction") or (
+        pattern.kind == "spread" and plan.resident == "all"
+    )
+    if at_once and not page_by_page:
+        return None
     # The coverage touches all of the region where memory lets it.
     whole = plan.region // PAGE_BYTES if page_by_page else 0
     single = plan.procs * max(pattern.pages, pattern.visits, whole)
-    if single > _MOST_SINGLE_PAGES:
-        raise _usage(
-            f"{policy}: {single:,} accesses would be served one by one, at most"
-            f" {_MOST_SINGLE_PAGES:,}: take fewer --procs, a smaller --region or --pattern"
-        )
+    if single <= _MOST_SINGLE_PAGES:
+        return None
+    return (
+        f"{policy}: {single:,} accesses would be served one by one, at most"
+        f" {_MOST_SINGLE_PAGES:,}: take fewer --procs, a smaller --region or --pattern"
+    )
 
 
 class Stop:
@@ -426,7 +440,7 @@ def _start(plan: Plan, made: _core.Deployment, procs: int) -> int:
         if made.held_bytes > limit:
             raise UserError(
                 f"after {client + 1} of {procs} clients the simulator holds"
-                f" {short_size(made.held_bytes)} of single table pages, more than half of what this"
+                f" {short_size(made.held_bytes)} of page tables, more than half of what this"
                 " machine has free: take fewer --procs, a smaller --region, or --pattern all or"
                 " fraction, whose tables are kept as runs"
             )

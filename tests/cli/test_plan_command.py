@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compiler import compiled
 
+import ptshare_plugin as pt
 from ptshare_plugin import _core, policies
 from ptshare_plugin.machine.config import load
 from ptshare_plugin.machine.schema import flatten
 
+WORKLOADS = Path(__file__).parents[2] / "se_workloads"
 COMMAND = Path(sys.executable).with_name("ptshare")
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 PAGE, PMD = 4 * KIB, 2 * MIB
@@ -223,9 +226,9 @@ def test_more_tables_than_this_machine_can_hold_are_refused(
         own_tables=0,
         own_memory=0,
     )
-    # A client has a root, a PUD, a PMD and four PTE tables: two need 56 KiB and little more.
-    monkeypatch.setattr(planning, "_holdable_bytes", lambda: 64 * KIB)
-    with pytest.raises(UserError, match="after 3 of 3 clients the simulator holds 8"):
+    # A client has a root, a PUD, a PMD and four PTE tables: at most 28 KiB, kept in less.
+    monkeypatch.setattr(planning, "_holdable_bytes", lambda: 100)
+    with pytest.raises(UserError, match="after 1 of 3 clients the simulator holds"):
         planning.compute(asked, "private", planning.Stop())
     monkeypatch.setattr(planning, "_holdable_bytes", lambda: 128 * KIB)
     row = planning.compute(asked, "private", planning.Stop())
@@ -248,6 +251,103 @@ def test_zipf_touches_what_the_seed_says() -> None:
     assert plan(*args) == first
     assert plan(*args, "--seed", "2") != first
     assert 0 < first["private"]["fault.total"] <= 3 * 500
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.0009])
+@pytest.mark.parametrize("access", ["read", "write"])
+def test_spread_is_as_many_tables_as_hold_a_page(fraction: float, access: str) -> None:
+    procs, pages = 40, 3 * GIB // PAGE
+    count = int(fraction * pages)
+    touched = {i * pages // count for i in range(count)}
+    tables = len({page // 512 for page in touched})
+    assert (tables == pages // 512) == (fraction > 1 / 512)
+    # A read maps the window around it, a write the page.
+    around = load().kernel.fault_around_bytes // PAGE if access == "read" else 1
+    windows = len({page // around for page in touched})
+    rows = plan(
+        *("--procs", str(procs), "--region", "3GiB", "--memory", "16GiB", "--access", access),
+        *("--pattern", f"spread:{fraction}"),
+    )
+    upper = 3 + 1 + 1  # PMD tables, a PUD table and a PGD
+    private = rows["private"]
+    assert private["pt.bytes"] == procs * (tables + upper) * PAGE
+    assert private["pt.bytes.guest.pte"] == procs * tables * PAGE
+    assert private["fault.file"] == private["fault.total"] == procs * windows
+    assert private["fault.around_pages"] == procs * windows * (around - 1)
+    assert private["mprotect.one.ptes_changed"] == windows * around
+    assert private["mprotect.each.ptes_changed"] == procs * windows * around
+    # Once in 2 MiB, and once in 512 GiB.
+    for name, links in (("ptshare", tables), ("mshare", 1)):
+        shared = rows[name]
+        assert shared["pt.bytes.host.pte"] == tables * PAGE
+        assert (shared["fault.host"], shared["fault.link"]) == (windows, (procs - 1) * links)
+        assert shared["fault.linked"] == procs * links
+        assert shared["mprotect.each.ptes_changed"] == windows * around
+    huge = rows["huge-2m"]
+    assert huge["fault.file"] == huge["mprotect.each.ptes_changed"] == procs * tables
+
+
+ZIPF = r"""
+#include <stdio.h>
+#include "patterns/zipf.h"
+int main(void) {
+    static u32 powers[1 << FRACTION_BITS];
+    zipf_fill_powers(powers);
+    for (u64 rank = 0; rank < PROCS; ++rank) {
+        u64 state = zipf_start(1, rank);
+        for (int i = 0; i < VISITS; ++i) {
+            state = zipf_next(state);
+            u64 drawn = zipf_draw(powers, state, zipf_log2(PAGES), PAGES);
+            printf("%lu %lu\n", rank, zipf_page(drawn, PAGES));
+        }
+    }
+}
+"""
+
+
+def test_zipf_is_as_many_tables_as_were_visited(tmp_path: Path) -> None:
+    procs, visits, pages = 30, 1000, 8 * GIB // PAGE
+    macros = [f"-DPROCS={procs}", f"-DVISITS={visits}", f"-DPAGES={pages}UL"]
+    program = compiled(tmp_path, ZIPF, ".c", *macros, f"-I{WORKLOADS}")
+    said = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in said.splitlines()]
+    assert len(pairs) == procs * visits
+    window = load().kernel.fault_around_bytes // PAGE
+    tables = len({(rank, page // 512) for rank, page in pairs})
+    pmds = len({(rank, page // 512 // 512) for rank, page in pairs})
+    windows = len({(rank, page // window) for rank, page in pairs})
+    rows = plan(
+        *("--procs", str(procs), "--region", "8GiB", "--memory", "64GiB"),
+        *("--pattern", f"zipf:{visits}"),
+    )
+    private = rows["private"]
+    assert private["pt.bytes"] == (tables + pmds + 2 * procs) * PAGE
+    assert private["fault.file"] == private["fault.total"] == windows
+    assert private["fault.around_pages"] == windows * (window - 1)
+    assert private["mprotect.each.ptes_changed"] == windows * window
+    shared = rows["ptshare"]
+    assert shared["pt.bytes.host.pte"] == len({page // 512 for _, page in pairs}) * PAGE
+    assert shared["fault.host"] == len({page // window for _, page in pairs})
+    assert shared["fault.linked"] == tables
+    assert rows["huge-2m"]["fault.file"] == tables
+
+
+def test_what_cannot_be_computed_is_left_out() -> None:
+    # 1,500 clients of 1 GiB are 393,216,000 accesses where each is served by itself.
+    args = ("--procs", "1500", "--region", "1GiB", "--memory", "64GiB")
+    reason = "rfc-v2: 393,216,000 accesses would be served one by one, at most 268,435,456: take"
+    done = run(*args, "--policy", "private,rfc-v2", "--json")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"ptshare: warning: left out: {reason}")
+    assert list(json.loads(done.stdout)) == ["private"]
+    planned = pt.plan(procs=1500, region="1GiB", memory="64GiB", policy=["private", "rfc-v2"])
+    assert list(planned.rows) == ["private"]
+    assert list(planned.left_out) == ["rfc-v2"]
+    assert planned.left_out["rfc-v2"].startswith(reason)
+    done = run(*args, "--policy", "rfc-v2")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"ptshare: error: {reason}")
 
 
 def test_table_is_printed() -> None:
@@ -275,7 +375,10 @@ def test_table_is_printed() -> None:
         (("--access", "both"), "--access both: must be read or write"),
         (("--resident", "none"), "--resident none: must be all or touched"),
         (("--policy", "rfc-v2"), "rfc-v2: 117,964,800,000 accesses would be served one by one"),
-        (("--pattern", "spread:0.01"), "private: 1,179,648,000 accesses would be"),
+        (
+            ("--pattern", "spread:0.01", "--resident", "touched", "--policy", "private,ptshare"),
+            "private: 1,179,648,000 accesses would be",
+        ),
         (("--cpus", "0"), "--cpus 0: must be 1 to"),
         (("--seed", "-1"), "--seed -1: must be 0 to 2^64 - 1"),
         (("--seed", str(2**64)), f"--seed {2**64}: must be 0 to 2^64 - 1"),

@@ -1,8 +1,11 @@
 // Kernel::touch against a fault for each page: the same figures, whatever is kept in runs.
+#include <algorithm>
 #include <array>
 #include <random>
 #include <sstream>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "world.h"
 
@@ -92,6 +95,34 @@ std::string leaves(const Mm& mm, VirtAddr at, std::uint64_t pages) {
     return text.str();
 }
 
+// Single pages, stretches and even distances; one page at least.
+PageSet some_pages(std::mt19937& random) {
+    PageSet set(kFilePages);
+    const auto draw = [&](std::uint64_t below) { return random() % below; };
+    const std::uint64_t kind = draw(3);
+    const std::uint64_t distance = 1 + draw(2000);
+    for (std::uint64_t page = draw(kFilePages); page < kFilePages;) {
+        const std::uint64_t length = kind == 0 ? 1 + draw(900) : 1;
+        for (std::uint64_t i = page; i < std::min(page + length, kFilePages); ++i) set.add(i);
+        page += length + (kind == 1 ? distance : draw(draw(8) == 0 ? 5000 : 100));
+    }
+    return set;
+}
+
+// As many accesses as the set has pages.
+TouchResult touch_each(Kernel& kernel, Mm& mm, const PageSet& set, Access access) {
+    TouchResult sum;
+    for (std::uint64_t page = set.next(0); page < set.pages(); page = set.next(page + 1)) {
+        const VirtAddr at = kBase + page * kPageSize;
+        const TouchResult one = kernel.touch(mm, at, kPageSize, access);
+        sum.add(one);
+        sum.reached = one.reached;
+        if (one.reached == at) return sum;
+    }
+    sum.reached = kBase + kFilePages * kPageSize;
+    return sum;
+}
+
 // The same operations on both kernels; `figures` after each.
 void compare(const std::string& policy, const KernelConfig& with, unsigned seed) {
     NoContents many;
@@ -108,9 +139,12 @@ void compare(const std::string& policy, const KernelConfig& with, unsigned seed)
         for (Twin* twin : both) twin->file->read_ahead(ahead);
     }
     for (Twin* twin : both) twin->kernel.create_mm();
+    const std::array<PageSet, 3> sets = {some_pages(random), some_pages(random),
+                                         some_pages(random)};
     for (int step = 0; step < 40; ++step) {
         const std::uint64_t who = draw(16);
-        const std::uint64_t what = draw(14);
+        const std::uint64_t what = draw(20);
+        const PageSet& set = sets[draw(sets.size())];
         // Whole PMD tables and odd ends of them.
         const std::uint64_t page = draw(4) == 0 ? draw(kFilePages) : draw(600) * kEntries;
         const std::uint64_t most = kFilePages - page;
@@ -121,6 +155,7 @@ void compare(const std::string& policy, const KernelConfig& with, unsigned seed)
                                     : draw(40) == 0 ? kMapPrivate | kMapFixed
                                                     : kPtFile;
         const std::uint64_t prot = draw(3) == 0 ? kProtRead : draw(4) == 0 ? 0 : kRw;
+        const bool compacts = draw(2) == 0;
         std::array<std::string, 2> said;
         for (unsigned i = 0; i < 2; ++i) {
             Twin& twin = *both[i];
@@ -140,6 +175,10 @@ void compare(const std::string& policy, const KernelConfig& with, unsigned seed)
                 twin.kernel.exit(mm);
             } else if (what == 7) {
                 text << static_cast<int>(twin.kernel.madvise(mm, at, pages * kPageSize, 4));
+            } else if (what <= 13) {
+                text << shown_touch(&twin == &bulk ? twin.kernel.touch(mm, kBase, set, access)
+                                                   : touch_each(twin.kernel, mm, set, access));
+                if (compacts) twin.kernel.compact(mm);
             } else {
                 text << shown_touch(twin.kernel.touch(mm, at, pages * kPageSize, access));
             }
@@ -210,6 +249,97 @@ TEST(touch_leaves_shared_tables_in_their_runs) {
     }
 }
 
+TEST(touch_keeps_a_sparse_set_as_one_shape) {
+    NoContents contents;
+    PageSet set(kFilePages);
+    // Of every third table, two pages; faults map 16 around each.
+    for (std::uint64_t i = 0; i < 600; i += 3) {
+        set.add(i * kEntries + 40);
+        set.add(i * kEntries + 300);
+    }
+    for (const char* policy : {"private", "ptshare", "mshare"}) {
+        Twin twin(policy, machine(65536, 4, false), contents);
+        for (unsigned i = 0; i < 3; ++i) {
+            Mm& mm = twin.kernel.create_mm();
+            CHECK(twin.map(mm, kBase, kFilePages * kPageSize, kPtFile, 0));
+            if (i == 0) twin.file->read_ahead(kFilePages);
+            const TouchResult result = twin.kernel.touch(mm, kBase, set, Access::Read);
+            const std::string name = policy;
+            const auto faults = [&](FaultKind kind) {
+                return result.faults[static_cast<unsigned>(kind)];
+            };
+            const bool first = name == "private" || i == 0;
+            CHECK_EQ(faults(name == "private" ? FaultKind::File : FaultKind::Host),
+                     first ? 400U : 0U);
+            CHECK_EQ(result.around, first ? 15 * 400U : 0U);
+            if (name == "ptshare") CHECK_EQ(result.linked, 200U);
+            if (name == "ptshare") CHECK_EQ(faults(FaultKind::Link), first ? 0U : 200U);
+            twin.kernel.compact(mm);
+        }
+        const std::uint64_t sets = std::string(policy) == "private" ? 3 : 1;
+        CHECK_EQ(twin.kernel.tables().counts().by_level[index_of(Level::Pte)], 200 * sets);
+        // In two PMD tables of each tree; nothing of 600 tables is a page but in the host of mshare
+        // its first table, which comes before the link.
+        if (std::string(policy) == "private") {
+            CHECK_EQ(twin.kernel.tables().pages(), 0U);
+            CHECK_EQ(twin.kernel.tables().runs(), 3 * (2 + 2 + 2U));  // PTE, PMD, PUD and PGD
+        }
+        // mprotect finds all leaves without taking one out.
+        Mm& mm = twin.mm(0);
+        const std::uint64_t runs = twin.kernel.tables().runs();
+        twin.kernel.take_effects();
+        CHECK(twin.kernel.mprotect(mm, kBase, kFilePages * kPageSize, kProtRead) == Errno::Ok);
+        CHECK_EQ(twin.kernel.take_effects().ptes_changed, 16 * 400U);
+        CHECK_EQ(twin.kernel.tables().runs(), runs);
+        CHECK(!mm.table.leaf(kBase + 40 * kPageSize)->pte.writable());
+        CHECK(!mm.table.leaf(kBase + (597 * kEntries + 300) * kPageSize)->pte.writable());
+        CHECK(!mm.table.leaf(kBase + 30 * kPageSize));
+        CHECK(audit(twin.kernel).empty());
+    }
+}
+
+TEST(compact_keeps_what_tables_say) {
+    // given pages that are touched one by one, at random
+    NoContents contents;
+    Twin twin("private", machine(65536, 4, false), contents);
+    twin.file->read_ahead(kFilePages);
+    std::mt19937 random(3);
+    Mm& mm = twin.kernel.create_mm();
+    CHECK(twin.map(mm, kBase, kFilePages * kPageSize, kSharedFile, 0));
+    std::vector<std::uint64_t> pages;
+    for (unsigned i = 0; i < 1000; ++i) pages.push_back(random() % kFilePages);
+    for (const std::uint64_t page : pages) {
+        twin.kernel.touch(mm, kBase + page * kPageSize, kPageSize, Access::Read);
+    }
+    const auto found = [&] {
+        std::vector<std::pair<VirtAddr, std::uint64_t>> list;
+        mm.table.for_each_leaf(kBase, kBase + kFilePages * kPageSize,
+                               [&](VirtAddr at, Pte pte, Level) {
+                                   list.push_back({at, pte.bits()});
+                               });
+        return list;
+    };
+    const auto before = found();
+    const std::uint64_t held = twin.kernel.tables().held_bytes();
+    const std::uint64_t tables = twin.kernel.tables().counts().total();
+    // when they are kept in little memory
+    twin.kernel.compact(mm);
+    // then that is so, and nothing else has changed
+    CHECK_EQ(twin.kernel.tables().pages(), 0U);
+    CHECK_EQ(twin.kernel.tables().runs(), tables);
+    CHECK(8 * twin.kernel.tables().held_bytes() < held);
+    CHECK(found() == before);
+    // and further accesses find what is there
+    for (const std::uint64_t page : pages) {
+        const TouchResult again =
+            twin.kernel.touch(mm, kBase + page * kPageSize, kPageSize, Access::Read);
+        CHECK_EQ(again.faults[static_cast<unsigned>(FaultKind::File)], 0U);
+    }
+    CHECK_EQ(twin.kernel.tables().pages(), 0U);
+    CHECK(audit(twin.kernel).empty());
+    CHECK(found() == before);
+}
+
 TEST(policies_say_where_no_table_is_touched_at_once) {
     constexpr std::uint64_t kBytes = 16 * kPmdSize;
     for (const PolicyInfo& policy : policies()) {
@@ -224,6 +354,8 @@ TEST(policies_say_where_no_table_is_touched_at_once) {
 }
 
 TEST(touch_runs_out_of_memory_where_the_loop_does) {
+    PageSet half(kFilePages);
+    for (std::uint64_t page = 0; page < kFilePages; page += 1000) half.add(page);
     for (const char* policy : {"private", "ptshare"}) {
         std::array<std::string, 2> said;
         NoContents many;
@@ -239,6 +371,7 @@ TEST(touch_runs_out_of_memory_where_the_loop_does) {
                 for (; clients < 1000; ++clients) {
                     Mm& mm = twin.kernel.create_mm();
                     twin.map(mm, kBase, kFilePages * kPageSize, kPtFile, 0);
+                    if (clients % 2) twin.kernel.touch(mm, kBase, half, Access::Read);
                     twin.kernel.touch(mm, kBase, kFilePages * kPageSize, Access::Read);
                 }
             } catch (const OutOfMemory&) {

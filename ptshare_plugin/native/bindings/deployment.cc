@@ -118,11 +118,9 @@ void bind_plan(nb::module_& module) {
         .def("faults", &faults)
         .def_prop_ro("fault_cycles", &Deployment::fault_cycles)
         .def("audit", [](const Deployment& self) { return audit(self.kernel()); })
-        // Bytes of the simulator's own memory behind tables that are kept page by page.
+        // Bytes of the simulator's own memory behind tables.
         .def_prop_ro("held_bytes",
-                     [](const Deployment& self) {
-                         return self.kernel().tables().pages() * sizeof(TablePage);
-                     })
+                     [](const Deployment& self) { return self.kernel().tables().held_bytes(); })
         .def_prop_ro("frames_left", [](const Deployment& self) {
             const FrameAllocator& frames = self.kernel().frames();
             std::uint64_t used = 0;

@@ -17,6 +17,7 @@
 #include "file.h"
 #include "frames.h"
 #include "mm.h"
+#include "page_set.h"
 #include "policy.h"
 #include "result.h"
 #include "tables.h"
@@ -92,6 +93,7 @@ struct TouchResult {
     VirtAddr reached;          // the end, or the page whose fault was fatal
 
     void add(const FaultResult& fault);
+    void add(const TouchResult& other);  // all but `reached`
 };
 
 class Kernel {
@@ -141,6 +143,10 @@ class Kernel {
     // the first fatal one. Where contents count only, whole PTE tables are filled at once: all
     // figures are the same, but tables lie in other frames. A and D bits are the MMU's: not set.
     TouchResult touch(Mm& mm, VirtAddr start, std::uint64_t length, Access access);
+    // The same for the pages of a set, page 0 at `start`.
+    TouchResult touch(Mm& mm, VirtAddr start, const PageSet& set, Access access);
+    // Where contents count only: keeps the mm's own tables in little memory until they change.
+    void compact(Mm& mm);
 
     // ---- For policies
 
@@ -312,6 +318,18 @@ class Kernel {
                         TouchResult& result);
     VirtAddr touch_shared(Mm& mm, Vma& vma, VirtAddr at, VirtAddr end, Access access,
                           TouchResult& result);
+    // ---- touch() of a set (kernel_touch_set.cc): the PTE tables from `at` on, as far as it goes
+
+    struct SetPart;
+    VirtAddr touch_part(Mm& mm, Vma& vma, VirtAddr at, const SetPart& part, TouchResult& result);
+    VirtAddr touch_part_of_file(Mm& mm, const Vma& vma, VirtAddr at, const SetPart& part,
+                                FaultKind kind, TouchResult& result);
+    VirtAddr touch_part_shared(Mm& mm, Vma& vma, VirtAddr at, const SetPart& part,
+                               TouchResult& result);
+    VirtAddr touch_part_huge(Mm& mm, const Vma& vma, VirtAddr at, const SetPart& part,
+                             TouchResult& result);
+    // Pages that a fault maps, if all of the window are cached and none is mapped.
+    std::uint64_t around_window(const Vma& vma, Access access) const;
     FaultResult fault_missing(Mm& mm, Vma& vma, VirtAddr address, Access access);
     FaultResult fault_write_protected(Mm& mm, Vma& vma, VirtAddr address, Pte pte);
     std::uint64_t fault_around(Mm& mm, const Vma& vma, VirtAddr address);

@@ -4,26 +4,25 @@
 
 #include "kernel.h"
 #include "range.h"
+#include "touch.h"
 
 namespace ptshare {
-
-namespace {
-
-// Tables that may be missing above PTE tables: of one tree, with five levels.
-constexpr std::uint64_t kUpperTables = 3;
-
-// Whole 2 MiB from `at` on that lie before `end` and have their entries in one PMD table.
-std::uint64_t whole_tables(VirtAddr at, VirtAddr end) {
-    if (!is_aligned(at.value, kPmdSize) || end <= at) return 0;
-    return std::min((end - at) / kPmdSize, kEntries - entry_index(at, Level::Pmd));
-}
-
-}  // namespace
 
 void TouchResult::add(const FaultResult& fault) {
     ++faults[static_cast<unsigned>(fault.kind)];
     if (fault.linked) ++linked;
     around += fault.around;
+}
+
+void TouchResult::add(const TouchResult& other) {
+    for (unsigned i = 0; i < faults.size(); ++i) faults[i] += other.faults[i];
+    linked += other.linked;
+    around += other.around;
+}
+
+std::uint64_t Kernel::around_window(const Vma& vma, Access access) const {
+    if (access == Access::Write || vma.has(kVmUffdWp)) return 1;
+    return std::clamp<std::uint64_t>(config_.fault_around_bytes >> kPageShift, 1, kEntries);
 }
 
 TouchResult Kernel::touch(Mm& mm, VirtAddr start, std::uint64_t length, Access access) {
@@ -96,9 +95,7 @@ VirtAddr Kernel::touch_file(Mm& mm, const Vma& vma, VirtAddr at, VirtAddr end, A
     rss_file_ += pages;
     stats_.peak_rss_file = std::max(stats_.peak_rss_file, rss_file_);
     // Windows of fault-around divide a table: each is whole here.
-    const std::uint64_t window = config_.fault_around_bytes >> kPageShift;
-    const bool around = !write && window > 1 && !vma.has(kVmUffdWp) && !fresh;
-    const std::uint64_t faults = around ? pages / window : pages;
+    const std::uint64_t faults = pages / (fresh ? 1 : around_window(vma, access));
     result.faults[static_cast<unsigned>(kind)] += faults;
     result.around += pages - faults;
     return at + n * kPmdSize;

@@ -54,11 +54,11 @@ TablePage& TableStore::take_out(Pfn pfn) const {
     auto page = std::make_unique<TablePage>();
     page->owner = run.owner;
     page->frame = pfn;
-    page->base = TableView(run, table).base;
+    page->base = run.base_of(table);
     page->level = run.level;
-    page->occupied = static_cast<std::uint16_t>(run.to - run.from);
+    page->occupied = static_cast<std::uint16_t>(run.entries(table, 1));
     page->region = run.region;
-    for (std::uint64_t i = run.from; i < run.to; ++i) page->entries[i] = run.entry(table, i);
+    for (std::uint64_t i = 0; i < kEntries; ++i) page->entries[i] = run.entry(table, i);
     if (table == 0) {
         runs_.erase(run.frame);
     } else {
@@ -68,8 +68,12 @@ TablePage& TableStore::take_out(Pfn pfn) const {
         TableRun rest = run;
         rest.frame = run.frame + next;
         rest.tables = run.tables - next;
-        rest.base = TableView(run, next).base;
-        rest.first = run.entry(next, run.from);
+        if (run.shape) {
+            rest.skip += next;
+        } else {
+            rest.base = run.base_of(next);
+            rest.first = run.entry(next, run.from);
+        }
         runs_.emplace(rest.frame, rest);
     }
     return put(std::move(page));
@@ -97,27 +101,6 @@ void TableStore::free_run(Pfn first) {
     runs_.erase(it);
     if (frames_.retired()) return;
     for (std::uint64_t i = 0; i < run.tables; ++i) frames_.drop_reference(run.frame + i);
-}
-
-void TableStore::compact(Pfn pfn) {
-    const TablePage* page = find(pfn);
-    if (!page || page->occupied < 2) return;
-    TableRun run;
-    while (page->entries[run.from].none()) ++run.from;
-    run.to = static_cast<std::uint16_t>(run.from + page->occupied);
-    if (run.to > kEntries || page->entries[run.from + 1].none()) return;
-    run.first = page->entries[run.from];
-    run.stride = page->entries[run.from + 1].pfn() - run.first.pfn();
-    for (std::uint64_t i = run.from; i < run.to; ++i) {
-        if (page->entries[i] != run.entry(0, i)) return;
-    }
-    run.frame = pfn;
-    run.owner = page->owner;
-    run.base = page->base;
-    run.level = page->level;
-    run.region = page->region;
-    runs_.emplace_hint(runs_.end(), pfn, run);
-    remove(pfn);
 }
 
 // ---- PageTable
@@ -163,7 +146,7 @@ std::uint64_t PageTable::permitted_below(VirtAddr address, std::uint64_t most,
     const Pfn pfn = own_pmd_table(address);
     if (pfn == Pfn(0)) return 0;
     const std::uint64_t first = entry_index(address, Level::Pmd);
-    if (const TableRun* run = store_.run_of(pfn); run && run->first.large()) {
+    if (const TableRun* run = store_.run_of(pfn); run && !run->shape && run->first.large()) {
         const bool there = first >= run->from && first < run->to && run->first.permits(access);
         return there ? std::min<std::uint64_t>(most, run->to - first) : 0;
     }
@@ -198,6 +181,52 @@ void PageTable::fill_pte_tables(VirtAddr address, std::uint64_t tables, Pte leaf
     store_.compact(pmd.frame);
 }
 
+void PageTable::fill_pte_tables(VirtAddr address, std::shared_ptr<const TableShape> shape, Pte leaf,
+                                bool region) {
+    TablePage& pmd = descend(address, Level::Pmd);
+    TableRun run;
+    run.tables = shape->count();
+    run.owner = this;
+    run.base = address;
+    run.region = region;
+    run.first = leaf;
+    run.shape = std::move(shape);
+    const Pfn first = store_.allocate_run(run);
+    tables_[index_of(Level::Pte)] += run.tables;
+    const std::uint64_t index = entry_index(address, Level::Pmd);
+    for (std::uint64_t i = 0; i < run.tables; ++i) {
+        pmd.entries[index + run.shape->tables[i].place] = table_entry(first + i);
+    }
+    pmd.occupied = static_cast<std::uint16_t>(pmd.occupied + run.tables);
+    store_.compact_sparse(pmd.frame);
+}
+
+bool PageTable::has_shape(VirtAddr address, const TableShape& shape, Access access) const {
+    const Pfn pfn = own_pmd_table(address);
+    if (pfn == Pfn(0)) return false;
+    const std::uint64_t place = shape.tables.front().place;
+    const Pte entry = store_.entry(pfn, entry_index(address, Level::Pmd) + place);
+    if (!entry.present() || entry.large()) return false;
+    const TableRun* run = store_.run_of(entry.pfn());
+    return run && run->shape.get() == &shape && run->skip == 0 && run->tables == shape.count() &&
+           run->owner == this && run->base == address && run->first.permits(access);
+}
+
+void PageTable::link_tables(VirtAddr address, const TableShape& shape, const PageTable& host,
+                            VirtAddr from) {
+    TablePage& pmd = descend(address, Level::Pmd);
+    const std::uint64_t index = entry_index(address, Level::Pmd);
+    const TableView theirs = store_.view(host.entry(from, Level::Pud)->pfn());
+    const std::uint64_t there = entry_index(from, Level::Pmd);
+    for (std::uint64_t i = 0; i < shape.count(); ++i) {
+        const std::uint64_t place = shape.tables[i].place;
+        pmd.entries[index + place] = theirs.entry(there + place);
+    }
+    pmd.occupied = static_cast<std::uint16_t>(pmd.occupied + shape.count());
+    linked_[index_of(Level::Pte)] += shape.count();
+    store_.compact_sparse(pmd.frame);
+}
+
 void PageTable::fill_huge(VirtAddr address, std::uint64_t leaves, Pte leaf) {
     TablePage& pmd = descend(address, Level::Pmd);
     const std::uint64_t index = entry_index(address, Level::Pmd);
@@ -225,11 +254,12 @@ TableRun* PageTable::run_from(const TableView& page, Pfn pfn, std::uint64_t inde
     if (entry.none()) return nullptr;
     if (is_leaf(page, entry)) {
         TableRun* run = store_.run_of(pfn);
-        return run && run->tables == 1 && run->from == index ? run : nullptr;
+        return run && run->tables == 1 && run->first_entry() == index ? run : nullptr;
     }
     TableRun* run = store_.run_of(entry.pfn());
     const bool begins = run && run->level == Level::Pte && run->owner == this &&
-                        run->frame == entry.pfn() && (run->tables == 1 || run->is_full());
+                        run->frame == entry.pfn() &&
+                        (run->tables == 1 || run->shape || run->is_full());
     return begins ? run : nullptr;
 }
 
@@ -239,21 +269,28 @@ void PageTable::runs_below(Pfn pfn, VirtAddr start, VirtAddr end,
     const TableView page = store_.view(pfn);
     const std::uint64_t span = entry_span(page.level);
     const std::uint64_t first = start > page.base ? (start - page.base) / span : 0;
-    for (std::uint64_t i = first; i < kEntries && page.base + i * span < end;) {
+    Pfn done;  // tables of the last run; with a shape, others may stand between them
+    std::uint64_t tables = 0;
+    for (std::uint64_t i = first; i < kEntries && page.base + i * span < end; ++i) {
         const VirtAddr address = page.base + i * span;
         const Pte entry = page.entry(i);
+        if (entry.none()) continue;
         const bool leaf = is_leaf(page, entry);
+        if (!leaf && entry.pfn() - done < tables) continue;
         if (TableRun* run = run_from(page, pfn, i)) {
-            const std::uint64_t each = run->to - run->from;
-            const std::uint64_t entries = leaf ? each : run->tables;
-            if (address >= start && end - address >= entries * span) {
-                run->first = fn(run->first, run->tables * each);
-                i += entries;
+            const VirtAddr last =
+                leaf ? page.base + (run->end_entry() - 1) * span : run->base_of(run->tables - 1);
+            if (address >= start && last < end && end - last >= span) {
+                run->first = fn(run->first, run->entries(0, run->tables));
+                if (leaf) {
+                    i = run->end_entry() - 1;
+                } else {
+                    done = run->frame;
+                    tables = run->tables;
+                }
                 continue;
             }
         }
-        ++i;
-        if (entry.none()) continue;
         if (leaf) {
             other(address, entry, page.level);
         } else if (store_.owner(entry.pfn()) == this) {

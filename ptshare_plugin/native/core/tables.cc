@@ -83,19 +83,23 @@ void PageTable::release_all(Pfn pfn) {
     const TableView page = store_.view(pfn);
     if (page.level != Level::Pte) {
         const TableRun* linked = nullptr;  // the last run of another tree that an entry led to
+        Pfn freed;                         // tables of the last run of this one
+        std::uint64_t tables = 0;
         for (std::uint64_t i = 0; i < kEntries; ++i) {
             const Pte entry = page.entry(i);
             if (!entry.present() || entry.large()) continue;
             if (linked && entry.pfn() - linked->frame < linked->tables) continue;
+            if (entry.pfn() - freed < tables) continue;
             const TableRun* run = store_.run_of(entry.pfn());
             if (store_.owner(entry.pfn()) != this) {
                 linked = run;
                 continue;
             }
             if (run && run->level == Level::Pte && run->frame == entry.pfn()) {
-                tables_[index_of(Level::Pte)] -= run->tables;
-                i += run->tables - 1;  // those are the next entries' tables
-                store_.free_run(entry.pfn());
+                freed = run->frame;
+                tables = run->tables;
+                tables_[index_of(Level::Pte)] -= tables;
+                store_.free_run(freed);
             } else {
                 release_all(entry.pfn());
             }
@@ -130,14 +134,13 @@ void PageTable::write(TablePage& page, std::uint64_t index, Pte entry) {
 TablePage& PageTable::descend(VirtAddr address, Level level, bool region) {
     Pfn pfn = root_;
     for (Level at = top_; at != level; at = below(at)) {
-        TablePage& page = store_.at(pfn);
         const std::uint64_t index = entry_index(address, at);
-        const Pte entry = page.entries[index];
+        const Pte entry = store_.entry(pfn, index);
         if (entry.none()) {
             const Level next = below(at);
             const Pfn table = store_.allocate(*this, next, span_base(address, next), region);
             ++tables_[index_of(next)];
-            write(page, index, table_entry(table));
+            write(store_.at(pfn), index, table_entry(table));
             pfn = table;
         } else {
             if (entry.large()) throw std::logic_error("a 2 MiB leaf stands where a table is asked");
@@ -153,9 +156,9 @@ TablePage& PageTable::descend(VirtAddr address, Level level, bool region) {
 Pte* PageTable::find(VirtAddr address, Level level, bool own_only) {
     Pfn pfn = root_;
     for (Level at = top_;; at = below(at)) {
-        TablePage& page = store_.at(pfn);
-        Pte& entry = page.entries[entry_index(address, at)];
-        if (at == level) return &entry;
+        const std::uint64_t index = entry_index(address, at);
+        if (at == level) return &store_.at(pfn).entries[index];
+        const Pte entry = store_.entry(pfn, index);
         if (!entry.present() || entry.large()) return nullptr;
         if (own_only && store_.owner(entry.pfn()) != this) return nullptr;
         pfn = entry.pfn();

@@ -8,16 +8,16 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <unordered_map>
 #include <vector>
 
 #include "frames.h"
 #include "physical.h"
 #include "pte.h"
+#include "table_run.h"
 #include "types.h"
 
 namespace ptshare {
-
-class PageTable;
 
 // Whose tables: a process's own, or those of a host mm.
 enum class Owner : unsigned { Guest = 0, Host = 1 };
@@ -45,40 +45,13 @@ struct TablePage {
     bool region = false;         // counted in TableCounts::region_pte
 };
 
-// n table pages of one tree and level in frames that follow each other, for addresses that follow
-// each other. Of each, entries [from, to) are leaves or tables at a regular distance, the others
-// none: one record instead of n x 4 KiB.
-struct TableRun {
-    Pfn frame;  // of the first table
-    std::uint64_t tables = 1;
-    PageTable* owner = nullptr;  // as TablePage's
-    VirtAddr base;               // of the first table
-    Level level = Level::Pte;
-    bool region = false;
-    std::uint16_t from = 0;  // from < to <= 512
-    std::uint16_t to = 0;
-    Pte first;                 // entry `from` of the first table
-    std::uint64_t stride = 0;  // frames from one entry to the next
-    std::uint64_t step = 0;    // frames from a table's entry to the next table's
-
-    bool is_full() const { return from == 0 && to == kEntries; }
-    Pte entry(std::uint64_t table, std::uint64_t index) const {
-        if (index < from || index >= to) return Pte();
-        return Pte(first.bits() + ((table * step + (index - from) * stride) << kPageShift));
-    }
-};
-
 // A table as it reads: a page, or one of a run. It shows a run's table as it was.
 class TableView {
   public:
     explicit TableView(const TablePage& page)
         : owner(page.owner), base(page.base), level(page.level), page_(&page) {}
     TableView(const TableRun& run, std::uint64_t table)
-        : owner(run.owner),
-          base(run.base + table * (kPageSize << (kIndexBits * (index_of(run.level) + 1)))),
-          level(run.level),
-          run_(run),
-          table_(table) {}
+        : owner(run.owner), base(run.base_of(table)), level(run.level), run_(run), table_(table) {}
 
     Pte entry(std::uint64_t index) const {
         return page_ ? page_->entries[index] : run_.entry(table_, index);
@@ -133,9 +106,10 @@ class TableStore final : public TableMemory {
     }
     // The run that the table is kept in, or null.
     TableRun* run_of(Pfn pfn) const;
-    // Host memory in use shows in these: pages kept whole, and runs.
     std::uint64_t pages() const { return live_pages_; }
     std::uint64_t runs() const { return runs_.size(); }
+    // Of the host's memory, about: tables kept as pages, runs and the shapes that these share.
+    std::uint64_t held_bytes() const;
 
     const TableCounts& counts() const { return counts_; }
     // The counts when there were most table pages; the first such moment.
@@ -170,6 +144,12 @@ class TableStore final : public TableMemory {
     void free_run(Pfn first);
     // Keeps a page as a run of one, if it is regular. Nobody may hold a reference to it.
     void compact(Pfn pfn);
+    // The same for any page that is smaller as a shape. No page is written: it would go back.
+    void compact_sparse(Pfn pfn);
+    // A run in place of the page in its frame.
+    void exchange(TableRun run);
+    // The one that is equal, if there is one already.
+    std::shared_ptr<const TableShape> shared_shape(TableShape shape);
     void mark_region(TablePage& page);
 
     FrameAllocator& frames_;   // the kernel's
@@ -183,6 +163,10 @@ class TableStore final : public TableMemory {
     mutable std::vector<std::unique_ptr<Block>> pages_;  // index: frame number / 512
     mutable std::map<Pfn, TableRun> runs_;               // by first frame
     mutable std::uint64_t live_pages_ = 0;               // invariant: tables in pages_
+    // Of single tables, by hash; those that no run has any more go when there are too many.
+    std::unordered_multimap<std::uint64_t, std::shared_ptr<const TableShape>> shapes_;
+    std::uint64_t shape_bytes_ = 0;  // invariant: sum over shapes_
+    std::uint64_t most_shapes_ = 1024;
     TableCounts counts_;  // invariant: equals a recount over pages_ and runs_
     TableCounts peak_;
     std::uint64_t peak_region_pte_ = 0;
@@ -257,9 +241,21 @@ class PageTable {
     void fill_huge(VirtAddr address, std::uint64_t leaves, Pte leaf);
     // Links the PTE tables that `host` has from `from` on; all are there.
     void link_tables(VirtAddr address, std::uint64_t tables, const PageTable& host, VirtAddr from);
-    // Where own leaves are kept in runs that lie wholly in [start, end): fn(first leaf, number)
-    // gives the first leaf's new bits, with the frame it had; the others follow. The rest is each
-    // given to `other` in address order, as for_each_leaf does.
+    // PTE tables of this shape, whose frames are counted from that of `leaf`; `address` is the
+    // shape's first.
+    void fill_pte_tables(VirtAddr address, std::shared_ptr<const TableShape> shape, Pte leaf,
+                         bool region);
+    // Whether fill_pte_tables() made tables of that shape there, which are as they were and permit
+    // an access.
+    bool has_shape(VirtAddr address, const TableShape& shape, Access access) const;
+    // Links the PTE tables of a shape that `host` has at `from`.
+    void link_tables(VirtAddr address, const TableShape& shape, const PageTable& host,
+                     VirtAddr from);
+    // Keeps own tables in little memory until they are written.
+    void compact() { compact_below(root_); }
+    // Where own leaves are kept in runs that lie wholly in [start, end): fn(a leaf, number) gives
+    // that leaf's new bits, with the frame it had; the others are alike. The rest is each given to
+    // `other`, in address order.
     void for_each_run(VirtAddr start, VirtAddr end,
                       const std::function<Pte(Pte, std::uint64_t)>& fn,
                       const std::function<void(VirtAddr, Pte, Level)>& other);
@@ -300,6 +296,7 @@ class PageTable {
     bool free_below(TablePage& page, VirtAddr floor, VirtAddr ceiling);
     void free_child(TablePage& page, std::uint64_t index);
     void release_all(Pfn pfn);
+    void compact_below(Pfn pfn);
     void copy_below(const PageTable& other, const TablePage& page, VirtAddr start, VirtAddr end);
     void leaves_below(const TableView& page, VirtAddr start, VirtAddr end,
                       const std::function<void(VirtAddr, Pte, Level)>& fn) const;

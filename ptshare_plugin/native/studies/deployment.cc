@@ -59,22 +59,20 @@ void Deployment::access(std::size_t client, std::uint64_t offset, std::uint64_t 
         throw std::invalid_argument("an access beyond the region");
     }
     for (std::uint64_t done = 0; done < length; done += kPiece) {
-        touch_piece(who, who.region + (offset + done), std::min(kPiece, length - done), write);
+        go_on();
+        const VirtAddr from = who.region + (offset + done);
+        const std::uint64_t piece = std::min(kPiece, length - done);
+        count(kernel_.touch(mm_of(who), from, piece, write ? Access::Write : Access::Read),
+              from + piece);
     }
 }
 
-void Deployment::touch_piece(const Client& who, VirtAddr from, std::uint64_t length, bool write) {
-    go_on();
-    const VirtAddr end = from + length;
-    const TouchResult result =
-        kernel_.touch(mm_of(who), from, length, write ? Access::Write : Access::Read);
+void Deployment::count(const TouchResult& result, VirtAddr end) {
+    faults_.add(result);
     for (const FaultKind kind : kFaultKinds) {
         const std::uint64_t times = result.faults[static_cast<unsigned>(kind)];
-        faults_.faults[static_cast<unsigned>(kind)] += times;
         if (times != 0) fault_cycles_ += times * costs_.fault(FaultResult{kind});
     }
-    faults_.linked += result.linked;
-    faults_.around += result.around;
     fault_cycles_ += result.linked * costs_.fault_link + result.around * costs_.fault_around;
     if (result.reached < end) throw std::runtime_error("an access of a client ends in a signal");
 }
@@ -91,19 +89,28 @@ void Deployment::touch(std::size_t client, std::uint64_t offset, std::uint64_t l
 void Deployment::touch_spread(std::size_t client, std::uint64_t pages, bool write) {
     const std::uint64_t all = region_bytes_ >> kPageShift;
     if (pages > all) throw std::invalid_argument("more pages than the region has");
-    // page i lies at floor(i * all / pages), without a product that overflows.
-    const std::uint64_t whole = pages == 0 ? 0 : all / pages;
-    const std::uint64_t part = pages == 0 ? 0 : all % pages;
-    std::uint64_t page = 0, remainder = 0;
-    for (std::uint64_t i = 0; i < pages; ++i) {
-        access(client, page << kPageShift, kPageSize, write);
-        page += whole;
-        remainder += part;
-        if (remainder >= pages) {
-            remainder -= pages;
-            ++page;
+    go_on();
+    if (!spread_ || spread_pages_ != pages) {
+        spread_.emplace(all);
+        spread_pages_ = pages;
+        // page i lies at floor(i * all / pages), without a product that overflows.
+        const std::uint64_t whole = pages == 0 ? 0 : all / pages;
+        const std::uint64_t part = pages == 0 ? 0 : all % pages;
+        std::uint64_t page = 0, remainder = 0;
+        for (std::uint64_t i = 0; i < pages; ++i) {
+            spread_->add(page);
+            page += whole;
+            remainder += part;
+            if (remainder >= pages) {
+                remainder -= pages;
+                ++page;
+            }
         }
     }
+    const Client& who = clients_.at(client);
+    const Access access = write ? Access::Write : Access::Read;
+    count(kernel_.touch(mm_of(who), who.region, *spread_, access), who.region + region_bytes_);
+    kernel_.compact(mm_of(who));
     charge_tables();
 }
 
@@ -127,6 +134,7 @@ void Deployment::visit(std::size_t client, std::uint64_t visits, std::uint64_t s
             }
         }
     }
+    kernel_.compact(mm_of(clients_.at(client)));
     charge_tables();
 }
 

@@ -6,12 +6,14 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "accounting/costs.h"
 #include "accounting/params.h"
 #include "core/kernel.h"
+#include "core/page_set.h"
 #include "translation/shootdown.h"
 
 namespace ptshare::engine {
@@ -66,8 +68,9 @@ class Deployment {
     };
     Mm& mm_of(const Client& client) { return *kernel_.find_mm(client.mm); }
     void access(std::size_t client, std::uint64_t offset, std::uint64_t length, bool write);
-    void touch_piece(const Client& who, VirtAddr from, std::uint64_t length, bool write);
     void go_on() const;  // unless stopped
+    // Counts and prices what a client's accesses came to, which should have reached `end`.
+    void count(const TouchResult& result, VirtAddr end);
     // One flush, with a client on each CPU: the caller, and those that follow it.
     void shoot_down(std::size_t client, const FlushRequest& request, std::uint64_t cpus,
                     Protection& done);
@@ -82,8 +85,10 @@ class Deployment {
     Kernel kernel_;        // outlives file_
     std::shared_ptr<File> file_;
     std::vector<Client> clients_;
-    TouchResult faults_;  // of all clients
     std::atomic<bool> stopped_ = false;
+    std::optional<PageSet> spread_;   // what touch_spread() was asked for last,
+    std::uint64_t spread_pages_ = 0;  // so many
+    TouchResult faults_;              // of all clients
     std::uint64_t fault_cycles_ = 0;
 };
 
