@@ -9,7 +9,7 @@ import pytest
 
 NATIVE = Path(__file__).parents[2] / "ptshare_plugin" / "native"
 
-ENGINE = ("core", "accounting", "translation", "machine", "programs", "streams", "studies")
+ENGINE = ("core", "accounting", "translation", "machine", "programs", "streams", "recordings", "studies")
 """The embedded engine's folders, each above those before it. The only statement of their order."""
 BELOW = {
     **{folder: ENGINE[:place] for place, folder in enumerate(ENGINE)},
@@ -17,6 +17,7 @@ BELOW = {
     # What the module for gem5 is built of beside gem5/ itself: native/SConscript.
     "gem5": ENGINE[:3],
     "linux": (),
+    "recorder": ("recordings",),  # words.h, which is of both
 }
 PYTHON = ("Python.h", "nanobind/")
 FOREIGN = {"bindings": PYTHON, "streams": ("se_workloads/",)}

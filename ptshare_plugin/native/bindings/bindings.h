@@ -9,6 +9,7 @@ void bind_kernel(nanobind::module_& module);
 void bind_metrics(nanobind::module_& module);
 void bind_policies(nanobind::module_& module);
 void bind_protect_ways(nanobind::module_& module);
+void bind_recording(nanobind::module_& module);
 void bind_run(nanobind::module_& module);
 void bind_simulation(nanobind::module_& module);
 void bind_plan(nanobind::module_& module);

@@ -1,0 +1,74 @@
+// A stream of a recording, item by item: blocks that ran, and events, in the order in which they
+// were.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "recordings/definition.h"
+#include "recordings/piece.h"
+#include "recordings/predictor.h"
+#include "recordings/varint.h"
+
+namespace ptshare::recordings {
+
+struct Item {
+    unsigned kind = 0;  // PtshareKind
+    // Of a block: which, how it was left (as in PTSHARE_BLOCK), and what it did until then; `words`
+    // are its addresses, for Access::address and happens.
+    const Definition* definition = nullptr;
+    std::uint32_t block = 0;
+    std::uint16_t exit = 0;
+    Left done;
+    // Of an event.
+    Word small = 0;
+    // Until the next item is asked for.
+    const Word* words = nullptr;
+    std::size_t count = 0;
+};
+
+// Events of the first text of a piece.
+class EventReader {
+  public:
+    EventReader() = default;
+    EventReader(const char* begin, const char* end) : numbers_(begin, end) {}
+
+    bool more() const { return numbers_.more(); }
+    // Throws std::runtime_error.
+    void next(Item& item);
+
+  private:
+    Numbers numbers_;
+    EventPast past_;
+    std::vector<Word> words_;
+};
+
+class Decoder {
+  public:
+    Decoder() = default;
+    // Of a forked child; `count` as its PTSHARE_BORN says. The parent's decoder has come to where
+    // it forked.
+    Decoder(const Decoder& parent, std::size_t count) : definitions_(parent.definitions_, count) {}
+
+    // Go on with the next piece. Both texts must stay until it has been read.
+    void load(const char* events, std::size_t events_bytes, const char* blocks,
+              std::size_t blocks_bytes);
+    // The next item of it; false at its end. Throws std::runtime_error.
+    bool next(Item& item);
+
+    const Definitions& definitions() const { return definitions_; }
+
+  private:
+    void block(Item& item, std::uint64_t head);
+    void event(Item& item);
+
+    Definitions definitions_;
+    Predictor predictor_;
+    EventReader events_;
+    Numbers heads_, turns_, numbers_;
+    std::vector<Word> addresses_;
+};
+
+}  // namespace ptshare::recordings

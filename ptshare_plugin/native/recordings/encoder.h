@@ -1,0 +1,51 @@
+// Words of the recorder's tool, made small.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "recordings/definition.h"
+#include "recordings/piece.h"
+#include "recordings/predictor.h"
+#include "recordings/totals.h"
+
+namespace ptshare::recordings {
+
+class Encoder {
+  public:
+    Encoder() = default;
+    // Of a forked child: the first `count` definitions are the parent's.
+    Encoder(const Encoder& parent, std::size_t count) : definitions_(parent.definitions_, count) {}
+
+    // Take bytes of the stream, cut anywhere. Throws std::runtime_error.
+    void feed(const char* bytes, std::size_t count);
+    // Words taken since the last piece.
+    std::size_t words() const { return words_; }
+    // End a piece.
+    Piece take();
+
+    const Totals& totals() const { return totals_; }
+    const Definitions& definitions() const { return definitions_; }
+    // The program's end has been told; bytes are left that are no whole item.
+    bool ended() const { return ended_; }
+    bool inside_item() const { return !pending_.empty(); }
+
+  private:
+    std::size_t take_items(const Word* words, std::size_t count);
+    void block(const Word* words, const Definition& definition);
+    void event(const Word* words);
+    void learn_from(const Word* words, unsigned kind);
+
+    Definitions definitions_;
+    Predictor predictor_;
+    EventPast past_;
+    std::string pending_;
+    std::string heads_, turns_, addresses_, events_;
+    std::size_t words_ = 0;
+    Totals totals_;
+    bool ended_ = false;
+};
+
+}  // namespace ptshare::recordings
