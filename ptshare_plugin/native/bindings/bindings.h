@@ -8,6 +8,7 @@ namespace ptshare::bindings {
 void bind_kernel(nanobind::module_& module);
 void bind_metrics(nanobind::module_& module);
 void bind_policies(nanobind::module_& module);
+void bind_playback(nanobind::module_& module);
 void bind_protect_ways(nanobind::module_& module);
 void bind_recording(nanobind::module_& module);
 void bind_run(nanobind::module_& module);

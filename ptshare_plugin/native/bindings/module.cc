@@ -11,6 +11,7 @@ NB_MODULE(_core, module) {
     ptshare::bindings::bind_protect_ways(module);
     ptshare::bindings::bind_recording(module);
     ptshare::bindings::bind_run(module);  // what simulations derive from
+    ptshare::bindings::bind_playback(module);
     ptshare::bindings::bind_simulation(module);
     ptshare::bindings::bind_plan(module);
     ptshare::bindings::bind_stream(module);

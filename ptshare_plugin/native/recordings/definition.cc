@@ -39,6 +39,8 @@ Definition::Definition(const Word* words, std::size_t count) {
     for (Instruction& each : instructions) {
         each.bytes = static_cast<std::uint8_t>(*at);
         each.address = end + unzigzag(*at++ >> 8);
+        if (spans.empty() || each.address != end) spans.push_back({each.address, 0});
+        ++spans.back().instructions;
         end = each.address + each.bytes;
     }
     for (Access& each : accesses) {

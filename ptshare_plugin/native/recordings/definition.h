@@ -64,6 +64,12 @@ class Definition {
     bool guarded = false;  // has guarded accesses
     bool foreign = false;  // Valgrind's own code, in none of the program's mappings
     std::vector<Instruction> instructions;
+    // Of the instructions in order: those that follow each other in memory.
+    struct Span {
+        Word address = 0;
+        std::uint16_t instructions = 0;
+    };
+    std::vector<Span> spans;
     std::vector<Access> accesses;
     std::uint16_t addresses = 0;
     std::uint16_t stack_address = PTSHARE_BASE_NONE;  // the one that is relative to the stack
