@@ -10,8 +10,8 @@ import pytest
 NATIVE = Path(__file__).parents[2] / "ptshare_plugin" / "native"
 
 ENGINE = (
-    *("core", "accounting", "translation", "machine", "programs", "streams", "recordings", "playback"),
-    "studies",
+    *("core", "accounting", "translation", "machine", "programs", "streams"),
+    *("recordings", "playback", "studies"),
 )
 """The embedded engine's folders, each above those before it. The only statement of their order."""
 BELOW = {
