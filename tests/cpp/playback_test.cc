@@ -175,6 +175,19 @@ TEST(copies_run_later_and_their_parent_waits_for_them) {
     CHECK_THROWS(made("private", {&alone}, request), std::invalid_argument, "no fork");
 }
 
+TEST(children_are_told_apart_though_the_later_one_began_first) {
+    Written parent(7, 10);
+    parent.map(kArea, kPageSize, kAnonymous, 20).store(kArea);
+    Written first(8, 50, parent);
+    Written second(9, 45, parent);
+    parent.fork(8, 30, 35).fork(9, 40, 44).end(90);
+    first.call(SYS_getpid, {}, 55).answer(SYS_getpid, 8, 56).mark(4, 60).end(61);
+    second.call(SYS_getpid, {}, 65).answer(SYS_getpid, 9, 66).mark(5, 70).end(71);
+    const auto playback = played("private", {&parent, &first, &second});
+    CHECK_EQ(marks(*playback), "4@2 5@1 ");  // ranks are in the order of the streams' stamps
+    CHECK_EQ(playback->ranks()[2].pid, 8u);
+}
+
 TEST(exec_begins_with_an_empty_address_space) {
     Written first(7, 10);
     first.map(kArea, kPageSize, kAnonymous, 20).store(kArea);

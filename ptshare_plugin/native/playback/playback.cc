@@ -171,6 +171,7 @@ bool Playback::handle(Core& core, Process& process) {
                 wait(process);
                 return false;
             }
+            process.left = false;  // if it was to execute another program, that failed
             ++process.counters.syscalls;
             machine_.charge_syscall(core, machine_.costs().syscall);
             const auto found = process.pending.find(thread);
@@ -239,14 +240,21 @@ void Playback::bear(Core& core, Process& process, Word called) {
         std::find_if(outline.forks.begin(), outline.forks.end(),
                      [&](const Outline::Fork& each) { return each.called == called; });
     if (fork == outline.forks.end() || fork->child == 0) return;
-    while (process.born < process.children.size()) {
-        Process& child = *process.children[process.born];
-        const Outline& its = outlines_[child.chain.front()];
-        if (its.process != fork->child || its.parent_born != outline.born) return;
-        ++process.born;
+    const auto forked = [&](const Process* child) {
+        const Outline& its = outlines_[child->chain.front()];
+        return !child->born && its.process == fork->child && its.parent_born == outline.born;
+    };
+    const std::vector<Process*>& all = process.children;
+    const auto first = std::find_if(all.begin(), all.end(), forked);
+    for (auto each = first; each != all.end(); ++each) {
+        Process& child = **each;
+        // Numbers are used again: copies are of the same stream.
+        if (!forked(&child) || child.chain.front() != (*first)->chain.front()) continue;
+        child.born = true;
         child.mm = &machine_.kernel().fork(*process.mm);
         machine_.charge_syscall(core, machine_.costs().fork);
-        child.decoder = std::make_unique<recordings::Decoder>(*process.decoder, its.definitions);
+        const std::size_t definitions = outlines_[child.chain.front()].definitions;
+        child.decoder = std::make_unique<recordings::Decoder>(*process.decoder, definitions);
         child.moved = process.moved;
         child.segments = process.segments;
         child.brk = process.brk;

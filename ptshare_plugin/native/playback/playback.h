@@ -85,8 +85,8 @@ class Playback final : public Run {
         Word later = 0;                  // added to stamps
         std::size_t stamp = 0;           // index of the link's stamps: the next to pass
         Process* parent = nullptr;       // not owned
-        std::vector<Process*> children;  // by birth; not owned
-        std::size_t born = 0;            // of children
+        std::vector<Process*> children;  // by the stamps of their streams; not owned
+        bool born = false;               // by a fork
         unsigned copies = 0;             // of its children, that have not ended
 
         // Reading; a piece's texts stay while the decoder reads them.
