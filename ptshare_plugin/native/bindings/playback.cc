@@ -73,6 +73,19 @@ Deviations deviations(const Playback& playback) {
     return all;
 }
 
+using Run = std::pair<std::uint64_t, std::uint64_t>;
+using Held = std::tuple<std::size_t, unsigned, std::uint64_t, std::vector<Run>>;
+
+std::vector<Held> present(const Playback& playback) {
+    std::vector<Held> all;
+    for (const engine::Present& each : playback.present()) {
+        std::vector<Run> runs;
+        for (const auto& [at, pages] : each.runs) runs.emplace_back(at.value, pages);
+        all.emplace_back(each.stream, each.rank, each.vm_pte_bytes, std::move(runs));
+    }
+    return all;
+}
+
 }  // namespace
 
 void bind_playback(nb::module_& module) {
@@ -83,22 +96,24 @@ void bind_playback(nb::module_& module) {
                const std::string& policy, unsigned cores, nb::object streams,
                const std::vector<std::pair<std::size_t, std::uint64_t>>& copies,
                const std::map<std::pair<std::size_t, std::uint64_t>, std::uint64_t>& shared,
-               std::pair<std::uint64_t, std::uint64_t> roi) {
+               std::pair<std::uint64_t, std::uint64_t> roi, bool translated) {
                 PlaybackRequest request;
                 for (const auto& [stream, later] : copies)
                     request.copies.push_back({stream, later});
                 for (const auto& [mapping, place] : shared) {
                     request.shared[mapping] = VirtAddr(place);
                 }
+                request.code_is_translated = translated;
                 std::tie(request.roi_begin, request.roi_end) = roi;
                 new (self)
                     Playback(Params(params), policy, cores,
                              std::make_unique<Pieces>(std::move(streams)), std::move(request));
             },
             nb::arg("params"), nb::arg("policy"), nb::arg("cores"), nb::arg("streams"),
-            nb::arg("copies"), nb::arg("shared"), nb::arg("roi"))
+            nb::arg("copies"), nb::arg("shared"), nb::arg("roi"), nb::arg("translated"))
         .def_prop_ro("streams", &Playback::streams)
-        .def("deviations", &deviations);
+        .def("deviations", &deviations)
+        .def("present", &present);
 }
 
 }  // namespace ptshare::bindings

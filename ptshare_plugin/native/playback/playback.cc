@@ -97,8 +97,9 @@ void Playback::run_block(Core& core, Process& process) {
         const recordings::Instruction& last = block.instructions[done + count - 1];
         const auto bytes = static_cast<unsigned>(last.address + last.bytes - span.address);
         // Code that Valgrind put in the program's place lies nowhere.
-        if (!machine_.block(core, process.moved.now(VirtAddr(span.address)),
-                            block.foreign ? 0 : bytes, count)) {
+        const bool fetched = !block.foreign && !request_.code_is_translated;
+        if (!machine_.block(core, process.moved.now(VirtAddr(span.address)), fetched ? bytes : 0,
+                            count)) {
             deviate(process, "code is fetched where nothing is mapped", VirtAddr(span.address),
                     bytes);
         }
@@ -139,6 +140,32 @@ void Playback::use(Core& core, Process& process, VirtAddr at, std::uint64_t byte
     }
 }
 
+// A block's code is read, to be translated.
+void Playback::translate(Core& core, Process& process) {
+    const recordings::Definition block(process.item.words, process.item.count);
+    if (block.foreign) return;
+    for (const recordings::Instruction& each : block.instructions) {
+        use(core, process, VirtAddr(each.address), each.bytes, Access::Read);
+    }
+}
+
+void Playback::note_present(const Process& process) {
+    Present& present = present_.emplace_back();
+    present.stream = process.stream();
+    present.rank = process.rank;
+    present.vm_pte_bytes = process.mm->vm_pte_bytes();
+    const auto note = [&](VirtAddr at, Pte, Level level) {
+        const std::uint64_t pages = entry_span(level) >> kPageShift;
+        auto& runs = present.runs;
+        if (!runs.empty() && runs.back().first + runs.back().second * kPageSize == at) {
+            runs.back().second += pages;
+        } else {
+            runs.emplace_back(at, pages);
+        }
+    };
+    process.mm->table.for_each_leaf(VirtAddr(0), machine_.kernel().task_size(), note);
+}
+
 // An event; false: the process does not go on with its next item.
 bool Playback::handle(Core& core, Process& process) {
     const recordings::Item& item = process.item;
@@ -150,6 +177,9 @@ bool Playback::handle(Core& core, Process& process) {
                 return false;
             }
             pass(core, process);
+            return true;
+        case PTSHARE_DEFINE:
+            if (request_.code_is_translated) translate(core, process);
             return true;
         case PTSHARE_MAP:
             map_initial(core, process);
@@ -201,7 +231,10 @@ bool Playback::handle(Core& core, Process& process) {
             return true;
         case PTSHARE_PRESENT:
         case PTSHARE_FAULTS:
-            if (!process.left) mark(process, kMarkLeaves);
+            if (!process.left) {
+                mark(process, kMarkLeaves);
+                if (request_.code_is_translated) note_present(process);
+            }
             process.left = true;
             return true;
         case PTSHARE_END:

@@ -41,6 +41,9 @@ struct PlaybackRequest {
     // Mappings to ask MAP_SHARED_PT for, by stream and the stamp of the call's return; where they
     // are to lie, 0 being where they were.
     std::map<std::pair<std::size_t, Word>, VirtAddr> shared;
+    // As under the recorder, which reads code once, when it translates it, and executes a
+    // translation: for a comparison with what the kernel's tables then held.
+    bool code_is_translated = false;
     // Stamps between which the region of interest lies.
     Word roi_begin = 0;
     Word roi_end = ~Word{0};
@@ -52,6 +55,15 @@ struct Deviation {
     VirtAddr address;  // of the first
     std::uint64_t bytes = 0;
     std::uint64_t times = 0;
+};
+
+// What an address space maps when its program ends: runs of present pages, as in the recording's
+// PTSHARE_PRESENT, by first address and number.
+struct Present {
+    std::size_t stream = 0;
+    unsigned rank = 0;
+    std::uint64_t vm_pte_bytes = 0;
+    std::vector<std::pair<VirtAddr, std::uint64_t>> runs;
 };
 
 // Each recorded process is a rank of one thread, whatever threads it had: the recorder ran one at a
@@ -70,6 +82,8 @@ class Playback final : public Run {
     std::uint64_t instructions() const override { return instructions_; }
     // By stream.
     const std::vector<std::vector<Deviation>>& deviations() const { return deviations_; }
+    // Where the request asks for a comparison: at each PTSHARE_PRESENT, in order.
+    const std::vector<Present>& present() const { return present_; }
     // The stream that each rank replays first.
     std::vector<std::size_t> streams() const;
 
@@ -131,6 +145,8 @@ class Playback final : public Run {
     void run_block(Core& core, Process& process);
     bool handle(Core& core, Process& process);
     void look_at_roi(Process& process);
+    void translate(Core& core, Process& process);
+    void note_present(const Process& process);
     void use(Core& core, Process& process, VirtAddr at, std::uint64_t bytes, Access access,
              Loading* loading = nullptr);
 
@@ -173,6 +189,7 @@ class Playback final : public Run {
     std::set<std::pair<Word, unsigned>> next_;
     std::map<std::pair<Word, Word>, std::shared_ptr<File>> files_;  // by device and inode
     std::vector<std::vector<Deviation>> deviations_;
+    std::vector<Present> present_;
     std::uint64_t instructions_ = 0;
 };
 
