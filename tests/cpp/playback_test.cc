@@ -105,7 +105,7 @@ TEST(what_is_chosen_is_shared_and_what_cannot_be_says_why) {
         child.load(kArea).load(kArea + kPmdSize).end(50);
     };
     PlaybackRequest request;
-    request.shared[{0, 21}] = VirtAddr(0);
+    request.shared[{0, 21}] = {};
     {
         Written parent(7, 10);
         parent.map(kArea, 2 * kPmdSize, kShared, 20);
@@ -144,15 +144,28 @@ TEST(a_chosen_area_moves_to_the_place_that_it_is_given) {
         return played("ptshare", {&parent, &child}, std::move(request));
     };
     PlaybackRequest request;
-    request.shared[{0, 21}] = VirtAddr(0);
+    request.shared[{0, 21}] = {};
     const auto refused = run(request);
     CHECK_EQ(refused->machine().kernel().stats().peak_hosts, 0u);
     CHECK_EQ(refused->deviations()[0].size(), 1u);
-    request.shared[{0, 21}] = VirtAddr(kPlace);
+    request.shared[{0, 21}] = {VirtAddr(kPlace), 0};
     const auto moved = run(request);
     CHECK_EQ(moved->machine().kernel().stats().peak_hosts, 1u);
     CHECK(moved->deviations()[0].empty());
     CHECK(moved->deviations()[1].empty());
+}
+
+TEST(a_moved_area_may_be_larger_and_goes_whole) {
+    constexpr Word kPlace = 0x40000000;
+    Written one(7, 10);
+    one.map(kArea + kPageSize, 3 * kPageSize, kShared, 20).store(kArea + 3 * kPageSize);
+    one.call(SYS_munmap, {kArea + kPageSize, 3 * kPageSize}, 30).answer(SYS_munmap, 0, 31);
+    one.map(kPlace, kPageSize, kAnonymous, 40).store(kPlace).end(50);
+    PlaybackRequest request;
+    request.shared[{0, 21}] = {VirtAddr(kPlace), kPmdSize};
+    const auto playback = played("ptshare", {&one}, request, {{"share.anonymous", true}});
+    CHECK_EQ(playback->machine().kernel().stats().peak_hosts, 1u);
+    CHECK(playback->deviations()[0].empty());
 }
 
 TEST(copies_run_later_and_their_parent_waits_for_them) {

@@ -95,13 +95,13 @@ void bind_playback(nb::module_& module) {
             [](Playback* self, const std::map<std::string, engine::Parameter>& params,
                const std::string& policy, unsigned cores, nb::object streams,
                const std::vector<std::pair<std::size_t, std::uint64_t>>& copies,
-               const std::map<std::pair<std::size_t, std::uint64_t>, std::uint64_t>& shared,
-               std::pair<std::uint64_t, std::uint64_t> roi, bool translated) {
+               const std::map<Run, Run>& shared, std::pair<std::uint64_t, std::uint64_t> roi,
+               bool translated) {
                 PlaybackRequest request;
                 for (const auto& [stream, later] : copies)
                     request.copies.push_back({stream, later});
                 for (const auto& [mapping, place] : shared) {
-                    request.shared[mapping] = VirtAddr(place);
+                    request.shared[mapping] = {VirtAddr(place.first), place.second};
                 }
                 request.code_is_translated = translated;
                 std::tie(request.roi_begin, request.roi_end) = roi;

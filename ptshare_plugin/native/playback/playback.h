@@ -38,9 +38,13 @@ struct PlaybackRequest {
         Word later = 0;
     };
     std::vector<Copy> copies;
-    // Mappings to ask MAP_SHARED_PT for, by stream and the stamp of the call's return; where they
-    // are to lie, 0 being where they were.
-    std::map<std::pair<std::size_t, Word>, VirtAddr> shared;
+    // Where a mapping is to lie, and how large it is to be; 0: as recorded.
+    struct Place {
+        VirtAddr at;
+        std::uint64_t bytes = 0;
+    };
+    // Mappings to ask MAP_SHARED_PT for, by stream and the stamp of the call's return.
+    std::map<std::pair<std::size_t, Word>, Place> shared;
     // As under the recorder, which reads code once, when it translates it, and executes a
     // translation: for a comparison with what the kernel's tables then held.
     bool code_is_translated = false;
@@ -167,7 +171,7 @@ class Playback final : public Run {
     void move(Core& core, Process& process, const Pending& call, VirtAddr to);
     void advise(Core& core, Process& process, const Pending& call);
     void move_brk(Core& core, Process& process, VirtAddr to);
-    bool map(Core& core, Process& process, MapRequest request, const VirtAddr* place);
+    bool map(Core& core, Process& process, MapRequest request, const PlaybackRequest::Place* place);
     std::shared_ptr<File> file_of(Word device, Word inode, Word bytes, const std::string& path);
     void deviate(const Process& process, const std::string& what, VirtAddr address,
                  std::uint64_t bytes);

@@ -74,7 +74,8 @@ std::shared_ptr<File> Playback::file_of(Word device, Word inode, Word bytes,
 
 // Asks for MAP_SHARED_PT at `place`, if there is one. A range that cannot be shared is mapped where
 // it was recorded, without; false: not even that.
-bool Playback::map(Core& core, Process& process, MapRequest request, const VirtAddr* place) {
+bool Playback::map(Core& core, Process& process, MapRequest request,
+                   const PlaybackRequest::Place* place) {
     Kernel& kernel = machine_.kernel();
     const VirtAddr recorded = request.address;
     process.moved.remove(recorded, recorded + request.length);
@@ -86,13 +87,17 @@ bool Playback::map(Core& core, Process& process, MapRequest request, const VirtA
     if (place) {
         MapRequest shared = request;
         shared.flags |= kMapSharedPt;
-        if (*place != VirtAddr(0)) shared.address = *place;
+        if (place->at != VirtAddr(0)) shared.address = place->at;
+        shared.length = std::max(shared.length, place->bytes);
+        if (shared.file && shared.file->size() < shared.offset + shared.length) {
+            shared.file->resize(shared.offset + shared.length);
+        }
         const std::array<std::uint64_t, kRefusals> before = kernel.stats().refusals;
         const std::uint64_t fell_back = kernel.stats().fell_back;
         const MapResult result = kernel.mmap(*process.mm, shared);
         if (result.ok()) {
-            if (*place != VirtAddr(0)) {
-                process.moved.add(recorded, recorded + request.length, *place);
+            if (place->at != VirtAddr(0)) {
+                process.moved.add(recorded, recorded + request.length, place->at, shared.length);
             }
             if (kernel.stats().fell_back != fell_back) {
                 deviate(process, "chosen, and mapped without sharing", recorded, request.length);
