@@ -103,6 +103,7 @@ class RunResult:
     :param peak_rss_bytes: 0 if not known.
     :param versions: of what the engine used.
     :param samples: what processes had at their marks, in the order in which they made them.
+    :param remarks: what a user must know of it, a line each.
     :param settings: of the real machine that the figures depend on; empty for a simulated one.
     """
 
@@ -113,3 +114,4 @@ class RunResult:
     versions: dict[str, str] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     settings: dict[str, str | int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ptshare_plugin import policies
 from ptshare_plugin.common.errors import EXIT_USAGE, NOT_BUILT, UserError
 from ptshare_plugin.common.progress import Progress
+from ptshare_plugin.engines import recordings
 from ptshare_plugin.engines.base import simulated_cores
 from ptshare_plugin.engines.native import machine_parameters, require_core, simulate
 from ptshare_plugin.engines.result import RunResult
@@ -24,11 +25,12 @@ _AROUND = "--around"
 
 
 class StreamEngine:
-    """Core and MMU model, fed with the accesses that a workload's program would make."""
+    """Core and MMU model, fed with the accesses that a program would make, or has made."""
 
     name = "stream"
     description = (
-        "core and MMU model, fed with a workload's access pattern or a trace; executes nothing"
+        "core and MMU model, fed with a workload's access pattern, a trace or a recording;"
+        " executes nothing"
     )
     default_policy = "ptshare"
     simulated = True
@@ -51,13 +53,15 @@ class StreamEngine:
 
     def check(self, spec: RunSpec) -> None:
         """Refuse a program without a pattern, and arguments that its pattern has not."""
-        if spec.trace is None:
+        if spec.trace is None and spec.recording is None:
             check(spec)
 
     def run(self, spec: RunSpec, progress: Progress, keep: Path | None = None) -> RunResult:
-        """Run the pattern of ``spec``'s workload, or its trace, in this process."""
+        """Run the pattern of ``spec``'s workload, its trace or its recording, in this process."""
         if spec.trace is not None:
             return replay(spec, spec.trace, progress)
+        if spec.recording is not None:
+            return recordings.replay(spec, spec.recording, progress)
         return simulate("engine stream", lambda: simulation(spec), progress)
 
 

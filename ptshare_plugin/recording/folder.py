@@ -66,6 +66,11 @@ class Stream:
         return self.loads + self.stores + self.modifies
 
     @property
+    def follows_exec(self) -> bool:
+        """Another stream is the same process before it executed this program."""
+        return not self.forked and self.parent is not None
+
+    @property
     def shown(self) -> str:
         """What it is called: as it called itself at its end."""
         return self.title or self.name
@@ -200,20 +205,50 @@ class Piece:
 
     def events(self) -> bytes:
         """What ``_core.record_events`` reads."""
-        return _decompressed(self._events)
+        return decompressed(self._events)
 
     def blocks(self) -> bytes:
         """What ``_core.RecordDecoder`` takes beside the events."""
-        return _decompressed(self._blocks)
+        return decompressed(self._blocks)
 
 
-def _decompressed(text: bytes) -> bytes:
+def decompressed(text: bytes) -> bytes:
+    """A text of a piece as it was before it was compressed."""
     import zstandard
 
     try:
         return zstandard.ZstdDecompressor().decompress(text)
     except zstandard.ZstdError as error:
         raise UserError(f"damaged: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a file the texts of a piece are: ``events`` bytes from ``start``, then ``blocks``."""
+
+    start: int
+    events: int
+    blocks: int
+
+
+def piece_places(path: Path) -> list[Place]:
+    """Of the pieces that a stream's file has whole."""
+    places: list[Place] = []
+    try:
+        with open(path, "rb") as file:
+            end = os.fstat(file.fileno()).st_size
+            while len(head := file.read(_HEAD.size)) == _HEAD.size:
+                magic, size, events, blocks, _, _ = _HEAD.unpack(head)
+                if magic != _MAGIC or size != _HEAD.size - 8:
+                    raise UserError(f"{path}: damaged: no piece begins where one should")
+                start = file.tell()
+                if start + events + blocks > end:
+                    break
+                places.append(Place(start, events, blocks))
+                file.seek(events + blocks, os.SEEK_CUR)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {os_reason(error)}") from error
+    return places
 
 
 def pieces(folder: Path, stream: Stream, events_only: bool = False) -> Iterator[Piece]:

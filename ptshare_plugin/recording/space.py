@@ -34,6 +34,8 @@ class Area:
     :param what: nothing: private and anonymous.
     :param offset: of its first byte in what is mapped.
     :param made: where and how large it was when it was made.
+    :param call: number of the stream that made it, and the stamp of the call's return; nothing: it
+        was there when the program began.
     """
 
     start: int
@@ -44,6 +46,7 @@ class Area:
     name: str
     offset: int
     made: tuple[int, int]
+    call: tuple[int, int] | None = None
 
     @property
     def bytes(self) -> int:
@@ -180,7 +183,7 @@ class _Reader:
             elif kind == FILE:
                 self._files[small] = (words[0], words[1], words[2], _text(words[3:]))
             elif kind == RETURN:
-                self._return(small & 0xFFFF, small >> 16, words[0])
+                self._return(small & 0xFFFF, small >> 16, words[0], words[1])
             elif kind == FAULTS:
                 history.faults = (words[0], words[1])
                 history.present, history.present_areas = [], []
@@ -201,7 +204,7 @@ class _Reader:
         self._history.space.map(area)
         _note(self._history, area)
 
-    def _return(self, number: int, thread: int, result: int) -> None:
+    def _return(self, number: int, thread: int, result: int, stamp: int) -> None:
         arguments = self._calls.get(thread)
         if arguments is None:  # a forked child's first: the call is the parent's
             return
@@ -209,7 +212,7 @@ class _Reader:
             return
         space = self._history.space
         if number == _MMAP:
-            self._mmap(thread, arguments, result)
+            self._mmap(thread, arguments, result, stamp)
         elif number == _MUNMAP:
             space.unmap(arguments[0], arguments[0] + _pages_up(arguments[1]))
         elif number == _MPROTECT:
@@ -223,14 +226,16 @@ class _Reader:
             if moved is not None:
                 _note(self._history, moved)
         elif number == _SHMAT:
-            self._shmat(thread, arguments, result)
+            self._shmat(thread, arguments, result, stamp)
         elif number == _SHMDT:
             for area in [area for area in space.areas if area.made[0] == arguments[0]]:
                 space.unmap(area.start, area.end)
         elif number in _FORKS and result > 0:
             self._forks.setdefault((self._number, result), []).append(space.copy())
 
-    def _mmap(self, thread: int, arguments: tuple[int, ...], result: int) -> None:
+    def _mmap(
+        self, thread: int, arguments: tuple[int, ...], result: int, stamp: int
+    ) -> None:
         _, length, prot, flags, _, offset = arguments[:6]
         size = _pages_up(length)
         shared = flags & _SHARED != 0
@@ -242,15 +247,21 @@ class _Reader:
         elif shared:
             identity = ("anonymous", self._number, self._made)
             self._made += 1
-        self._map(Area(result, result + size, prot, shared, identity, name, offset, (result, size)))
+        made = (result, size)
+        call = (self._number, stamp)
+        self._map(Area(result, result + size, prot, shared, identity, name, offset, made, call))
 
-    def _shmat(self, thread: int, arguments: tuple[int, ...], result: int) -> None:
+    def _shmat(
+        self, thread: int, arguments: tuple[int, ...], result: int, stamp: int
+    ) -> None:
         _, identifier, size, _ = self._files.pop(thread, (0, 0, 0, ""))
         prot = _READ if arguments[2] & _SHM_RDONLY else _READ | _WRITE
         whole = _pages_up(size)
         what: Identity = ("system-v", 0, identifier)
         name = f"System V segment {identifier}"
-        self._map(Area(result, result + whole, prot, True, what, name, 0, (result, whole)))
+        made = (result, whole)
+        call = (self._number, stamp)
+        self._map(Area(result, result + whole, prot, True, what, name, 0, made, call))
 
     def _brk(self, result: int) -> None:
         space = self._history.space

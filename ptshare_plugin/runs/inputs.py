@@ -10,17 +10,19 @@ from pathlib import Path
 
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.common.progress import Progress
-from ptshare_plugin.engines import traces
+from ptshare_plugin.engines import recordings, traces
 from ptshare_plugin.machine import config
 from ptshare_plugin.machine.schema import Machine
 from ptshare_plugin.spec import program as programs
 from ptshare_plugin.spec.program import Program
+from ptshare_plugin.spec.recording import Recording
 from ptshare_plugin.spec.trace import Trace
 
 Stamp = tuple[str, int, int, int, int] | None
 # Of each, the newest, with the stamp of the file that it was read from.
 _programs: dict[str, tuple[Stamp, Program]] = {}
 _traces: dict[tuple[str, str | None], tuple[Stamp, Trace | UserError]] = {}
+_recordings: dict[tuple[str, tuple[str, ...], bool, int], tuple[Stamp, Recording]] = {}
 _machines: dict[tuple[str, tuple[str, ...]], tuple[dict[Path, Stamp], Machine]] = {}
 
 
@@ -48,6 +50,17 @@ def trace(path: str, share: str | None, progress: Progress) -> Trace:
     if isinstance(found, UserError):
         raise found
     return found
+
+
+def recording(
+    path: str, rules: tuple[str, ...], align: bool, times: int, progress: Progress
+) -> Recording:
+    """The recording at ``path``, and how it is replayed."""
+    key = (path, rules, align, times)
+    stamp = _stamp(Path(path) / "manifest.json")
+    if key not in _recordings or _recordings[key][0] != stamp:
+        _recordings[key] = stamp, recordings.load(path, rules, align, times, progress)
+    return _recordings[key][1]
 
 
 def machine(preset: str, overrides: tuple[str, ...]) -> Machine:

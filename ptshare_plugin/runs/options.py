@@ -24,6 +24,7 @@ from ptshare_plugin.machine import config
 from ptshare_plugin.machine.schema import KEYS
 from ptshare_plugin.runs import inputs
 from ptshare_plugin.spec import workloads
+from ptshare_plugin.spec.recording import Recording
 from ptshare_plugin.spec.run import RunSpec, unknown_policy
 from ptshare_plugin.spec.trace import ALONE, TOGETHER, Trace, parse_share
 
@@ -146,6 +147,30 @@ def _trace_range(value: Any, folder: Path | None) -> str:
     return text
 
 
+def _recording(value: Any, folder: Path | None) -> str:
+    text = _placed(_word(value, folder), folder)
+    if not os.path.exists(text):
+        raise UserError(f"{text}: there is no such recording", EXIT_USAGE)
+    return text
+
+
+def _rules(value: Any, folder: Path | None) -> tuple[str, ...]:
+    from ptshare_plugin.recording import rules
+
+    words = _words(value, folder)
+    for word in words:
+        rules.parse(word)
+    return words
+
+
+def _procs(value: Any, _: Path | None) -> int:
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    if type(value) is not int:
+        raise _kind_error("a whole number, or xN for a recording", value)
+    return value
+
+
 def _trace_end(value: Any, folder: Path | None) -> str:
     text = _word(value, folder)
     if text not in (TOGETHER, ALONE):
@@ -232,6 +257,34 @@ class Options:
         _trace_end,
         f"When a process exits that has replayed its trace: {TOGETHER}, or each {ALONE}.",
     )
+    recording: str | None = _option(
+        None,
+        str,
+        _recording,
+        "Replay this recording of 'ptshare record', in place of a program; engine stream.",
+        metavar="DIR",
+    )
+    share_rules: tuple[str, ...] = _option(
+        (),
+        list,
+        _rules,
+        "Mappings of the recording that ask for MAP_SHARED_PT: KIND[>=SIZE] [path=GLOB]"
+        " [process=GLOB], KIND shared, file, anonymous, system-v or memory; repeatable.",
+        metavar="RULE",
+        flag="--share",
+    )
+    align: bool = _option(
+        False,
+        bool,
+        _truth,
+        "What --share chooses moves to the alignment that the policy needs.",
+    )
+    times: int = _option(
+        1,
+        int,
+        _whole,
+        "Processes of the recording that fork none run so often, at other times; as --procs xN.",
+    )
     engine: str = _option(
         engines.DEFAULT,
         str,
@@ -241,7 +294,14 @@ class Options:
     policy: str | None = _option(
         None, str, _policy, "Sharing policy.", shown="ptshare; on linux private"
     )
-    procs: int = _option(4, int, _whole, "Number of processes.", flags=("-n",))
+    procs: int = _option(
+        4,
+        str,
+        _procs,
+        "Number of processes; of a recording xN: those that fork none N times over.",
+        flags=("-n",),
+        metavar="N|xN",
+    )
     cores: int | None = _option(
         None,
         int,

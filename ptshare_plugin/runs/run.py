@@ -50,7 +50,9 @@ class Run:
         return [line for rank in self.ranks for line in text_lines(rank.stdout)]
 
     def failures(self) -> list[tuple[int, ProcessResult]]:
-        """Ranks that did not end as they should."""
+        """Ranks that did not end as they should; recorded processes end as they did."""
+        if self.spec.recording is not None:
+            return []
         return [
             (rank, process)
             for rank, process in enumerate(self.ranks)
@@ -91,6 +93,7 @@ class Run:
             **self.spec.identity(),
             "failed": len(self.failures()),
             "settings": self.result.settings,
+            "remarks": list(self.result.remarks),
             "marks": [dataclasses.asdict(sample) for sample in self.result.samples],
             "processes": [
                 {"pid": process.pid, "status": process.status, "note": process.note}

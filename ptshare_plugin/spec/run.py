@@ -19,6 +19,7 @@ from ptshare_plugin.spec import workloads
 from ptshare_plugin.spec.program import Program
 
 if TYPE_CHECKING:
+    from ptshare_plugin.spec.recording import Recording
     from ptshare_plugin.spec.trace import Trace
 
 MAX_CORES = 64
@@ -41,6 +42,7 @@ class RunSpec:
     :param share: whether a workload asks for MAP_SHARED_PT.
     :param work: amount of work of a workload; None for its own default.
     :param trace: what is replayed in place of a program's execution; ``program`` names it.
+    :param recording: likewise, of real processes; ``procs`` is how many of them are replayed.
     :param preset: what ``config`` was made from, with ``overrides``; for the record.
     :param varied: further overrides, in which the runs of a comparison differ.
     """
@@ -60,6 +62,7 @@ class RunSpec:
     overrides: tuple[str, ...]
     config: Machine
     trace: Trace | None = None
+    recording: Recording | None = None
     varied: tuple[str, ...] = ()
 
     @property
@@ -200,8 +203,8 @@ def check(spec: RunSpec, policies: Sequence[str], simulated: bool) -> None:
     if spec.workload is None:
         if spec.work is not None:
             instead = (
-                "a trace is replayed whole"
-                if spec.trace
+                "a trace or a recording is replayed whole"
+                if spec.trace or spec.recording
                 else "give your own program its arguments after --"
             )
             raise _usage("work", None, f"is for workloads; {instead}")
