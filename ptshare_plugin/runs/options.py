@@ -368,7 +368,7 @@ class Options:
             if given.get("engine") in engines.names():
                 _check_replays(given["engine"])
         else:
-            for name in ("trace_share", "trace_end"):
+            for name in TRACE_ONLY:
                 if name in given:
                     raise _misplaced(name, _NO_TRACE)
         return cls.of_read({name: read_option(name, each, folder) for name, each in given.items()})
@@ -455,6 +455,8 @@ STATED: dict[str, Statement] = {
 """Every option by name, in the order in which help lists them."""
 ALIASES = {"workload": "program"}
 """Other names that options have in sweep files and for gem5's script."""
+TRACE_ONLY = ("trace_share", "trace_end")
+"""Options that say how a trace is replayed."""
 
 
 def flag(name: str) -> str:

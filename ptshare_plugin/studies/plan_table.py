@@ -28,9 +28,10 @@ def print_plan(plan: Plan, rows: dict[str, dict[str, Any]]) -> None:
         f" {'writes' if plan.write else 'reads'} {touched}; {exact_size(plan.memory)} of memory,"
         f" with {kept} in the page cache"
     )
-    own = [f"{exact_size(plan.own_tables)} of page tables (--own-tables)"]
-    own.append(f"{exact_size(plan.own_memory)} of memory (--own-memory)")
-    out.print(f"Beside the region each client has {' and '.join(own)} of its own.")
+    out.print(
+        f"Beside the region each client has {exact_size(plan.own_tables)} of page tables"
+        f" (--own-tables) and {exact_size(plan.own_memory)} of memory (--own-memory) of its own."
+    )
     out.print("Left out: what the kernel and everything else on the machine need.")
     for title, lines in _sections(plan, rows):
         out.print()

@@ -13,7 +13,7 @@ from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, UserErrors, nearest, os_reason
 from ptshare_plugin.machine import config
 from ptshare_plugin.machine.schema import KEYS
-from ptshare_plugin.runs.options import ALIASES, STATED, read_option
+from ptshare_plugin.runs.options import ALIASES, STATED, TRACE_ONLY, read_option
 from ptshare_plugin.sweeps.lines import Lines
 
 NAMES = (*ALIASES, *(name for name in STATED if name != "set"))
@@ -322,6 +322,6 @@ def _programs(sweep: SweepFile) -> None:
         sweep.wrong((), 'base: workload is missing, like workload = "scan"')
     for name in named[1:]:
         sweep.wrong(sweep.places[name], f"{name}: there is a {named[0]}, too: leave one out")
-    for option in ("trace_share", "trace_end"):
+    for option in TRACE_ONLY:
         if "trace" not in named and option in sweep.places:
             sweep.wrong(sweep.places[option], f"{option}: is for traces; there is none")

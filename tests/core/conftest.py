@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("checked", "oracle", "twin")
+pytest.register_assert_rewrite("checked", "machine", "oracle", "rules", "twin")

@@ -2,7 +2,8 @@
 and which PMD tables there are.
 
 Written against the kernel's behaviour, not against core: every mm has a table for each slot (1 GiB)
-that it uses, and a table knows its users.
+that it uses, and a table knows its users. A kernel without CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING
+shares none.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Vma:
 
 
 class HugeOracle:
-    def __init__(self) -> None:
+    def __init__(self, shares: bool) -> None:
+        self.shares = shares
         self.vmas: dict[int, list[Vma]] = {}
         self.tables: dict[int, dict[int, Table]] = {}  # mm -> slot -> table
         self.small: dict[int, set[int]] = {}  # mm -> 2 MiB pages with a PTE table
@@ -122,8 +124,8 @@ class HugeOracle:
                     table = self.tables[mm].get(slot)
                     if table and len(table.users) > 1:
                         self._leave(mm, slot)
-                    elif table and vma.holds(slot):
-                        table.key = vma.key(slot)
+                    elif table:
+                        table.key = self._key(vma, slot)
             at = stop
         return 0
 
@@ -169,8 +171,11 @@ class HugeOracle:
 
     # ---- parts
 
+    def _key(self, vma: Vma, slot: int) -> tuple[int, int, int, bool] | None:
+        return vma.key(slot) if self.shares and vma.holds(slot) else None
+
     def _table(self, mm: int, vma: Vma, slot: int) -> Table:
-        key = vma.key(slot) if vma.holds(slot) else None
+        key = self._key(vma, slot)
         everyone = [t for slots in self.tables.values() for t in slots.values()]
         table = next((t for t in everyone if key and t.key == key), None) or Table(key, [])
         table.users.append((mm, slot))

@@ -7,7 +7,8 @@ a dictionary of words for each file. It knows no page table, no VMA and no frame
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
 from records import (
     EXEC,
@@ -29,22 +30,20 @@ from records import (
     Space,
     pages_of,
 )
+from rules import PLAIN, PUD_PAGES, Verdict, refuse
+from spaces import Spaces
 
 ENOMEM, EACCES, EFAULT, EEXIST, EINVAL = -12, -13, -14, -17, -22
 SIGBUS, SIGSEGV = 7, 11
-STACK_LIMIT = 8 << 20
 NEEDS = {"read": READ | WRITE | EXEC, "write": WRITE, "fetch": EXEC}  # any one of these rights
 
 
-class Oracle:
-    def __init__(self, policy: str) -> None:
-        self.sharing = policy == "ptshare"
-        self.spaces: dict[int, Space] = {}
-        self.files: dict[int, File] = {}
-        self.groups: list[Group] = []
+class Oracle(Spaces):
+    def __init__(self, policy: str, options: Mapping[str, Any]) -> None:
+        super().__init__(policy, options)
         self.refusals: dict[str, int] = {}
-        self.links = 0
         self.carried = 0
+        self.fell_back = 0
 
     # ---- processes
 
@@ -54,19 +53,21 @@ class Oracle:
         new.brk_start, new.brk = old.brk_start, old.brk
         new.pages = {at: dataclasses.replace(p, present=False) for at, p in old.pages.items()}
         for group in self.groups:
-            if parent in group.members:
-                group.members.add(child)
+            self.ranges.fork(group, parent, child)
 
     def exit(self, mm: int) -> None:
         space = self.spaces[mm]
         space.users -= 1
         if space.users == 0:
-            self._remove(mm, list(space.pages))
+            self.remove(mm, list(space.pages), exiting=True)
             del self.spaces[mm]
+            self.rules.ended(mm)
 
     # ---- files
 
-    def truncate(self, file: File, size: int) -> None:
+    def truncate(self, file: File, size: int) -> int:
+        if file.huge and size % (PMD_PAGES * PAGE):
+            return EINVAL
         if size < file.size:
             for space in self.spaces.values():
                 for page in space.pages.values():
@@ -77,6 +78,7 @@ class Oracle:
                     keep = pages_of(size) - group.file_page
                     group.mapped = {at for at in group.mapped if at < keep}
         file.resize(size)
+        return 0
 
     # ---- system calls: each returns what the caller sees; mmap and mremap take the address that
     # was chosen, where the choice is the kernel's, and check that it was free
@@ -92,66 +94,60 @@ class Oracle:
             return EINVAL
         if file and (not ask.readable or (shared and ask.prot & WRITE and not ask.writable)):
             return EACCES
-        asked_sharing = bool(flags & SHARED_PT) and self.sharing
-        group = self._overlapping(file, offset // PAGE, count) if asked_sharing else None
+        asked = bool(flags & SHARED_PT)
+        granule = self.rules.granule if asked else 1
+        count = -(-count // granule) * granule
         if flags & (FIXED | NOREPLACE):
             if ask.address % PAGE:
                 return EINVAL
             start: int | None = ask.address // PAGE
-            if flags & NOREPLACE and self._any(space, ask.address // PAGE, count):
+            if flags & NOREPLACE and self.taken(mm, ask.address // PAGE, count):
                 return EEXIST
         else:
-            wishes = (ask.address // PAGE, group.start if group else 0)
-            start = next((at for at in wishes if at and not self._any(space, at, count)), None)
+            hint = -(-(ask.address // PAGE) // granule) * granule
+            wishes = hint, self.rules.preferred(ask) if asked else 0
+            start = next((at for at in wishes if at and not self.taken(mm, at, count)), None)
         rights = ask.prot & 7
         may_write = not (file and shared and not ask.writable)
-        if asked_sharing:
-            error = self._refusal(ask, start, (rights, may_write), group)
-            if error:
-                return error
+        verdict = self._judge(mm, ask, start, (rights, may_write)) if asked else PLAIN
+        if verdict.error:
+            return verdict.error
         if start is None:
             if chosen < 0:
                 return 0  # cannot fail here: the checker reports it
             start = chosen // PAGE
-            assert chosen % PAGE == 0 and not self._any(space, start, count)
-            if asked_sharing:
-                assert start % PMD_PAGES == 0
-        if self._splits_group(space, start, count):
+            assert chosen % PAGE == 0 and not self.taken(mm, start, count)
+            assert not asked or start % self.rules.unit == 0
+        if self.splits(space, start, count) or self.in_others_room(mm, start, count):
             return EINVAL
 
-        carried = set()
-        if asked_sharing:
-            for i in range(count):
-                old = space.pages.get(start + i)
-                if (
-                    old
-                    and old.shared
-                    and not old.group
-                    and old.file is file
-                    and old.file_page == offset // PAGE + i
-                    and old.present
-                ):
-                    carried.add(i)
-        self._remove(mm, range(start, start + count))
+        carried = self._to_carry(space, ask, start) if verdict.how == "shared" else set()
+        self.remove(mm, range(start, start + count))
         if shared and not file:
             file, offset = File(None, count * PAGE), 0
         first = offset // PAGE
         joined = None
-        if asked_sharing:
+        if verdict.how == "shared":
             assert file
-            joined = self._overlapping(file, first, count)  # the last member may just have left
+            joined = self.ranges.overlapping(ask)  # the last member may just have left
             if not joined:
                 joined = Group(file, first, start, count, (rights, may_write), [rights] * count)
                 joined.mapped = carried
                 joined.chunks = {i // PMD_PAGES for i in carried}
                 self.carried += len(carried)
                 self.groups.append(joined)
-            joined.members.add(mm)
+            alone = self.has_room(mm, start, count, PUD_PAGES)
+            self.ranges.attach(joined, mm, start, alone)
+        piece = object() if verdict.how == "huge" else None
+        if piece and file:
+            file.huge = True
+            if ask.prot & WRITE:  # it reaches as far as it is mapped
+                file.resize(max(file.size, offset + count * PAGE))
         grows = bool(flags & GROWSDOWN)
         for i in range(count):
-            space.pages[start + i] = Page(
-                rights, may_write, shared, file, first + i if file else 0, joined, grows
-            )
+            page = Page(rights, may_write, shared, file, first + i if file else 0, joined, grows)
+            page.piece = piece
+            space.pages[start + i] = page
         if flags & POPULATE:
             for i in range(count):
                 signal, word = self.access(mm, (start + i) * PAGE, "read")
@@ -164,25 +160,38 @@ class Oracle:
     def munmap(self, mm: int, address: int, length: int) -> int:
         if address % PAGE or length == 0:
             return EINVAL
-        if self._splits_group(self.spaces[mm], address // PAGE, pages_of(length)):
+        if self.splits(self.spaces[mm], address // PAGE, pages_of(length)):
             return EINVAL
-        self._remove(mm, range(address // PAGE, address // PAGE + pages_of(length)))
+        self.remove(mm, range(address // PAGE, address // PAGE + pages_of(length)))
         return 0
 
     def mprotect(self, mm: int, address: int, length: int, prot: int) -> int:
         if address % PAGE:
             return EINVAL
-        space = self.spaces[mm]
-        for at in range(address // PAGE, address // PAGE + pages_of(length)):
-            page = space.pages.get(at)
-            if page is None:
+        pages = self.spaces[mm].pages
+        at = address // PAGE
+        end = at + pages_of(length)
+        while at < end:
+            page = pages.get(at)
+            if page is None or (page.group and page.group.dead):
                 return ENOMEM
-            if prot & WRITE and not page.may_write:
+            if prot & WRITE and not (page.group.created[1] if page.group else page.may_write):
                 return EACCES
+            stop = at + 1
             if page.group:
-                page.group.rights[at - page.group.start] = prot
-            else:
+                page.group.rights[page.offset] = prot
+            elif page.piece is None:
                 page.rights = prot
+            else:  # all of the VMA or nothing
+                while stop < end and stop in pages and pages[stop].piece is page.piece:
+                    stop += 1
+                if page.rights != prot:
+                    if at % PMD_PAGES or stop % PMD_PAGES:
+                        return EINVAL
+                    piece = object()
+                    for changed in map(pages.__getitem__, range(at, stop)):
+                        changed.rights, changed.piece = prot, piece
+            at = stop
         return 0
 
     def mremap(
@@ -201,20 +210,26 @@ class Oracle:
         fixed = bool(flags & 2)
         if (fixed and not flags & 1) or count == 0 or wanted == 0:
             return EINVAL
+        target = to // PAGE
+        huge = start in space.pages and space.pages[start].piece is not None
+        if huge:
+            count, wanted = (-(-n // PMD_PAGES) * PMD_PAGES for n in (count, wanted))
+            misplaced = start % PMD_PAGES or (fixed and to % (PMD_PAGES * PAGE))
+            if misplaced or wanted > count:
+                return EINVAL
         source = [space.pages.get(start + i) for i in range(count)]
         if not one_vma or any(page is None for page in source):
             return EFAULT
         pages = [page for page in source if page]
         if pages[0].group:
             return EINVAL
-        target = to // PAGE
         if fixed:
             if to % PAGE or (target < start + count and start < target + wanted):
                 return EINVAL
-            if self._splits_group(space, target, wanted):
+            if self.splits(space, target, wanted) or self.in_others_room(mm, target, wanted):
                 return EINVAL
         if wanted < count:
-            self._remove(mm, range(start + wanted, start + count))
+            self.remove(mm, range(start + wanted, start + count))
             pages = pages[:wanted]
         last = pages[-1]
         for i in range(1, wanted - count + 1):
@@ -222,20 +237,22 @@ class Oracle:
             page.file_page += i if page.file else 0
             pages.append(page)
         if fixed:
-            self._remove(mm, range(target, target + wanted))
+            self.remove(mm, range(target, target + wanted))
         elif wanted <= count:
             return address
-        elif not self._any(space, start + count, wanted - count):
+        elif not self.taken(mm, start + count, wanted - count):
             target = start
         elif not flags & 1:
             return ENOMEM
         else:
             target = chosen // PAGE
-            assert chosen > 0 and chosen % PAGE == 0 and not self._any(space, target, wanted)
+            assert chosen > 0 and chosen % PAGE == 0 and not self.taken(mm, target, wanted)
         for i in range(min(count, wanted)):
             del space.pages[start + i]
+        piece = object()
         for i, page in enumerate(pages):
             space.pages[target + i] = page
+            page.piece = piece if huge else None
         return target * PAGE
 
     def discard(self, mm: int, address: int, length: int) -> int:
@@ -243,6 +260,9 @@ class Oracle:
         if address % PAGE:
             return EINVAL
         space, hole = self.spaces[mm], False
+        first = space.pages.get(address // PAGE)
+        if length and first and first.piece and address % (PMD_PAGES * PAGE):
+            return EINVAL
         for at in range(address // PAGE, address // PAGE + pages_of(length)):
             page = space.pages.get(at)
             if page is None:
@@ -250,7 +270,7 @@ class Oracle:
                 continue
             page.own, page.present = None, False
             if page.group:
-                page.group.mapped.discard(at - page.group.start)
+                page.group.mapped.discard(page.offset)
         return ENOMEM if hole else 0
 
     def move_brk(self, mm: int, end: int) -> int:
@@ -258,13 +278,13 @@ class Oracle:
         if space.brk_start == 0 or end < space.brk_start:
             return space.brk
         old, new = pages_of(space.brk), pages_of(end)
-        if new > old and self._any(space, old, new - old):
+        if new > old and self.taken(mm, old, new - old):
             return space.brk
-        if new < old and self._splits_group(space, new, old - new):
+        if new < old and self.splits(space, new, old - new):
             return space.brk
         for at in range(old, new):
             space.pages[at] = Page(READ | WRITE, True, False, None, 0)
-        self._remove(mm, range(new, old))
+        self.remove(mm, range(new, old))
         space.brk = end
         return end
 
@@ -273,22 +293,22 @@ class Oracle:
     def access(self, mm: int, address: int, kind: str, value: int = 0) -> tuple[int, int]:
         """The signal, or 0 and the word that is read."""
         space, at = self.spaces[mm], address // PAGE
-        page = space.pages.get(at) or self._grow(space, at)
+        page = space.pages.get(at) or self.grow(space, at)
         if page is None:
             return SIGSEGV, 0
-        group = page.group
-        rights = group.rights[at - group.start] if group else page.rights
+        group, rights = page.group, page.rights
+        if group:
+            if group.dead:
+                return SIGSEGV, 0
+            guest = mm, at - page.offset, page.offset
+            self.ranges.ask_for(group, *guest)
+            rights = group.rights[page.offset]
         if not rights & NEEDS[kind]:
             return SIGSEGV, 0
         if page.own is None and page.file and page.file_page >= page.file.pages:
             return SIGBUS, 0
         if group:
-            offset = at - group.start
-            group.mapped.add(offset)
-            group.chunks.add(offset // PMD_PAGES)
-            if (mm, offset // PMD_PAGES) not in group.links:
-                group.links.add((mm, offset // PMD_PAGES))
-                self.links += 1
+            self.ranges.reach(group, *guest)
         elif page.shared:
             page.present = True
         if kind == "write":
@@ -304,67 +324,25 @@ class Oracle:
 
     # ---- parts
 
-    def _grow(self, space: Space, at: int) -> Page | None:
-        above = min((n for n in space.pages if n > at), default=None)
-        if above is None or not space.pages[above].grows:
-            return None
-        top = above
-        while top in space.pages:
-            top += 1
-        if (top - at) * PAGE > STACK_LIMIT:
-            return None
-        for n in range(at, above):
-            space.pages[n] = dataclasses.replace(space.pages[above], own=None)
-        return space.pages[at]
+    def _judge(self, mm: int, ask: Mmap, start: int | None, wanted: tuple[int, bool]) -> Verdict:
+        """The policy's verdict, and whether there is room; counted."""
+        verdict = self.rules.judge(ask, start, wanted)
+        count, unit = pages_of(ask.length), self.rules.unit
+        placed = verdict.how == "shared" and start is not None
+        if placed and not self.has_room(mm, start, count, unit):
+            verdict = refuse("room")
+        if verdict.error:
+            self.refusals[verdict.reason] = self.refusals.get(verdict.reason, 0) + 1
+        self.fell_back += verdict.how == "fell back"
+        return verdict
 
-    def _any(self, space: Space, start: int, count: int) -> bool:
-        return any(start + i in space.pages for i in range(count))
-
-    def _overlapping(self, file: File | None, first: int, count: int) -> Group | None:
-        for g in self.groups:
-            if g.file is file and first < g.file_page + g.count and g.file_page < first + count:
-                return g
-        return None
-
-    def _refusal(
-        self, ask: Mmap, start: int | None, wanted: tuple[int, bool], group: Group | None
-    ) -> int:
-        """Why MAP_SHARED_PT is refused, counted; 0 when it is not."""
-        reason, error = "", EINVAL
-        if ask.flags & 0xF != SHARED:
-            reason = "private"
-        elif not ask.file:
-            reason = "anonymous"
-        elif ask.length % (PAGE * PMD_PAGES) or (start or 0) % PMD_PAGES:
-            reason = "misaligned"
-        elif group and (group.start != start or group.file_page != ask.offset // PAGE):
-            reason = "address"
-        elif group and group.count != pages_of(ask.length):
-            reason = "size"
-        elif group and group.created != wanted:
-            reason = "protection"
-            less = not wanted[0] & ~group.created[0] and group.created[1] == wanted[1]
-            error = EINVAL if less else EACCES
-        if not reason:
-            return 0
-        self.refusals[reason] = self.refusals.get(reason, 0) + 1
-        return error
-
-    def _splits_group(self, space: Space, start: int, count: int) -> bool:
-        end = start + count
-        for at in {start, end - 1}:
-            page = space.pages.get(at)
-            if page and page.group:
-                g = page.group
-                if g.start < start or g.start + g.count > end:
-                    return True
-        return False
-
-    def _remove(self, mm: int, numbers: Iterable[int]) -> None:
-        pages = self.spaces[mm].pages
-        left = {page.group for n in numbers if (page := pages.pop(n, None)) and page.group}
-        for group in left:
-            group.members.discard(mm)
-            group.links = {(member, chunk) for member, chunk in group.links if member != mm}
-            if not group.members:
-                self.groups.remove(group)
+    def _to_carry(self, space: Space, ask: Mmap, start: int) -> set[int]:
+        """Pages of the range that are mapped there already."""
+        carried = set()
+        for i in range(pages_of(ask.length)):
+            old = space.pages.get(start + i)
+            if old is None or not old.shared or old.group or not old.present:
+                continue
+            if old.file is ask.file and old.file_page == ask.offset // PAGE + i:
+                carried.add(i)
+        return carried

@@ -23,6 +23,7 @@ class File:
     size: int
     written: dict[int, int] = field(default_factory=dict)
     kept: int = 0  # bytes of the first content that no truncation has cut off
+    huge: bool = False  # it has 2 MiB pages
 
     def __post_init__(self) -> None:
         self.kept = self.size if self.id is not None else 0
@@ -62,10 +63,28 @@ class Group:
     count: int
     created: tuple[int, bool]  # protection and may-write that it was made with
     rights: list[int]
-    members: set[int] = field(default_factory=set)
+    # (mm, first page) -> pages whose multiples around the guest's range are kept for it.
+    guests: dict[tuple[int, int], int] = field(default_factory=dict)
     mapped: set[int] = field(default_factory=set)  # offsets some member has had mapped
     chunks: set[int] = field(default_factory=set)  # 2 MiB chunks that ever had a page
-    links: set[tuple[int, int]] = field(default_factory=set)  # (member, chunk) that were faulted
+    links: set[tuple[int, int, int]] = field(default_factory=set)  # (*guest, entry)
+    owner: int = 0  # whose end ends it for all; 0: nobody's
+    references: int = 0  # that keep it, whoever has left
+    dead: bool = False  # nothing can be mapped any more
+
+    @property
+    def members(self) -> set[int]:
+        return {mm for mm, _ in self.guests}
+
+    @property
+    def kept(self) -> bool:
+        """Whether it stays without a guest."""
+        return self.owner != 0 or self.references != 0
+
+    def die(self) -> None:
+        self.dead = True
+        for gone in (self.mapped, self.chunks, self.links):
+            gone.clear()
 
 
 @dataclass(slots=True)
@@ -81,6 +100,13 @@ class Page:
     grows: bool = False
     own: int | None = None  # the private word, once there is one
     present: bool = False  # a shared file page that was accessed here (without fault-around)
+    piece: object | None = None  # of 2 MiB pages: neighbours with one piece are one VMA
+
+    @property
+    def offset(self) -> int:
+        """In the group's range."""
+        assert self.group
+        return self.file_page - self.group.file_page
 
 
 @dataclass(frozen=True)

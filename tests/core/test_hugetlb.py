@@ -1,7 +1,7 @@
-"""Policy `hugetlb-pmd` at random, in units of 2 MiB: contents, signals, errors and VmPTE of every
-process after every step are those of an oracle, and the number of PMD tables too.
+"""Policies `hugetlb-pmd` and `huge-2m` at random, in units of 2 MiB: contents, signals, errors and
+VmPTE of every process after every step are those of an oracle, and the number of PMD tables too.
 
-What the policy does with memory without MAP_SHARED_PT is in test_state_machine.py (class Twin), and
+What they do in units of 4 KiB, and without MAP_SHARED_PT, is in test_state_machine.py, and
 a memory that is too small in test_out_of_memory.py.
 """
 
@@ -33,11 +33,12 @@ words = st.integers(1, 2**64 - 1)
 
 class HugetlbMachine(Cached):
     levels = 4
+    policy = "hugetlb-pmd"
 
     @initialize()
     def boot(self) -> None:
-        self.kernel = Twin(("hugetlb-pmd",), MEMORY, levels=self.levels)
-        self.oracle = HugeOracle()
+        self.kernel = Twin((self.policy,), MEMORY, levels=self.levels)
+        self.oracle = HugeOracle(shares=self.policy == "hugetlb-pmd")
         self.files = []
         for size in (3 * SLOT * PMD, SLOT * PMD, 40 * PMD):
             number = self.kernel.create_file(f"file {size}", size)
@@ -208,7 +209,9 @@ class HugetlbMachine(Cached):
         super().teardown()
 
 
-@pytest.mark.parametrize("levels", [4, 5])
-def test_processes_see_what_linux_shows_them(levels: int) -> None:
-    machine = type("Machine", (HugetlbMachine,), {"levels": levels})
+@pytest.mark.parametrize(
+    ("policy", "levels"), [("hugetlb-pmd", 4), ("hugetlb-pmd", 5), ("huge-2m", 4)]
+)
+def test_processes_see_what_linux_shows_them(policy: str, levels: int) -> None:
+    machine = type("Machine", (HugetlbMachine,), {"policy": policy, "levels": levels})
     drive(machine)

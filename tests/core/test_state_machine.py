@@ -1,5 +1,5 @@
-"""Random operations of random processes: does user space see what the oracle predicts, and do the
-kernel's counters equal recounts after every step?
+"""Random operations of random processes: does user space see what the oracle predicts, under every
+policy, and do the kernel's counters equal recounts after every step?
 
 Invariants: 1 counters equal recounts, 2 table frames have owners and go with them, 3 links and
 guests, 4 one file page has one content for all, 5 no translation outlives a flush that it needed,
@@ -15,342 +15,48 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from checked import BASE, CHUNKS, PMD, Checked, Place, drive
-from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule
-from records import (
-    ANONYMOUS,
-    FIXED,
-    GROWSDOWN,
-    NOREPLACE,
-    PAGE,
-    PMD_PAGES,
-    POPULATE,
-    PRIVATE,
-    READ,
-    SHARED,
-    WRITE,
-    File,
-    Mmap,
-    Space,
-)
+from checked import drive
+from machine import MemoryMachine
+from rules import RULES, rules_of
 
-HEAP = 0x200_0000_0000
-STACK_TOP = 0x300_0000_0000
-PROT_NONE, EXEC = 0, 4
-DONTNEED, WILLNEED = 4, 3
+from ptshare_plugin import policies
 
-processes = st.integers(0, 30)
-# Pages near the edges of 2 MiB chunks and of 64 KiB windows, and some between.
-page_offsets = st.sampled_from([0, 0, 0, 1, 2, 15, 16, 17, 255, 496, 510, 511])
-# A place in the region; see Checked.at.
-places = st.tuples(st.integers(0, CHUNKS - 1), page_offsets, st.booleans())
-chunk_starts = st.integers(0, CHUNKS - 1).map(lambda chunk: BASE + chunk * PMD)
-page_counts = st.sampled_from([1, 1, 2, 3, 16, 17, 100, 511, 512, 513, 1024])
-rights = st.sampled_from(
-    [READ | WRITE, READ | WRITE, READ, READ, PROT_NONE, READ | EXEC, READ | WRITE | EXEC, EXEC]
-)
-file_picks = st.integers(0, 2)
-words = st.integers(1, 2**64 - 1)
+OPTIONS = {
+    "no-fault-around": {"fault_around_bytes": 4096},
+    "fault-around": {"fault_around_bytes": 65536},
+    "5-level-dirty-tracking": {
+        "fault_around_bytes": 4096,
+        "levels": 5,
+        "dirty_tracking": True,
+        "pt_reclaim": True,
+    },
+}
+WHAT_POLICIES_LEAVE_OPEN = {
+    "any-address-and-memory": {"share_any_address": True, "share_anonymous": True},
+    "pmd-tables": {"share_level": "pmd"},
+    "pte-tables": {"share_level": "pte"},
+}
+MORE = [("ptshare", "any-address-and-memory"), ("ptshare", "pmd-tables"), ("mshare", "pte-tables")]
 
 
-class MemoryMachine(Checked):
-    # ---- processes
-
-    @initialize(count=st.integers(1, 3))
-    def boot(self, count: int) -> None:
-        for size in (6 << 20, (3 << 20) + 5 * PAGE + 100, 5 * PAGE):
-            number = self.kernel.create_file(f"file {size}", size)
-            self.files.append(File(number, size))
-        for _ in range(count):
-            self.spawn()
-
-    @rule()
-    def spawn(self) -> None:
-        if len(self.live) >= 5:
-            return
-        mm = self.kernel.create_mm()
-        self.oracle.spaces[mm] = space = Space()
-        self.kernel.set_brk_start(mm, HEAP)
-        space.brk_start = space.brk = HEAP
-        stack = PRIVATE | ANONYMOUS | FIXED | GROWSDOWN
-        self.do_mmap(mm, Mmap(STACK_TOP - 4 * PAGE, 4 * PAGE, READ | WRITE, stack))
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes)
-    def fork(self, who: int) -> None:
-        if len(self.live) < 5:
-            parent = self.pick(who)
-            self.oracle.fork(parent, self.kernel.fork(parent))
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes)
-    def start_thread(self, who: int) -> None:
-        mm = self.pick(who)
-        before = self.kernel.table_counts(), self.kernel.hosts()
-        self.kernel.share_mm(mm)
-        self.oracle.spaces[mm].users += 1
-        assert (self.kernel.table_counts(), self.kernel.hosts()) == before  # S16
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes)
-    def exit(self, who: int) -> None:
-        mm = self.pick(who)
-        self.kernel.exit(mm)
-        self.oracle.exit(mm)
-        if mm not in self.oracle.spaces:
-            self.tlb = {key: entry for key, entry in self.tlb.items() if key[0] != mm}
-
-    # ---- system calls
-
-    @precondition(lambda self: self.live)
-    @rule(
-        who=processes,
-        chunk=chunk_starts,
-        chunks=st.integers(1, 2),
-        prot=rights,
-        file=file_picks,
-        page=st.sampled_from([0, 0, 0, 512, 1]),
-        how=st.sampled_from([FIXED, FIXED, FIXED, NOREPLACE, 0, FIXED | POPULATE]),
-        anywhere=st.booleans(),
-        writable=st.sampled_from([True, True, True, False]),
-    )
-    def share(
-        self,
-        who: int,
-        chunk: int,
-        chunks: int,
-        prot: int,
-        file: int,
-        page: int,
-        how: int,
-        anywhere: bool,
-        writable: bool,
-    ) -> None:
-        """What MAP_SHARED_PT is meant for."""
-        mm = self.pick(who)
-        address = 0 if anywhere and not how & (FIXED | NOREPLACE) else chunk
-        flags = SHARED | self.share_flag | how
-        picked = self.files[file]
-        ask = Mmap(address, chunks * PMD, prot, flags, picked, page * PAGE, writable=writable)
-        self.do_mmap(mm, ask)
-
-    @precondition(lambda self: any(self.oracle.groups))
-    @rule(who=processes, which=processes, populate=st.booleans(), fixed=st.booleans())
-    def join(self, who: int, which: int, populate: bool, fixed: bool) -> None:
-        """A further process attaches to a range that is shared already."""
-        mm = self.pick(who)
-        group = self.oracle.groups[which % len(self.oracle.groups)]
-        prot, writable = group.created
-        flags = SHARED | self.share_flag | (POPULATE if populate else 0) | (FIXED if fixed else 0)
-        address = group.start * PAGE if fixed else 0
-        offset = group.file_page * PAGE
-        length = group.count * PAGE
-        ask = Mmap(address, length, prot, flags, group.file, offset, writable=writable)
-        self.do_mmap(mm, ask)
-
-    @precondition(lambda self: self.live)
-    @rule(chunk=chunk_starts, prot=rights, file=file_picks)
-    def share_in_all(self, chunk: int, prot: int, file: int) -> None:
-        """Every process asks for the same range."""
-        for mm in self.live:
-            flags = SHARED | FIXED | self.share_flag
-            self.do_mmap(mm, Mmap(chunk, 2 * PMD, prot, flags, self.files[file]))
-
-    @precondition(lambda self: any(len(group.members) > 1 for group in self.oracle.groups))
-    @rule(
-        which=processes,
-        who=processes,
-        page=page_offsets,
-        pages=st.integers(1, 3),
-        change=st.none() | rights,
-    )
-    def change_what_all_use(
-        self, which: int, who: int, page: int, pages: int, change: int | None
-    ) -> None:
-        """One member protects or discards pages that every member has just used."""
-        groups = [group for group in self.oracle.groups if len(group.members) > 1]
-        group = groups[which % len(groups)]
-        members = sorted(group.members)
-        address = (group.start + page) * PAGE
-        for mm in members:
-            self.do_write(mm, address, which + 1)
-            self.do_read(mm, address)
-        mm = members[who % len(members)]
-        if change is None:
-            want = self.oracle.discard(mm, address, pages * PAGE)
-            assert self.kernel.madvise(mm, address, pages * PAGE, DONTNEED) == want
-        else:
-            want = self.oracle.mprotect(mm, address, pages * PAGE, change)
-            assert self.kernel.mprotect(mm, address, pages * PAGE, change) == want
-
-    @precondition(lambda self: self.live)
-    @rule(
-        who=processes,
-        place=places,
-        count=page_counts,
-        prot=rights,
-        file=st.none() | file_picks,
-        page=st.sampled_from([0, 0, 1, 3, 512]),
-        kind=st.sampled_from([SHARED, PRIVATE, PRIVATE]),
-        how=st.sampled_from([FIXED, FIXED, FIXED, NOREPLACE, 0, POPULATE]),
-        ask=st.sampled_from([False, False, False, True]),
-        writable=st.sampled_from([True, True, True, False]),
-        ragged=st.sampled_from([0, 0, 0, 1, 4095]),
-        odd=st.sampled_from([0, 0, 0, 0, 8]),
-    )
-    def mmap(
-        self,
-        who: int,
-        place: Place,
-        count: int,
-        prot: int,
-        file: int | None,
-        page: int,
-        kind: int,
-        how: int,
-        ask: bool,
-        writable: bool,
-        ragged: int,
-        odd: int,
-    ) -> None:
-        flags = kind | how | (self.share_flag if ask else 0)
-        picked = None if file is None else self.files[file]
-        flags |= ANONYMOUS if picked is None else 0
-        length = count * PAGE - ragged
-        offset = page * PAGE if picked else 0
-        mm = self.pick(who)
-        address = self.at(mm, place) + odd
-        ask = Mmap(address, length, prot, flags, picked, offset, writable=writable)
-        self.do_mmap(mm, ask)
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes, place=places, count=page_counts)
-    def munmap(self, who: int, place: Place, count: int) -> None:
-        mm = self.pick(who)
-        self.do_munmap(mm, self.at(mm, place), count)
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes, chunk=chunk_starts, chunks=st.integers(1, 2))
-    def munmap_chunks(self, who: int, chunk: int, chunks: int) -> None:
-        self.do_munmap(self.pick(who), chunk, chunks * PMD_PAGES)
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes, place=places, count=page_counts, prot=rights)
-    def mprotect(self, who: int, place: Place, count: int, prot: int) -> None:
-        mm = self.pick(who)
-        address = self.at(mm, place)
-        want = self.oracle.mprotect(mm, address, count * PAGE, prot)
-        assert self.kernel.mprotect(mm, address, count * PAGE, prot) == want
-
-    @precondition(lambda self: self.live)
-    @rule(
-        who=processes,
-        place=places,
-        old=page_counts,
-        new=page_counts,
-        flags=st.sampled_from([0, 1, 1, 3, 3, 2]),
-        to=places,
-        whole=st.booleans(),
-    )
-    def mremap(
-        self, who: int, place: Place, old: int, new: int, flags: int, to: Place, whole: bool
-    ) -> None:
-        mm = self.pick(who)
-        address, target = self.at(mm, place), self.at(mm, to)
-        vma = next((v for v in self.kernel.vmas(mm) if v[0] <= address < v[1]), None)
-        if vma and whole:  # an exact VMA, which random arguments seldom hit
-            address, old = vma[0], (vma[1] - vma[0]) // PAGE
-        inside = vma is not None and address + old * PAGE <= vma[1]
-        got = self.kernel.mremap(mm, address, old * PAGE, new * PAGE, flags, target)
-        want = self.oracle.mremap(mm, address, (old * PAGE, new * PAGE), flags, target, inside, got)
-        assert got == want
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes, place=places, count=page_counts, harmless=st.booleans())
-    def madvise(self, who: int, place: Place, count: int, harmless: bool) -> None:
-        mm = self.pick(who)
-        address = self.at(mm, place)
-        if harmless:
-            assert self.kernel.madvise(mm, address, 0, WILLNEED) == 0
-            return
-        want = self.oracle.discard(mm, address, count * PAGE)
-        assert self.kernel.madvise(mm, address, count * PAGE, DONTNEED) == want
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes, pages=st.sampled_from([-1, 0, 1, 2, 3, 513]), odd=st.integers(0, 1))
-    def brk(self, who: int, pages: int, odd: int) -> None:
-        mm = self.pick(who)
-        end = HEAP + pages * PAGE + odd
-        assert self.kernel.brk(mm, end) == self.oracle.move_brk(mm, end)
-
-    @rule(
-        file=file_picks,
-        size=st.sampled_from([0, 3, PAGE, 2 * PAGE + 12, PMD, PMD + 5 * PAGE, 4 << 20, 6 << 20]),
-    )
-    def truncate(self, file: int, size: int) -> None:
-        self.kernel.truncate(self.files[file].id, size)
-        self.oracle.truncate(self.files[file], size)
-
-    @rule(beside=st.booleans())
-    def save_and_restore(self, beside: bool) -> None:
-        self.kernel.save_and_restore(beside)
-
-    # ---- accesses
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes, place=places)
-    def read(self, who: int, place: Place) -> None:
-        mm = self.pick(who)
-        self.do_read(mm, self.at(mm, place))
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes, place=places, value=words)
-    def write(self, who: int, place: Place, value: int) -> None:
-        mm = self.pick(who)
-        self.do_write(mm, self.at(mm, place), value)
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes, place=places)
-    def fetch(self, who: int, place: Place) -> None:
-        mm = self.pick(who)
-        address = self.at(mm, place)
-        signal, _ = self.oracle.access(mm, address, "fetch")
-        got = self.kernel.touch(mm, address, "fetch")
-        assert got == -signal if signal else got > 0
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes, place=places, value=words)
-    def all_see_one_write(self, who: int, place: Place, value: int) -> None:
-        writer = self.pick(who)
-        address = self.at(writer, place)
-        for mm in self.live:
-            self.do_read(mm, address)
-        self.do_write(writer, address, value)
-        for mm in self.live:
-            self.do_read(mm, address)
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes, page=st.sampled_from([0, 1, 2, 512]), value=words)
-    def heap(self, who: int, page: int, value: int) -> None:
-        self.do_write(self.pick(who), HEAP + page * PAGE, value)
-
-    @precondition(lambda self: self.live)
-    @rule(who=processes, depth=st.sampled_from([1, 5, 100, 2047, 2048, 2049]), value=words)
-    def stack(self, who: int, depth: int, value: int) -> None:
-        self.do_write(self.pick(who), STACK_TOP - depth * PAGE, value)
+def run(policy: str, options: dict[str, Any]) -> None:
+    if policy != "twin":
+        rules_of(policy, options)  # says so where there are none
+    drive(type("Machine", (MemoryMachine,), {"policy": policy, "options": options}))
 
 
-@pytest.mark.parametrize("policy", ["private", "ptshare", "twin"])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"fault_around_bytes": 4096},
-        {"fault_around_bytes": 65536},
-        {"fault_around_bytes": 4096, "levels": 5, "dirty_tracking": True, "pt_reclaim": True},
-    ],
-    ids=["no-fault-around", "fault-around", "5-level-dirty-tracking"],
-)
-def test_user_space_sees_what_the_oracle_predicts(policy: str, options: dict[str, Any]) -> None:
-    machine = type("Machine", (MemoryMachine,), {"policy": policy, "options": options})
-    drive(machine)
+@pytest.mark.parametrize("policy", [*policies.names(), "twin"])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_user_space_sees_what_the_oracle_predicts(policy: str, options: str) -> None:
+    run(policy, OPTIONS[options])
+
+
+@pytest.mark.parametrize(("policy", "options"), MORE)
+def test_options_of_a_policy_change_what_the_oracle_predicts(policy: str, options: str) -> None:
+    run(policy, WHAT_POLICIES_LEAVE_OPEN[options])
+
+
+def test_a_policy_that_the_oracle_does_not_know_fails() -> None:
+    with pytest.raises(AssertionError, match=r"policy slots .* add it to RULES"):
+        run("slots", {})
+    assert sorted(RULES) == sorted(policies.names())

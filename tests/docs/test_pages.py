@@ -6,6 +6,7 @@ import re
 import runpy
 import tomllib
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def wrong_command(words: list[str], whole: bool) -> str | None:
         return wrong_ptshare(rest, whole)
     if program in ("python", "python3") and rest[:1] == ["-m"]:
         return None if find_spec(rest[1]) else f"no module {rest[1]}"
-    scripts = {"python": rest[:1], "gem5.opt": rest[:1], "scons": rest[1:2], "pytest": rest}
+    folders = [word for before, word in pairwise(words) if before != "-n"]
+    scripts = {"python": rest[:1], "gem5.opt": rest[:1], "scons": rest[1:2], "pytest": folders}
     for script in scripts.get(program, []):
         if not script.startswith("-") and "=" not in script and not (pages.ROOT / script).exists():
             return f"no file {script}"

@@ -105,7 +105,7 @@ void File::read_ahead(std::uint64_t end) {
     std::uint64_t i = 0;
     if (contents_.counts_only() && cache_.size() == 0) {
         i = std::min(end, frames_.untouched());
-        cache_.append(frames_.allocate_run(FrameUse::FilePage, i), i);
+        bring_in_next(i);
     }
     for (; i < end; ++i) page(i);
 }

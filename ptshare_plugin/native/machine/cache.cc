@@ -136,13 +136,13 @@ inline CacheResult Hierarchy::miss(unsigned core, std::uint64_t line, bool write
         std::uint32_t brought = cores_[core].bringer;
         if (result.served == Served::Dram) {
             note_bringer({}, brought);
-        } else if (const Directory::Entry* entry = directory_.find(line)) {
-            brought = entry->bringer;
+        } else if (found.apart) {
+            brought = found.apart->bringer;
         } else {
             brought = bringer_in_llc(found.place);
         }
         if (found.in_llc && exclusive) llc_.erase(line);
-        record_apart(line, present, brought);
+        record_apart(found.apart, line, present, brought);
         if (modified && !write && llc_.present()) put_in_llc(line, brought);
     }
     granted = write ? LineState::Modified : exclusive ? LineState::Exclusive : LineState::Shared;
@@ -169,12 +169,11 @@ std::uint64_t Hierarchy::upgrade(unsigned core, std::uint64_t line, Counters& co
         invalidate_others(core, line, listed(place), counters);
         record(place, 1ULL << core, true);
     } else {
-        const Directory::Entry* entry = directory_.find(line);
+        Directory::Entry* entry = directory_.find(line);
         if (!entry) throw std::logic_error("the directory misses a cached line");
-        const std::uint32_t brought = entry->bringer;
         invalidate_others(core, line, entry->present, counters);
         if (llc_.present()) llc_.erase(line);
-        record_apart(line, 1ULL << core, brought);
+        record_apart(entry, line, 1ULL << core, entry->bringer);
     }
     if (const TagArray::Place below = cores_[core].l2.peek(line)) {
         below.set_state(LineState::Modified);
@@ -193,9 +192,10 @@ inline Hierarchy::Found Hierarchy::look_up(std::uint64_t line, Counters& counter
         if (!found.in_llc) ++counters.llc_misses;
     }
     if (!inclusive_) {
-        if (const Directory::Entry* entry = directory_.find(line)) {
-            found.present = entry->present;
-            found.exclusive = entry->exclusive;
+        found.apart = directory_.find(line);
+        if (found.apart) {
+            found.present = found.apart->present;
+            found.exclusive = found.apart->exclusive;
         }
         return found;
     }
@@ -228,9 +228,8 @@ inline void Hierarchy::record(const TagArray::Place& place, std::uint64_t presen
 
 // ---- The directory apart, and the LLC that is not inclusive
 
-inline void Hierarchy::record_apart(std::uint64_t line, std::uint64_t present,
-                                    std::uint32_t bringer) {
-    Directory::Entry* entry = directory_.find(line);
+inline void Hierarchy::record_apart(Directory::Entry* entry, std::uint64_t line,
+                                    std::uint64_t present, std::uint32_t bringer) {
     if (!entry) entry = &directory_.insert(line);
     entry->present = present;
     entry->bringer = bringer;

@@ -102,6 +102,7 @@ class Hierarchy {
         bool exclusive = false;
         TagArray::Place place;
         bool in_llc = false;
+        Directory::Entry* apart = nullptr;  // of a directory apart; until that is changed
     };
     // What became of a core's copies that are Shared from now on.
     struct Downgraded {
@@ -125,7 +126,9 @@ class Hierarchy {
     Found look_up(std::uint64_t line, Counters& counters);
     std::uint64_t listed(const TagArray::Place& place);
     void record(const TagArray::Place& place, std::uint64_t present, bool exclusive);
-    void record_apart(std::uint64_t line, std::uint64_t present, std::uint32_t bringer);
+    // `entry`: the line's, or null.
+    void record_apart(Directory::Entry* entry, std::uint64_t line, std::uint64_t present,
+                      std::uint32_t bringer);
     // Notes that somebody has brought a line in; of one in the LLC, beside it.
     void note_bringer(const TagArray::Place& place, std::uint32_t bringer);
     std::uint32_t bringer_in_llc(const TagArray::Place& place) const;

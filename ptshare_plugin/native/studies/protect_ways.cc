@@ -135,6 +135,7 @@ class Processes {
         for (unsigned p = 0; p < setting_.processes; ++p) {
             Core& core = load(p);
             for (VirtAddr at = kRegion; at < piece_end(); at = at + kPageSize) {
+                look_at_times();
                 const bool permitted = tasks_[p].mm->table.leaf(at)->pte.permits(Access::Write);
                 if (machine_.access(core, at, kWord, Access::Write) && !permitted) ++hits;
             }
@@ -168,9 +169,12 @@ class Processes {
     void look() const {
         if (setting_.look) setting_.look();
     }
+    void look_at_times() {  // for each page
+        if ((++used_ & 0xfff) == 0) look();
+    }
 
     void use(Core& core, VirtAddr at, Access access) {
-        if ((++used_ & 0xfff) == 0) look();
+        look_at_times();
         if (!machine_.access(core, at, kWord, access)) {
             throw std::logic_error("an access is refused that was permitted");
         }
