@@ -19,15 +19,23 @@ from ptshare_plugin.common.files import read_json
 from ptshare_plugin.engines.gem5.engine import check_contexts, contexts
 from ptshare_plugin.engines.registry import by_name
 from ptshare_plugin.machine.schema import KEYS
-from ptshare_plugin.runs.options import ALIASES, STATED, TRACE_ONLY, Options, flag, read_option
+from ptshare_plugin.runs.options import (
+    ALIASES,
+    RECORDING_ONLY,
+    STATED,
+    TRACE_ONLY,
+    Options,
+    flag,
+    read_option,
+)
 from ptshare_plugin.spec import program as programs
 from ptshare_plugin.spec import workloads
 from ptshare_plugin.spec.run import RunSpec, check
 
 BUILT = Path(__file__).resolve().parent.parent / "build"
 ENGINE = "gem5"
-# The engine is this one, and it replays no traces.
-_NOT_HERE = ("engine", "trace", *TRACE_ONLY)
+# The engine is this one, and it replays nothing.
+_NOT_HERE = ("engine", "trace", "recording", *TRACE_ONLY, *RECORDING_ONLY)
 _SHORT = ("cpu", "memory")
 
 

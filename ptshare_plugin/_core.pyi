@@ -276,3 +276,35 @@ class RecordDecoder:
 
 def record_events(events: bytes) -> list[tuple[int, int, tuple[int, ...]]]:
     """Kind, small and words of each event of a piece but definitions."""
+
+class Playback(Run):
+    """Replays a recording; ``streams``: ``recording.reading.Streams``."""
+
+    def __init__(
+        self,
+        params: dict[str, Any],
+        policy: str,
+        cores: int,
+        streams: Any,
+        copies: list[tuple[int, int]],
+        shared: dict[tuple[int, int], tuple[int, int]],
+        roi: tuple[int, int],
+        translated: bool,
+    ) -> None:
+        """Begin.
+
+        ``copies``: streams once more, later by so many ns. ``shared``: mappings, by stream and
+        stamp of the call's return, that ask for MAP_SHARED_PT, with address and bytes (0: as
+        recorded). ``roi``: stamps of the region of interest. ``translated``: code is read when
+        the recorder translated it, and then not fetched.
+        """
+
+    @property
+    def streams(self) -> list[int]:
+        """The stream that each rank replays first."""
+
+    def deviations(self) -> list[list[tuple[str, int, int, int]]]:
+        """By stream: what is not as recorded, first address, bytes, times."""
+
+    def present(self) -> list[tuple[int, int, int, list[tuple[int, int]]]]:
+        """With ``translated``, when a program ends: stream, rank, VmPTE, runs of present pages."""

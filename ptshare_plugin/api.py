@@ -45,13 +45,17 @@ class RunOptions(TypedDict, total=False):
 
     ``engine``: embedded, stream, gem5 or linux. ``region``: bytes. ``set``: keys of the machine.
     ``work``: amount of work of a workload, in its own unit. ``share``: whether workloads ask for
-    MAP_SHARED_PT.
+    MAP_SHARED_PT. ``share_rules``: what of a recording asks for it.
     """
 
     args: Sequence[str]
     trace: AnyPath
     trace_share: str
     trace_end: str
+    recording: AnyPath
+    share_rules: Sequence[str]
+    align: bool
+    times: int
     engine: str
     procs: int
     cores: int
@@ -132,7 +136,7 @@ def run(
     """
     stated = _options(program, policy=policy, **options)
     show = _shown(progress)
-    with show(f"{stated.program or stated.trace}, what it is") as report:
+    with show(f"{stated.what}, what it is") as report:
         spec = stated.spec(report)
     with show(spec.label) as report:
         done = execute(spec, stated.command(), report)
@@ -163,7 +167,7 @@ def compare(
     stated = _options(program, **options)
     policies = _policies(policy)
     show = _shown(progress)
-    with show(f"{stated.program or stated.trace}, what it is") as report:
+    with show(f"{stated.what}, what it is") as report:
         specs = comparisons.specs(stated, policies, _variations(vary or {}), report)
     command = comparisons.command(stated, specs)
     runs = comparisons.compare(specs, command, show)

@@ -78,14 +78,14 @@ def run_option(name: str) -> Any:
 
 
 def _parameter(stated: Statement) -> str:
-    """Name of a command's parameter; that of a switch, which turns the option off, says so."""
-    return f"no_{stated.name}" if stated.kind is bool else stated.name
+    """Name of a command's parameter; that of a switch that turns the option off says so."""
+    return f"no_{stated.name}" if stated.turns_off else stated.name
 
 
 def _help(stated: Statement) -> str:
     if stated.off is not None:
         return stated.off
-    shown = stated.shown or (None if stated.kind is list else stated.default)
+    shown = stated.shown or (None if stated.kind in (list, bool) else stated.default)
     return stated.help if shown is None else f"{stated.help}  [default: {shown}]"
 
 
@@ -95,8 +95,8 @@ def given_options(given: dict[str, Any]) -> dict[str, Any]:
     for name, stated in STATED.items():
         value = given.get(_parameter(stated))
         if stated.kind is bool:
-            if value:  # it turns the option off
-                found[name] = False
+            if value:
+                found[name] = not stated.turns_off
         elif value is not None:
             found[name] = value
     return found

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +27,9 @@ from ptshare_plugin.cli.options import (
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError
 from ptshare_plugin.runs.options import Options
 from ptshare_plugin.spec.run import RunSpec
+
+if TYPE_CHECKING:
+    from ptshare_plugin.runs.run import Run
 
 
 @app.command(cls=RunCommand)
@@ -74,6 +78,7 @@ def run(
         out.print()
         out.print(compare.speed(result))
         say_where(output)
+    _remark([result])
     _end(report_failures([result]))
 
 
@@ -124,6 +129,7 @@ def compare_command(
     else:
         compare.print_comparison(runs)
         say_where(output)
+    _remark(runs)
     problems = report_failures(runs)
     difference = compare.output_differs(runs)
     _end(problems if problems or difference is None else [difference])
@@ -133,7 +139,7 @@ def _options(given: dict[str, Any], keep_m5out: bool, output: str | None) -> Opt
     """Options of a run, once it is clear what is to be run and kept."""
     from ptshare_plugin.engines import registry as engines
 
-    if given["program"] is None and given["trace"] is None:
+    if given["program"] is None and given["trace"] is None and given["recording"] is None:
         raise UserError("Missing argument 'PROGRAM'; see 'ptshare --help'", EXIT_USAGE)
     options = Options.of(given_options(given))
     if keep_m5out and not engines.by_name(options.engine).keeps_own_files:
@@ -152,8 +158,20 @@ def _warn(spec: RunSpec) -> None:
         warn(warning)
 
 
+def _remark(runs: Sequence[Run]) -> None:
+    """Say where the runs are not what was to be replayed."""
+    said: dict[str, list[str]] = {}
+    for each in runs:
+        for remark in each.result.remarks:
+            said.setdefault(remark, []).append(each.spec.heading)
+    for remark, headings in said.items():
+        warn(f"{', '.join(headings)}: {remark}")
+
+
 def _reading(options: Options) -> str:
-    """What progress is shown under while a trace is read."""
+    """What progress is shown under while a trace or a recording is read."""
+    if options.recording is not None:
+        return f"{Path(options.recording).name}, what it maps"
     return f"{Path(options.trace or '').name}, what it touches"
 
 

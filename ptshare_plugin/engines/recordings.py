@@ -73,9 +73,7 @@ def _copies(streams: Sequence[Stream], times: int) -> list[tuple[int, int]]:
             value=f"x{times}",
         )
     longest = max(streams[each].last_stamp - streams[each].first_stamp for each in leaves)
-    return [
-        (number, longest * copy // times) for copy in range(1, times) for number in leaves
-    ]
+    return [(number, longest * copy // times) for copy in range(1, times) for number in leaves]
 
 
 def _roi(manifest: Manifest) -> tuple[int, int]:

@@ -30,6 +30,7 @@ KINDS = {
     "memory": "files in memory: of shm_open and memfd_create",
 }
 
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One choice, as it was written: KIND[>=SIZE] [path=GLOB] [process=GLOB]."""
@@ -64,7 +65,9 @@ def parse(text: str) -> Rule:
         raise _wrong(text, f"is empty; a rule is KIND[>=SIZE], KIND one of {', '.join(KINDS)}")
     kind, _, size = words[0].partition(">=")
     if kind not in KINDS:
-        raise _wrong(text, f"unknown kind {kind}{nearest(kind, KINDS)}; there are {', '.join(KINDS)}")
+        raise _wrong(
+            text, f"unknown kind {kind}{nearest(kind, KINDS)}; there are {', '.join(KINDS)}"
+        )
     least = 0
     if ">=" in words[0]:
         least = units.read_size(size)

@@ -233,9 +233,7 @@ class _Reader:
         elif number in _FORKS and result > 0:
             self._forks.setdefault((self._number, result), []).append(space.copy())
 
-    def _mmap(
-        self, thread: int, arguments: tuple[int, ...], result: int, stamp: int
-    ) -> None:
+    def _mmap(self, thread: int, arguments: tuple[int, ...], result: int, stamp: int) -> None:
         _, length, prot, flags, _, offset = arguments[:6]
         size = _pages_up(length)
         shared = flags & _SHARED != 0
@@ -251,9 +249,7 @@ class _Reader:
         call = (self._number, stamp)
         self._map(Area(result, result + size, prot, shared, identity, name, offset, made, call))
 
-    def _shmat(
-        self, thread: int, arguments: tuple[int, ...], result: int, stamp: int
-    ) -> None:
+    def _shmat(self, thread: int, arguments: tuple[int, ...], result: int, stamp: int) -> None:
         _, identifier, size, _ = self._files.pop(thread, (0, 0, 0, ""))
         prot = _READ if arguments[2] & _SHM_RDONLY else _READ | _WRITE
         whole = _pages_up(size)

@@ -44,6 +44,7 @@ class Statement:
         one each time that the option is there; ``bool`` for a switch that turns the option off.
     :param shown: default in words, where the value itself says nothing.
     :param off: what a switch says, where ``help`` says what it turns off.
+    :param flag: of the command line, where it is not the name's.
     """
 
     name: str
@@ -55,6 +56,12 @@ class Statement:
     flags: tuple[str, ...]
     shown: str | None
     off: str | None
+    flag: str | None
+
+    @property
+    def turns_off(self) -> bool:
+        """A switch for what is on without it."""
+        return self.kind is bool and bool(self.default)
 
 
 def _option(
@@ -67,8 +74,9 @@ def _option(
     flags: tuple[str, ...] = (),
     shown: str | None = None,
     off: str | None = None,
+    flag: str | None = None,
 ) -> Any:
-    stated = (default, kind, read, help, metavar, flags, shown, off)
+    stated = (default, kind, read, help, metavar, flags, shown, off, flag)
     return dataclasses.field(default=default, metadata={"stated": stated})
 
 
@@ -220,7 +228,7 @@ class Options:
     """The options of one run, each checked by itself; ``of`` makes them, ``spec`` the run.
 
     Plain data, ready to be sent to another machine. Paths are absolute, or as they were given when
-    they were relative to the working directory. ``program`` is None for a trace.
+    they were relative to the working directory. ``program`` is None for a trace or a recording.
     """
 
     program: str | None = _option(
@@ -362,6 +370,7 @@ class Options:
             if stated.name in given:
                 raise _misplaced(name, f"is another name of {stated.name}, which is there, too")
             given[stated.name] = value
+        _take_times(given)
         if "trace" in given:  # before what the engine lacks, or what the program is
             if "program" in given:
                 raise _misplaced("trace", f"replaces the program; leave {given['program']} out")
@@ -371,6 +380,12 @@ class Options:
             for name in TRACE_ONLY:
                 if name in given:
                     raise _misplaced(name, _NO_TRACE)
+        if given.get("recording") is None:
+            for name in RECORDING_ONLY:
+                if name in given:
+                    raise _misplaced(name, _NO_RECORDING)
+        elif given.get("procs") is not None:
+            raise _misplaced("procs", "a recording has its own processes; xN runs them N times")
         return cls.of_read({name: read_option(name, each, folder) for name, each in given.items()})
 
     @classmethod
@@ -378,12 +393,19 @@ class Options:
         """The same of values that ``read_option`` gave, by the options' own names."""
         if "region" in values and values.get("trace") is not None:
             raise _misplaced("region", "is for programs; a trace has trace_share")
+        if "region" in values and values.get("recording") is not None:
+            raise _misplaced("region", "is for programs; of a recording, --share chooses")
         return _fit(cls(**values))
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> Options:
         """Options from their ``dataclasses.asdict`` after JSON, which has no tuples."""
-        return cls(**{**values, **{name: tuple(values[name]) for name in ("args", "set")}})
+        return cls(**{**values, **{name: tuple(values[name]) for name in _TUPLES}})
+
+    @property
+    def what(self) -> str:
+        """The program, or what stands in its place."""
+        return self.program or self.trace or self.recording or ""
 
     def command(self) -> list[str]:
         """The command line that makes the same run."""
@@ -394,13 +416,17 @@ class Options:
             if name in ("program", "args") or value is None:
                 continue
             if stated.kind is bool:
-                words += [] if value else [flag(name)]
+                words += [] if value == stated.default else [flag(name)]
             elif stated.kind is list:
                 words += [word for item in value for word in (flag(name), item)]
             elif name == "trace_end":
                 words += [flag(name), value] if self.trace is not None else []
             elif name == "region":
-                words += [flag(name), units.exact_size(value)] if self.trace is None else []
+                words += [flag(name), units.exact_size(value)] if self.program is not None else []
+            elif name in ("procs", "times") and self.recording is not None:
+                words += ["--procs", f"x{value}"] if name == "times" and value != 1 else []
+            elif name == "times":
+                pass
             else:
                 words += [flag(name), str(value)]
         return words + (["--", *self.args] if self.args else [])
@@ -408,10 +434,15 @@ class Options:
     def spec(self, progress: Progress = silent) -> RunSpec:
         """The run itself, not yet checked: see ``engines.registry.check``.
 
-        :param progress: of reading a trace.
-        :raises UserError: when the machine's keys do not fit together, the trace is none, or its
-            share is not touched.
+        :param progress: of reading a trace or a recording.
+        :raises UserError: when the machine's keys do not fit together, the trace is none, its
+            share is not touched, or the recording is damaged.
         """
+        if self.recording is not None:
+            recording = inputs.recording(
+                self.recording, self.share_rules, self.align, self.times, progress
+            )
+            return self.spec_of(recording.program(), None, recording=recording)
         if self.trace is not None:
             trace = inputs.trace(self.trace, self.trace_share, progress)
             trace = dataclasses.replace(trace, ends_together=self.trace_end == TOGETHER)
@@ -423,19 +454,28 @@ class Options:
         )
 
     def spec_of(
-        self, program: Program, workload: Workload | None, trace: Trace | None = None
+        self,
+        program: Program,
+        workload: Workload | None,
+        trace: Trace | None = None,
+        recording: Recording | None = None,
     ) -> RunSpec:
-        """The run, of what its program or trace was found to be."""
+        """The run, of what its program, trace or recording was found to be."""
         engine = engines.by_name(self.engine)
-        cores = engine.default_cores(self.procs) if self.cores is None else self.cores
-        region = self.region if trace is None else trace.share[1] - trace.share[0]
+        procs, args, region = self.procs, self.args, self.region
+        if trace is not None:
+            args, region = trace.args, trace.share[1] - trace.share[0]
+        if recording is not None:
+            procs, args = recording.processes + len(recording.copies), recording.args
+            region = sum({each.what: each.bytes for each in recording.chosen}.values())
+        cores = engine.default_cores(procs) if self.cores is None else self.cores
         return RunSpec(
             program=program,
             workload=workload,
-            args=self.args if trace is None else trace.args,
+            args=args,
             engine=self.engine,
             policy=self.policy or engine.default_policy,
-            procs=self.procs,
+            procs=procs,
             cores=cores,
             region=region,
             share=self.share,
@@ -445,6 +485,7 @@ class Options:
             overrides=self.set,
             config=inputs.machine(self.preset, self.set),
             trace=trace,
+            recording=recording,
         )
 
 
@@ -457,11 +498,15 @@ ALIASES = {"workload": "program"}
 """Other names that options have in sweep files and for gem5's script."""
 TRACE_ONLY = ("trace_share", "trace_end")
 """Options that say how a trace is replayed."""
+RECORDING_ONLY = ("share_rules", "align", "times")
+"""Options that say how a recording is replayed."""
+_TUPLES = tuple(name for name, stated in STATED.items() if stated.kind is list)
 
 
 def flag(name: str) -> str:
     """How an option is written on a command line."""
-    return f"--{'no-' if STATED[name].kind is bool else ''}{name.replace('_', '-')}"
+    stated = STATED[name]
+    return stated.flag or f"--{'no-' if stated.turns_off else ''}{name.replace('_', '-')}"
 
 
 # What an error is about that has another name on the command line than an option's, or none.
@@ -492,10 +537,34 @@ def read_option(name: str, value: Any, folder: Path | None = None) -> Any:
 
 
 _NO_TRACE = "is for traces; there is none"
+_NO_RECORDING = "is for recordings; there is none"
+
+
+def _take_times(given: dict[str, Any]) -> None:
+    """Take ``procs = "xN"`` for ``times = N``."""
+    procs = given.get("procs")
+    if not isinstance(procs, str) or not procs.startswith("x") or not procs[1:].isdecimal():
+        return
+    if "times" in given:
+        raise _misplaced("times", f"is there as procs, {procs}, too")
+    del given["procs"]
+    given["times"] = int(procs[1:])
+    if given["times"] < 1:
+        raise UserError("must be x1 or more", EXIT_USAGE, option="procs", value=procs)
 
 
 def _fit(options: Options) -> Options:
     """Refuse options that do not go together, and take the engine that replays a trace."""
+    if options.recording is not None:
+        for name in ("program", "trace"):
+            if (other := getattr(options, name)) is not None:
+                raise _misplaced("recording", f"replaces the program; leave {other} out")
+        if options.args:
+            raise _misplaced("args", "arguments are for programs; there is a recording")
+        if options.times < 1:
+            raise UserError("must be 1 or more", EXIT_USAGE, option="times", value=options.times)
+        _check_replays(options.engine)
+        return dataclasses.replace(options, engine=engines.REPLAYER)
     if options.trace is None:
         if options.program is None:
             raise UserError("the program is missing: a workload's name or a path", EXIT_USAGE)

@@ -13,7 +13,13 @@ from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, UserErrors, nearest, os_reason
 from ptshare_plugin.machine import config
 from ptshare_plugin.machine.schema import KEYS
-from ptshare_plugin.runs.options import ALIASES, STATED, TRACE_ONLY, read_option
+from ptshare_plugin.runs.options import (
+    ALIASES,
+    RECORDING_ONLY,
+    STATED,
+    TRACE_ONLY,
+    read_option,
+)
 from ptshare_plugin.sweeps.lines import Lines
 
 NAMES = (*ALIASES, *(name for name in STATED if name != "set"))
@@ -317,7 +323,7 @@ def _keep(sweep: SweepFile, table: dict[str, Any]) -> None:
 
 
 def _programs(sweep: SweepFile) -> None:
-    named = [name for name in ("workload", "program", "trace") if name in sweep.places]
+    named = [name for name in ("workload", "program", "trace", "recording") if name in sweep.places]
     if not named:
         sweep.wrong((), 'base: workload is missing, like workload = "scan"')
     for name in named[1:]:
@@ -325,3 +331,6 @@ def _programs(sweep: SweepFile) -> None:
     for option in TRACE_ONLY:
         if "trace" not in named and option in sweep.places:
             sweep.wrong(sweep.places[option], f"{option}: is for traces; there is none")
+    for option in RECORDING_ONLY:
+        if "recording" not in named and option in sweep.places:
+            sweep.wrong(sweep.places[option], f"{option}: is for recordings; there is none")
