@@ -1,0 +1,1 @@
+"""Recordings of real programs: made under Valgrind, kept as a folder, looked at."""
