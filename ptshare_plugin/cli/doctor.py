@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ptshare_plugin import __version__
 from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.engines import registry as engines
+from ptshare_plugin.recording import tool
 from ptshare_plugin.spec import workloads
 
 
@@ -43,6 +44,10 @@ def examine() -> list[Finding]:
         findings.append(Finding("workloads", True, True, ", ".join(names)))
     except UserError as error:
         findings.append(Finding("workloads", False, True, str(error)))
+    lack = tool.missing()
+    findings.append(
+        Finding("record", lack is None, False, tool.described() if lack is None else lack)
+    )
     machine = f"{platform.system()} {platform.machine()}"
     findings.append(
         Finding(

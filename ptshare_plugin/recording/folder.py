@@ -224,7 +224,7 @@ def decompressed(text: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in a file the texts of a piece are: ``events`` bytes from ``start``, then ``blocks``."""
+    """Where in a file a piece's texts are: ``events`` bytes from ``start``, then ``blocks``."""
 
     start: int
     events: int

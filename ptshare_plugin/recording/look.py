@@ -9,7 +9,7 @@ from typing import Any
 
 from ptshare_plugin.common.units import PAGE_BYTES, PMD_BYTES, short_size
 from ptshare_plugin.recording.folder import Manifest, Stream, read_manifest
-from ptshare_plugin.recording.sharing import answers
+from ptshare_plugin.recording.sharing import SHARES, answers
 from ptshare_plugin.recording.space import Area, History, Identity, histories
 from ptshare_plugin.show import terminal
 
@@ -196,26 +196,14 @@ def _print_common(out: Any, seen: Look) -> None:
     if not seen.common:
         out.print("No two processes had anything mapped in common.")
         return
-    policies = list(seen.common[0].sharing)
     shared = [each for each in seen.common if each.shared]
     private = [each for each in seen.common if not each.shared]
     if shared:
-        lines = [
-            [
-                each.name,
-                short_size(each.bytes),
-                "/".join(f"{address:#x}" for address in each.addresses[:2])
-                + ("/..." if len(each.addresses) > 2 else ""),
-                str(each.processes),
-                f"{each.pages:,}",
-                f"{each.tables:,}",
-                f"{each.merged:,}",
-                *(each.sharing[policy] for policy in policies),
-            ]
-            for each in shared
-        ]
         heading = ["mapped shared", "size", "at", "processes", "pages", "tables", "if shared"]
-        terminal.print_words(out, [*heading, *policies], lines, right=(1, 3, 4, 5, 6))
+        terminal.print_words(out, heading, [_figures(each) for each in shared], right=range(3, 7))
+        out.print()
+        lines = [line for each in shared for line in _reasons(each)]
+        terminal.print_words(out, ["mapped shared", "page tables under", "are"], lines)
         out.print()
     if private:
         tables, merged = sum(e.tables for e in private), sum(e.merged for e in private)
@@ -224,3 +212,25 @@ def _print_common(out: Any, seen: Look) -> None:
             f" {tables:,} tables; no policy shares those."
         )
         out.print(f"The same addresses in one process would need {merged:,}.")
+
+
+def _figures(each: Common) -> list[str]:
+    where = "/".join(f"{address:#x}" for address in each.addresses[:2])
+    more = "/..." if len(each.addresses) > 2 else ""
+    figures = (each.processes, each.pages, each.tables, each.merged)
+    return [each.name, short_size(each.bytes), where + more, *(f"{item:,}" for item in figures)]
+
+
+def _reasons(each: Common) -> list[list[str]]:
+    """A line for each answer, with the policies that give it."""
+    by_answer: dict[str, list[str]] = defaultdict(list)
+    for policy, answer in each.sharing.items():
+        by_answer[answer].append(policy)
+    return [
+        [
+            "" if number else each.name,
+            ", ".join(policies),
+            "shared" if answer == SHARES else f"not shared: {answer}",
+        ]
+        for number, (answer, policies) in enumerate(by_answer.items())
+    ]

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -41,17 +42,21 @@ class Recording:
         user: tuple[int, int] | None = None,
         roi_after: float | None = None,
         environment: Mapping[str, str] | None = None,
+        said: Path | None = None,
     ) -> None:
         """Check what can be checked; nothing is started or written.
 
         :param user: user and group to run it as, where another than this one.
         :param roi_after: seconds after the start at which the region of interest begins.
+        :param said: file for what it prints, where that is not for the user.
         """
         self._command = list(command)
         self._environment = dict(os.environ if environment is None else environment)
         check_program(self._command[0], self._environment)
         _check_output(output, force)
         self._output, self._user, self._roi_after = output, user, roi_after
+        self._said = said
+        self._writing = threading.Lock()
         self._valgrind, self._tool = tool.build()
         self._statuses: dict[int, int] = {}
         self._childless = False
@@ -78,7 +83,7 @@ class Recording:
         # Orphans of the command come to this process, which so knows when the last one has ended.
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-        self.pid = self.spawn(self._under_valgrind(), self._environment, self._user)
+        self.pid = self.spawn(self._under_valgrind(), self._environment, self._user, self._said)
         if self._roi_after is not None:
             stamp = time.monotonic_ns() + round(self._roi_after * 1e9)
             self.manifest.marks.append((folder.BEGIN, stamp))
@@ -253,9 +258,10 @@ class Recording:
             ) from error
 
     def _changed(self) -> None:
-        self.manifest.streams = list(self._streams.all)
         try:
-            folder.write_manifest(self._output, self.manifest)
+            with self._writing:
+                self.manifest.streams = list(self._streams.all)
+                folder.write_manifest(self._output, self.manifest)
         except OSError as error:
             self._streams.fail(f"{self._output}: {os_reason(error)}")
 

@@ -71,8 +71,8 @@ def find() -> Valgrind:
     archives = _holding([prefix / place for prefix in prefixes for place in places], _ARCHIVES)
     if archives is None:
         raise UserError(f"valgrind is there, but not its libraries for tools: {INSTALL}")
-    places = ("libexec/valgrind", *places)
-    support = _holding([prefix / place for prefix in prefixes for place in places], _SUPPORT)
+    behind_it = ("libexec/valgrind", *places)
+    support = _holding([prefix / place for prefix in prefixes for place in behind_it], _SUPPORT)
     if support is None:
         raise UserError(f"valgrind is there, but not what its tools need to run: {INSTALL}")
     return Valgrind(

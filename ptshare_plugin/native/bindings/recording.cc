@@ -35,6 +35,11 @@ std::map<std::string, std::uint64_t> figures(const Totals& totals) {
             {"last_stamp", totals.last_stamp}};
 }
 
+// What a program calls itself need not be UTF-8.
+nb::bytes bytes_of(const std::string& text) {
+    return nb::bytes(text.data(), text.size());
+}
+
 void feed(Encoder& encoder, const nb::bytes& words) {
     const char* begin = words.c_str();
     const std::size_t count = words.size();
@@ -48,8 +53,7 @@ nb::tuple take(Encoder& encoder) {
         const nb::gil_scoped_release release;
         piece = encoder.take();
     }
-    return nb::make_tuple(nb::bytes(piece.events.data(), piece.events.size()),
-                          nb::bytes(piece.blocks.data(), piece.blocks.size()));
+    return nb::make_tuple(bytes_of(piece.events), bytes_of(piece.blocks));
 }
 
 nb::tuple event(const Item& item) {
@@ -112,7 +116,12 @@ void bind_recording(nb::module_& module) {
         .def("take", &take)
         .def_prop_ro("words", &Encoder::words)
         .def_prop_ro("definitions", [](const Encoder& self) { return self.definitions().size(); })
+        .def_prop_ro("name", [](const Encoder& self) { return bytes_of(self.name()); })
+        .def_prop_ro("title", [](const Encoder& self) { return bytes_of(self.title()); })
         .def_prop_ro("ended", &Encoder::ended)
+        .def_prop_ro("exited", &Encoder::exited)
+        .def_prop_ro("status", &Encoder::status)
+        .def_prop_ro("in_exec", &Encoder::in_exec)
         .def_prop_ro("inside_item", &Encoder::inside_item)
         .def("totals", [](const Encoder& self) { return figures(self.totals()); });
     nb::class_<Tally>(module, "RecordDecoder")

@@ -12,6 +12,13 @@ namespace {
 constexpr unsigned kKindMask = 0x7f;
 constexpr Word kSmallMask = (Word{1} << PTSHARE_COUNT_SHIFT) - 1;
 
+constexpr Word kExecve = 59, kExecveat = 322;
+
+std::string text_of(const Word* words, std::size_t count) {
+    const auto* text = reinterpret_cast<const char*>(words);
+    return std::string(text, strnlen(text, count * sizeof(Word)));
+}
+
 unsigned kind_of(Word head) {
     return static_cast<unsigned>(head >> PTSHARE_KIND_SHIFT) & kKindMask;
 }
@@ -116,12 +123,34 @@ void Encoder::event(const Word* words) {
 }
 
 void Encoder::learn_from(const Word* words, unsigned kind) {
-    totals_.add_event(kind, words + 1, count_of(words[0]));
-    if (kind == PTSHARE_DEFINE) {
-        definitions_.add(words + 1, count_of(words[0]));
-        predictor_.expect(static_cast<std::uint32_t>(definitions_.size() - 1));
+    const std::size_t count = count_of(words[0]);
+    const Word small = words[0] & kSmallMask;
+    totals_.add_event(kind, words + 1, count);
+    switch (kind) {
+        case PTSHARE_DEFINE:
+            definitions_.add(words + 1, count);
+            predictor_.expect(static_cast<std::uint32_t>(definitions_.size() - 1));
+            break;
+        case PTSHARE_NAME:
+            name_ = text_of(words + 1, count);
+            break;
+        case PTSHARE_TITLE:
+            title_ = text_of(words + 1, count);
+            break;
+        case PTSHARE_CALL:
+            in_exec_ = (small & 0xffff) == kExecve || (small & 0xffff) == kExecveat;
+            break;
+        case PTSHARE_RETURN:
+            in_exec_ = false;
+            break;
+        case PTSHARE_END:
+            ended_ = true;
+            exited_ = small == 1;
+            status_ = count > 0 ? words[1] : 0;
+            break;
+        default:
+            break;
     }
-    ended_ = ended_ || kind == PTSHARE_END;
 }
 
 Piece Encoder::take() {

@@ -28,8 +28,16 @@ class Encoder {
 
     const Totals& totals() const { return totals_; }
     const Definitions& definitions() const { return definitions_; }
-    // The program's end has been told; bytes are left that are no whole item.
+    // What the process is called, at its beginning and at its end.
+    const std::string& name() const { return name_; }
+    const std::string& title() const { return title_; }
+    // Its end has been told: it called exit, with a status, or a signal ended it.
     bool ended() const { return ended_; }
+    bool exited() const { return exited_; }
+    Word status() const { return status_; }
+    // The last that was told is an exec, which has not failed so far.
+    bool in_exec() const { return in_exec_; }
+    // Bytes are left that are no whole item.
     bool inside_item() const { return !pending_.empty(); }
 
   private:
@@ -45,7 +53,9 @@ class Encoder {
     std::string heads_, turns_, addresses_, events_;
     std::size_t words_ = 0;
     Totals totals_;
-    bool ended_ = false;
+    std::string name_, title_;
+    bool ended_ = false, exited_ = false, in_exec_ = false;
+    Word status_ = 0;
 };
 
 }  // namespace ptshare::recordings

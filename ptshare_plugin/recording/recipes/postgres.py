@@ -39,6 +39,7 @@ _BASE = "/usr/lib/postgresql"
 _USER = "postgres"
 _DATABASE = "ptshare"
 _MIXES: dict[str, tuple[str, ...]] = {"select": ("-S",), "default": ()}
+_READY = "database system is ready to accept connections"
 _READY_SECONDS = 120.0
 _CONFIGURATION = """
 listen_addresses = ''
@@ -68,6 +69,7 @@ def record(
             user=user,
             roi_after=roi_after,
             environment=cluster.environment,
+            said=cluster.log,
         )
         cluster.make(given)
         with recording:
@@ -87,7 +89,7 @@ class _Cluster:
     def __init__(self, folder: Path, programs: Mapping[str, Path], user: tuple[int, int] | None):
         self._folder, self._programs, self._user = folder, programs, user
         self._data = folder / "data"
-        self._log = folder / "log"
+        self.log = folder / "log"
         self.environment = {**os.environ, "LC_ALL": "C", "HOME": str(folder)}
         if user is not None:
             os.chown(folder, *user)
@@ -108,7 +110,9 @@ class _Cluster:
                     connections=given["clients"] + 10,
                 )
             )
-        self._run("pg_ctl", "-w", "-D", str(self._data), "-l", str(self._log), "start")
+        self._run(
+            "pg_ctl", "-w", "-D", str(self._data), "-l", str(self._folder / "native"), "start"
+        )
         try:
             self._run("createdb", *self._at(), _DATABASE)
             scale = str(given["scale"])
@@ -121,38 +125,28 @@ class _Cluster:
     def wait_until_ready(self, recording: Recording) -> None:
         """Until the recorded server takes connections."""
         end = time.monotonic() + _READY_SECONDS
-        socket = self._folder / ".s.PGSQL.5432"
         while recording.status(recording.pid) is None and time.monotonic() < end:
-            if recording.interrupted is not None:
-                return
-            # Asked only once it listens: each question is a process of the server's.
-            if socket.exists() and self._answer(recording, "pg_isready", "--quiet") == 0:
+            # Not asked: each question would be a process of the server's, and recorded.
+            if recording.interrupted is not None or _READY in _text(self.log):
                 return
             recording.pause()
-        raise UserError(f"the recorded server does not come up: {_last_line(self._log)}")
+        raise UserError(f"the recorded server does not come up: {_last_line(self.log)}")
 
     def run_beside(self, recording: Recording, name: str, *arguments: str) -> None:
         """Run a program natively while the server is recorded."""
-        status = self._answer(recording, name, *arguments, _DATABASE)
+        command = [str(self._programs[name]), *arguments, *self._at(), _DATABASE]
+        pid = recording.spawn(command, self.environment, self._user, self._folder / "said")
+        while (status := recording.status(pid)) is None:
+            recording.pause()
+            if recording.interrupted is not None:
+                os.kill(pid, signal.SIGTERM)
         if status != 0 and recording.interrupted is None:
             raise UserError(f"{name} failed: {_last_line(self._folder / 'said')}")
 
     def rate(self) -> str:
         """What pgbench says of its speed."""
-        text = (self._folder / "said").read_text(encoding="utf-8", errors="replace")
-        return next((line for line in text.splitlines() if line.startswith("tps")), "no rate told")
-
-    def _answer(self, recording: Recording, name: str, *arguments: str) -> int | None:
-        last = arguments[-1:] if arguments[-1] == _DATABASE else ()
-        options = arguments[:-1] if last else arguments
-        command = [str(self._programs[name]), *options, *self._at(), *last]
-        said = self._folder / "said"
-        pid = recording.spawn(command, self.environment, self._user, said)
-        while (status := recording.status(pid)) is None:
-            recording.pause()
-            if recording.interrupted is not None:
-                os.kill(pid, signal.SIGTERM)
-        return status
+        said = _text(self._folder / "said")
+        return next((line for line in said.splitlines() if line.startswith("tps")), "no rate told")
 
     def _at(self) -> tuple[str, ...]:
         return ("-h", str(self._folder))
@@ -176,7 +170,8 @@ class _Cluster:
         except OSError as error:
             raise UserError(f"{name}: cannot be run: {os_reason(error)}") from error
         if done.returncode != 0:
-            told = (done.stderr or "").strip().splitlines() or [_last_line(self._log)]
+            native = _last_line(self._folder / "native")
+            told = (done.stderr or "").strip().splitlines() or [native]
             raise UserError(f"{name} failed: {told[-1]}")
 
 
@@ -235,8 +230,12 @@ def _user() -> tuple[int, int] | None:
 
 
 def _last_line(path: Path) -> str:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        lines = []
+    lines = _text(path).strip().splitlines()
     return lines[-1] if lines else "no reason given"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
