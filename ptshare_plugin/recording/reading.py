@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ptshare_plugin.common.errors import UserError, os_reason
-from ptshare_plugin.recording.folder import Manifest, piece_places, decompressed
+from ptshare_plugin.recording.folder import Manifest, decompressed, piece_places
 
 
 class Streams:
