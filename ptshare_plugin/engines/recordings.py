@@ -131,8 +131,7 @@ def _places(spec: RunSpec, recording: Recording) -> dict[tuple[int, int], tuple[
         return {}
     if not recording.align:
         return here
-    level = spec.config.share.level
-    kernel = _core.Kernel(spec.policy, 1 << 30, share_level="" if level == "policy" else level)
+    kernel = _core.Kernel(spec.policy, 1 << 30, share_level=spec.config.share.level)
     alignment = kernel.alignment()
     return places(recording.chosen, alignment) if alignment else here
 

@@ -155,6 +155,20 @@ TEST(a_chosen_area_moves_to_the_place_that_it_is_given) {
     CHECK(moved->deviations()[1].empty());
 }
 
+TEST(anonymous_memory_gets_2_mib_pages) {
+    Written parent(7, 10);
+    parent.map(kArea, 2 * kPmdSize, kShared, 20);
+    Written child(8, 32, parent);
+    parent.fork(8, 30, 35).store(kArea).end(60);
+    child.load(kArea).load(kArea + kPmdSize).load(kArea + 5 * kPageSize).end(50);
+    PlaybackRequest request;
+    request.shared[{0, 21}] = {};
+    const auto playback = played("huge-2m", {&parent, &child}, request);
+    CHECK(playback->deviations()[0].empty());
+    CHECK_EQ(counters(*playback, 1).faults_file, 3u);  // its code, too
+    CHECK_EQ(playback->machine().kernel().stats().peak_rss_huge, 3 * kEntries);
+}
+
 TEST(a_moved_area_may_be_larger_and_goes_whole) {
     constexpr Word kPlace = 0x40000000;
     Written one(7, 10);

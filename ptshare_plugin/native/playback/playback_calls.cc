@@ -6,6 +6,7 @@
 #include <array>
 #include <cstring>
 
+#include "core/policies/huge.h"
 #include "playback/playback.h"
 
 namespace ptshare::engine {
@@ -89,6 +90,12 @@ bool Playback::map(Core& core, Process& process, MapRequest request,
         shared.flags |= kMapSharedPt;
         if (place->at != VirtAddr(0)) shared.address = place->at;
         shared.length = std::max(shared.length, place->bytes);
+        // MAP_HUGETLB takes anonymous memory too, from a nameless file of hugetlbfs.
+        const bool huge = dynamic_cast<const HugePages*>(&kernel.policy()) != nullptr;
+        if (huge && !shared.file && (shared.flags & kMapTypeMask) == kMapShared) {
+            shared.file = kernel.create_file("anonymous");
+            shared.flags &= ~kMapAnonymous;
+        }
         if (shared.file && shared.file->size() < shared.offset + shared.length) {
             shared.file->resize(shared.offset + shared.length);
         }
