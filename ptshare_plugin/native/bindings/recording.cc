@@ -94,14 +94,14 @@ nb::list items(Tally& tally, const nb::bytes& events, const nb::bytes& blocks) {
             continue;
         }
         nb::list accesses;
-        for (std::size_t i = 0; i < item.done.accesses; ++i) {
+        for (std::size_t i = 0; i < item.done->accesses; ++i) {
             const recordings::Access& access = item.definition->accesses[i];
             if (!access.happens(item.words)) continue;
             accesses.append(nb::make_tuple(access.address(item.words), access.bytes,
                                            static_cast<unsigned>(access.kind)));
         }
         found.append(nb::make_tuple(unsigned{PTSHARE_BLOCK}, item.definition->address, item.exit,
-                                    item.done.instructions, nb::tuple(accesses)));
+                                    item.done->instructions, nb::tuple(accesses)));
     }
     return found;
 }

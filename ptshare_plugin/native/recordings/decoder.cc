@@ -72,24 +72,29 @@ bool Decoder::next(Item& item) {
 }
 
 void Decoder::block(Item& item, std::uint64_t head) {
-    const Definition& definition = definitions_.at(item.block);
-    predictor_.enter(item.block, definition);
-    item.exit = predictor_.left();
+    Predictor::State& state = predictor_.state(item.block, definitions_);
+    item.exit = state.left;
     if ((head & kOtherLeft) != 0) item.exit = static_cast<std::uint16_t>(turns_.take());
-    item.done = item.exit < definition.exits.size() ? definition.exit(item.exit)
-                                                    : definition.left(item.exit);
-    if (addresses_.size() < definition.addresses) addresses_.resize(definition.addresses);
+    predictor_.enter(item.block, state, item.exit);
+    if (addresses_.size() < state.addresses) addresses_.resize(state.addresses);
+    Word* addresses = addresses_.data();
     std::uint64_t marks = head >> kAddressShift;
-    for (std::size_t i = 0; i < item.done.addresses; ++i, marks >>= 1) {
-        const bool differs = i >= kMarked || (marks & 1) != 0;
-        addresses_[i] = differs ? predictor_.origin(definition, i) + unzigzag(numbers_.take())
-                                : predictor_.address(definition, i);
-        predictor_.learn(i, addresses_[i]);
+    const std::size_t count = state.done.addresses;
+    for (std::size_t i = 0; i < count; ++i, marks >>= 1) {
+        if (i < kMarked && (marks & 1) == 0) {
+            addresses[i] = predictor_.address(state, i);
+            predictor_.hit(state, i, addresses[i]);
+        } else {
+            addresses[i] = predictor_.origin(state, i) + unzigzag(numbers_.take());
+            predictor_.miss(state, i, addresses[i]);
+        }
     }
-    predictor_.leave(definition, item.exit, item.done, addresses_.data());
-    item.definition = &definition;
-    item.words = addresses_.data();
-    item.count = item.done.addresses;
+    predictor_.leave(state, addresses);
+    item.definition = state.definition;
+    item.guarded = state.guarded;
+    item.done = &state.done;
+    item.words = addresses;
+    item.count = count;
 }
 
 void Decoder::event(Item& item) {

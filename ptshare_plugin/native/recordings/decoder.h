@@ -16,12 +16,14 @@ namespace ptshare::recordings {
 
 struct Item {
     unsigned kind = 0;  // PtshareKind
-    // Of a block: which, how it was left (as in PTSHARE_BLOCK), and what it did until then; `words`
-    // are its addresses, for Access::address and happens.
+    // Of a block: which, how it was left (as in PTSHARE_BLOCK), and what it did until then: of its
+    // definition the first done->instructions and done->accesses. `words` are its addresses, for
+    // Access::address and, where some are guarded, Access::happens.
     const Definition* definition = nullptr;
     std::uint32_t block = 0;
     std::uint16_t exit = 0;
-    Left done;
+    bool guarded = false;
+    const Left* done = nullptr;
     // Of an event.
     Word small = 0;
     // Until the next item is asked for.

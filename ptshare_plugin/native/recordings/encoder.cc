@@ -30,34 +30,46 @@ std::size_t count_of(Word head) {
 }  // namespace
 
 void Encoder::feed(const char* bytes, std::size_t count) {
-    pending_.append(bytes, count);
-    // Its memory is aligned for words, as that of any allocation.
-    const auto* words = reinterpret_cast<const Word*>(pending_.data());
-    const std::size_t taken = take_items(words, pending_.size() / sizeof(Word));
-    words_ += taken;
-    pending_.erase(0, taken * sizeof(Word));
+    // What is left of one call is completed by the next.
+    const bool whole = pending_.empty() && reinterpret_cast<std::uintptr_t>(bytes) % 8 == 0;
+    if (!whole) {
+        pending_.append(bytes, count);
+        bytes = pending_.data();
+        count = pending_.size();
+    }
+    const std::size_t taken = take_items(bytes, count / sizeof(Word)) * sizeof(Word);
+    words_ += taken / sizeof(Word);
+    if (whole) {
+        pending_.assign(bytes + taken, count - taken);
+    } else {
+        pending_.erase(0, taken);
+    }
 }
 
-std::size_t Encoder::take_items(const Word* words, std::size_t count) {
+std::size_t Encoder::take_items(const char* bytes, std::size_t count) {
+    const auto* words = reinterpret_cast<const Word*>(bytes);
     std::size_t at = 0;
     while (at < count) {
         const Word head = words[at];
         if ((head & PTSHARE_ITEM) == 0) throw std::runtime_error("damaged: an item has no head");
         if (kind_of(head) == PTSHARE_BLOCK) {
-            const Definition& definition = definitions_.at(static_cast<std::uint32_t>(head));
-            if (at + 1 + definition.addresses > count) break;
-            block(words + at, definition);
-            at += 1 + std::size_t{definition.addresses};
+            Predictor::State& state =
+                predictor_.state(static_cast<std::uint32_t>(head), definitions_);
+            const std::size_t behind = at + 1 + state.addresses;
+            if (behind > count) break;
+            block(words + at, state);
+            at = behind;
         } else {
-            if (at + 1 + count_of(head) > count) break;
+            const std::size_t behind = at + 1 + count_of(head);
+            if (behind > count) break;
             event(words + at);
-            at += 1 + count_of(head);
+            at = behind;
         }
     }
     return at;
 }
 
-void Encoder::block(const Word* words, const Definition& definition) {
+void Encoder::block(const Word* words, Predictor::State& state) {
     const auto number = static_cast<std::uint32_t>(words[0]);
     const auto left = static_cast<std::uint16_t>(words[0] >> PTSHARE_LEFT_SHIFT);
     const Word* addresses = words + 1;
@@ -65,58 +77,55 @@ void Encoder::block(const Word* words, const Definition& definition) {
     const std::uint32_t expected = predictor_.next();
     if (number != expected) {
         head |= kOtherNext;
-        put_number(turns_, 1 + zigzag(Word{number} - Word{expected}));
+        turns_.put(1 + zigzag(Word{number} - Word{expected}));
     }
-    predictor_.enter(number, definition);
-    if (left != predictor_.left()) {
+    if (left != state.left) {
         head |= kOtherLeft;
-        put_number(turns_, left);
+        turns_.put(left);
     }
-    Left rare;
-    const Left* done = &rare;
-    if (left < definition.exits.size()) {
-        done = &definition.exit(left);
-    } else {
-        rare = definition.left(left);
-    }
-    for (std::size_t i = 0; i < done->addresses; ++i) {
+    predictor_.enter(number, state, left);
+    const std::size_t count = state.done.addresses;
+    for (std::size_t i = 0; i < count; ++i) {
         const Word address = addresses[i];
         const bool marked = i < kMarked;
-        if (!marked || address != predictor_.address(definition, i)) {
-            if (marked) head |= Word{1} << (kAddressShift + i);
-            put_number(addresses_, zigzag(address - predictor_.origin(definition, i)));
+        if (marked && address == predictor_.address(state, i)) {
+            predictor_.hit(state, i, address);
+            continue;
         }
-        predictor_.learn(i, address);
+        if (marked) head |= Word{1} << (kAddressShift + i);
+        addresses_.put(zigzag(address - predictor_.origin(state, i)));
+        predictor_.miss(state, i, address);
     }
-    put_number(heads_, head);
-    predictor_.leave(definition, left, *done, addresses);
-    totals_.add_block(definition, *done, addresses);
+    heads_.put(head);
+    predictor_.leave(state, addresses);
+    totals_.add_block(state.done);
+    if (state.guarded) totals_.take_absent(*state.definition, state.done, addresses);
 }
 
 void Encoder::event(const Word* words) {
     const unsigned kind = kind_of(words[0]);
     const std::size_t count = count_of(words[0]);
     const EventForm form = form_of(kind);
-    put_number(heads_, kOtherNext);
-    put_number(turns_, 0);
-    put_number(events_, kind);
-    put_number(events_, count);
-    put_number(events_, words[0] & kSmallMask);
+    heads_.put(kOtherNext);
+    turns_.put(0);
+    events_.put(kind);
+    events_.put(count);
+    events_.put(words[0] & kSmallMask);
     const Word* word = words + 1;
     for (std::size_t i = 0; i < count; ++i) {
         if (i >= form.text) {
-            events_.append(reinterpret_cast<const char*>(word + i), (count - i) * sizeof(Word));
+            events_.put_bytes(word + i, (count - i) * sizeof(Word));
             break;
         }
         if (i == form.stamp) {
-            put_number(events_, zigzag(word[i] - past_.stamp()));
+            events_.put(zigzag(word[i] - past_.stamp()));
             past_.stamp() = word[i];
         } else if (i < form.near) {
             Word& last = past_.near(kind, i);
-            put_number(events_, zigzag(word[i] - last));
+            events_.put(zigzag(word[i] - last));
             last = word[i];
         } else {
-            put_number(events_, word[i]);
+            events_.put(word[i]);
         }
     }
     learn_from(words, kind);
@@ -154,14 +163,15 @@ void Encoder::learn_from(const Word* words, unsigned kind) {
 }
 
 Piece Encoder::take() {
+    Text sizes;
+    sizes.put(heads_.size());
+    sizes.put(turns_.size());
     Piece piece;
-    put_number(piece.blocks, heads_.size());
-    put_number(piece.blocks, turns_.size());
-    piece.blocks += heads_;
-    piece.blocks += turns_;
-    piece.blocks += addresses_;
-    piece.events = std::move(events_);
-    for (std::string* text : {&heads_, &turns_, &addresses_, &events_}) text->clear();
+    piece.events = events_.copy();
+    for (const Text* text : {&sizes, &heads_, &turns_, &addresses_}) {
+        piece.blocks.append(text->data(), text->size());
+    }
+    for (Text* text : {&heads_, &turns_, &addresses_, &events_}) text->clear();
     predictor_.forget();
     past_ = {};
     words_ = 0;

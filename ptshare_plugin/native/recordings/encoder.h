@@ -10,6 +10,7 @@
 #include "recordings/piece.h"
 #include "recordings/predictor.h"
 #include "recordings/totals.h"
+#include "recordings/varint.h"
 
 namespace ptshare::recordings {
 
@@ -41,8 +42,8 @@ class Encoder {
     bool inside_item() const { return !pending_.empty(); }
 
   private:
-    std::size_t take_items(const Word* words, std::size_t count);
-    void block(const Word* words, const Definition& definition);
+    std::size_t take_items(const char* bytes, std::size_t count);
+    void block(const Word* words, Predictor::State& state);
     void event(const Word* words);
     void learn_from(const Word* words, unsigned kind);
 
@@ -50,7 +51,7 @@ class Encoder {
     Predictor predictor_;
     EventPast past_;
     std::string pending_;
-    std::string heads_, turns_, addresses_, events_;
+    Text heads_, turns_, addresses_, events_;
     std::size_t words_ = 0;
     Totals totals_;
     std::string name_, title_;

@@ -14,35 +14,23 @@ void Predictor::forget() {
 void Predictor::make(std::uint32_t block, const Definition& definition) {
     if (block >= states_.size()) states_.resize(block + std::size_t{1});
     State& made = states_[block];
-    made.known = true;
+    made.definition = &definition;
+    made.done = definition.exit(0);
+    made.stack_distance = definition.stack_distance;
+    made.addresses = definition.addresses;
+    made.stack_address = definition.stack_address;
+    made.calls = definition.calls;
+    made.returns = definition.returns;
+    made.guarded = definition.guarded;
     made.places = static_cast<std::uint32_t>(places_.size());
     made.followers = static_cast<std::uint32_t>(followers_.size());
     places_.resize(places_.size() + definition.addresses);
-    followers_.resize(followers_.size() + definition.exits.size() + 1);
+    followers_.resize(followers_.size() + 1 + definition.exits.size());
 }
 
-void Predictor::leave(const Definition& definition, std::uint16_t left, const Left& done,
-                      const Word* addresses) {
-    state_->left = left;
-    Word entry = stack_;
-    if (definition.stack_address < done.addresses) {
-        entry = addresses[definition.stack_address] - definition.stack_distance;
-    }
-    if (done.stack_base < PTSHARE_BASE_UNKNOWN) {
-        stack_ = addresses[done.stack_base] + done.stack_offset;
-    } else {
-        stack_ = entry + (done.stack_base == PTSHARE_BASE_ENTRY ? done.stack_offset : 0);
-    }
-    const auto exits = static_cast<std::uint32_t>(definition.exits.size());
-    follows_ = state_->followers + (left < exits ? left : 0);
-    next_ = followers_[follows_];
-    if (left != 0) return;
-    if (definition.calls) {
-        returns_[depth_++ % kCalls] = state_->followers + exits;
-    } else if (definition.returns && depth_ > 0) {
-        follows_ = returns_[--depth_ % kCalls];
-        next_ = followers_[follows_];
-    }
+void Predictor::leave_otherwise(State& state, std::uint16_t left) {
+    state.done = state.definition->left(left);
+    state.left = left;
 }
 
 }  // namespace ptshare::recordings

@@ -18,7 +18,10 @@ class Tally {
         Item item;
         while (decoder_.next(item)) {
             if (item.definition != nullptr) {
-                totals_.add_block(*item.definition, item.done, item.words);
+                totals_.add_block(*item.done);
+                if (item.guarded) {
+                    totals_.take_absent(*item.definition, *item.done, item.words);
+                }
             } else {
                 totals_.add_event(item.kind, item.words, item.count);
             }

@@ -13,21 +13,16 @@ struct Totals {
     std::uint64_t events = 0;
     std::uint64_t first_stamp = 0, last_stamp = 0;
 
-    void add_block(const Definition& definition, const Left& done, const Word* addresses);
-    void add_event(unsigned kind, const Word* words, std::size_t count);
-
-  private:
+    void add_block(const Left& done) {
+        ++blocks;
+        instructions += done.instructions;
+        loads += done.loads;
+        stores += done.stores;
+        modifies += done.modifies;
+    }
+    // Of those, what was guarded and did not happen.
     void take_absent(const Definition& definition, const Left& done, const Word* addresses);
+    void add_event(unsigned kind, const Word* words, std::size_t count);
 };
-
-inline void Totals::add_block(const Definition& definition, const Left& done,
-                              const Word* addresses) {
-    ++blocks;
-    instructions += done.instructions;
-    loads += done.loads;
-    stores += done.stores;
-    modifies += done.modifies;
-    if (definition.guarded) take_absent(definition, done, addresses);
-}
 
 }  // namespace ptshare::recordings

@@ -1,7 +1,9 @@
 // Numbers of a recording's files: seven bits a byte, least significant first; signed ones folded.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -15,13 +17,45 @@ inline std::uint64_t unzigzag(std::uint64_t value) {
     return (value >> 1) ^ (0 - (value & 1));
 }
 
-inline void put_number(std::string& out, std::uint64_t value) {
-    while (value >= 0x80) {
-        out.push_back(static_cast<char>(value | 0x80));
-        value >>= 7;
+// Numbers and bytes one after the other, being written.
+class Text {
+  public:
+    void put(std::uint64_t value) {
+        if (value >= 0x80 || used_ == text_.size()) {
+            put_long(value);
+        } else {
+            text_[used_++] = static_cast<char>(value);
+        }
     }
-    out.push_back(static_cast<char>(value));
-}
+    void put_bytes(const void* bytes, std::size_t count) {
+        make_room(count);
+        std::memcpy(text_.data() + used_, bytes, count);
+        used_ += count;
+    }
+
+    const char* data() const { return text_.data(); }
+    std::size_t size() const { return used_; }
+    void clear() { used_ = 0; }
+    std::string copy() const { return text_.substr(0, used_); }
+
+  private:
+    static constexpr std::size_t kMost = 10;  // bytes of a number
+
+    void put_long(std::uint64_t value) {
+        make_room(kMost);
+        while (value >= 0x80) {
+            text_[used_++] = static_cast<char>(value | 0x80);
+            value >>= 7;
+        }
+        text_[used_++] = static_cast<char>(value);
+    }
+    void make_room(std::size_t count) {
+        if (text_.size() - used_ < count) text_.resize(2 * text_.size() + count);
+    }
+
+    std::string text_;
+    std::size_t used_ = 0;
+};
 
 // Numbers one after the other; throws std::runtime_error at the end of what there is.
 class Numbers {
