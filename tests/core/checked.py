@@ -25,7 +25,7 @@ def range_starts(unit: int) -> list[int]:
     if unit <= PMD:
         return [BASE + i * PMD for i in range(CHUNKS)]
     around = BASE // unit * unit  # the units before and behind, and the one with the region
-    return [around - unit, around + unit, around - unit, around + unit, around, BASE]
+    return [around, around + unit, around - unit, around, around + unit, BASE]
 
 
 EXAMPLES = int(os.environ.get("PTSHARE_EXAMPLES", "40"))
