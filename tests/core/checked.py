@@ -45,7 +45,10 @@ def drive(machine: type[RuleBasedStateMachine]) -> None:
 
 
 class Cached(RuleBasedStateMachine):
-    """Keeps what hardware may keep: no translation may outlive a flush that it needed."""
+    """Keeps what hardware may keep: no translation may outlive a flush that it needed.
+
+    A flush request counts for all that it names; whom it reaches is tested in tests/cpp.
+    """
 
     kernel: Any
 
