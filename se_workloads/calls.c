@@ -15,12 +15,13 @@
 //   d page.count.advice                madvise
 //   r page.count.step                  reads a word of each step-th page
 //   w page.count.step                  writes one
-//   i page.count.how                   one instruction reads and writes a word of each page: see
-//   modify() t count                            ftruncate of the file to so many pages b count the
-//   heap is so many pages long; writes the last of them s depth                            writes
-//   so many pages below the stack pointer a page.count                       no fault-around from
-//   now on f ... e                            a child makes the calls up to its e, then the parent
-//   goes on
+//   i page.count.how                   one instruction reads and writes a word of each page;
+//                                      how: modify()
+//   t count                            ftruncate of the file to so many pages
+//   b count                            the heap is so many pages long; writes the last of them
+//   s depth                            writes so many pages below the stack pointer
+//   a page.count                       no fault-around from now on
+//   f ... e                            a child makes the calls up to its e, then the parent goes on
 #include "runtime/runtime.h"
 
 WORKLOAD("calls", "makes a list of memory calls, for comparing kernels", 1, "rounds");

@@ -88,7 +88,9 @@ class MemoryMachine(Checked):
     @precondition(lambda self: self.live)
     @rule(who=processes)
     def exit(self, who: int) -> None:
-        mm = self.pick(who)
+        self.do_exit(self.pick(who))
+
+    def do_exit(self, mm: int) -> None:
         self.kernel.exit(mm)
         self.oracle.exit(mm)
         if mm not in self.oracle.spaces:
@@ -100,33 +102,31 @@ class MemoryMachine(Checked):
     @rule(
         who=processes,
         chunk=a_chunk,
-        chunks=st.integers(1, 2),
+        length=st.sampled_from([PMD, PMD, 2 * PMD, 2 * PMD, 2 * PMD - PAGE, PMD + 1]),
         prot=rights,
-        file=st.sampled_from([0, 1, 2, 0, 1, 2, None]),
-        page=st.sampled_from([0, 0, 0, 512, 1]),
-        how=st.sampled_from([FIXED, FIXED, FIXED, NOREPLACE, 0, FIXED | POPULATE]),
-        anywhere=st.booleans(),
+        file=st.sampled_from([0, 0, 0, 1, 1, 2, None]),
+        page=st.sampled_from([0, 0, 0, 512, 512, 1]),
+        how=st.sampled_from([FIXED, FIXED, FIXED, NOREPLACE, 0, None, FIXED | POPULATE]),
         writable=st.sampled_from([True, True, True, False]),
     )
     def share(
         self,
         who: int,
         chunk: int,
-        chunks: int,
+        length: int,
         prot: int,
         file: int | None,
         page: int,
-        how: int,
-        anywhere: bool,
+        how: int | None,
         writable: bool,
     ) -> None:
-        """What MAP_SHARED_PT is meant for."""
+        """What MAP_SHARED_PT is meant for, and nearly so. `how` None: wherever the kernel likes."""
         mm = self.pick(who)
-        address = 0 if anywhere and not how & (FIXED | NOREPLACE) else self.starts[chunk]
-        flags = SHARED | self.share_flag | how | (ANONYMOUS if file is None else 0)
+        address = 0 if how is None else self.starts[chunk]
+        flags = SHARED | self.share_flag | (how or 0) | (ANONYMOUS if file is None else 0)
         picked = None if file is None else self.files[file]
         offset = page * PAGE if picked else 0
-        ask = Mmap(address, chunks * PMD, prot, flags, picked, offset, writable=writable)
+        ask = Mmap(address, length, prot, flags, picked, offset, writable=writable)
         self.do_mmap(mm, ask)
 
     @precondition(lambda self: self.live and self.named_groups)
@@ -196,6 +196,48 @@ class MemoryMachine(Checked):
         else:
             want = self.oracle.mprotect(mm, address, pages * PAGE, change)
             assert self.kernel.mprotect(mm, address, pages * PAGE, change) == want
+
+    @precondition(lambda self: 0 < len(self.live) < 5)
+    @rule(who=processes, chunk=a_chunk, file=file_picks, page=page_offsets, before=st.booleans())
+    def share_and_fork(self, who: int, chunk: int, file: int, page: int, before: bool) -> None:
+        """A child is a guest like its parent, without a mmap of its own."""
+        mm = self.pick(who)
+        start = self.starts[chunk]
+        address = start + page * PAGE
+        for flag in (0, self.share_flag) if before else (self.share_flag,):
+            flags = SHARED | FIXED | flag
+            self.do_mmap(mm, Mmap(start, 2 * PMD, READ | WRITE, flags, self.files[file]))
+            self.do_write(mm, address, who + 1)
+        child = self.kernel.fork(mm)
+        self.oracle.fork(mm, child)
+        self.do_write(child, address, who + 2)
+        self.do_read(mm, address)
+
+    @precondition(lambda self: any(group.guests for group in self.oracle.groups))
+    @rule(
+        which=processes,
+        who=processes,
+        page=page_offsets,
+        how=st.sampled_from(["munmap", "exit", "replace"]),
+    )
+    def one_leaves(self, which: int, who: int, page: int, how: str) -> None:
+        """A guest of a range goes; what do the others have?"""
+        groups = [group for group in self.oracle.groups if group.guests]
+        group = groups[which % len(groups)]
+        guests = sorted(group.guests)
+        mm, start = guests[who % len(guests)]
+        self.do_read(mm, (start + page) * PAGE)
+        if how == "exit":
+            self.do_exit(mm)
+        elif how == "munmap":
+            self.do_munmap(mm, start * PAGE, group.count)
+        else:
+            over = PRIVATE | ANONYMOUS | FIXED
+            self.do_mmap(mm, Mmap(start * PAGE, group.count * PAGE, READ | WRITE, over))
+        for mm, start in guests:
+            if mm in self.live:
+                self.do_write(mm, (start + page) * PAGE, which + 1)
+                self.do_read(mm, (start + page) * PAGE)
 
     @precondition(lambda self: self.live)
     @rule(

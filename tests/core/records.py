@@ -73,10 +73,6 @@ class Group:
     dead: bool = False  # nothing can be mapped any more
 
     @property
-    def members(self) -> set[int]:
-        return {mm for mm, _ in self.guests}
-
-    @property
     def kept(self) -> bool:
         """Whether it stays without a guest."""
         return self.owner != 0 or self.references != 0
