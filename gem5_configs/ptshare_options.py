@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
             elif stated.kind is list:
                 told |= {"action": "append", "metavar": stated.metavar}
             else:
-                told |= {"type": stated.kind}
+                told |= {"type": stated.parse or stated.kind}
             made.add_argument(flag(name), *stated.flags, **told)
     made.add_argument("--workloads", metavar="DIR", help="folder of the workloads' binaries")
     for key in _SHORT:

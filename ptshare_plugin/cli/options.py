@@ -72,9 +72,21 @@ def run_option(name: str) -> Any:
     if stated.kind is not bool:
         kind |= None  # which says that it was not given
     told: dict[str, Any] = {"metavar": stated.metavar, "help": _help(stated)}
+    if stated.parse is not None:
+        told["parser"] = _parser(stated.parse)
     if name in ("program", "args"):
         return Annotated[kind, typer.Argument(**told)]
     return Annotated[kind, typer.Option(flag(name), *stated.flags, **told)]
+
+
+def _parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parser(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return parser
 
 
 def _parameter(stated: Statement) -> str:
@@ -97,7 +109,7 @@ def given_options(given: dict[str, Any]) -> dict[str, Any]:
         if stated.kind is bool:
             if value:
                 found[name] = not stated.turns_off
-        elif value is not None:
+        elif value is not None and (value or stated.kind is not list):
             found[name] = value
     return found
 

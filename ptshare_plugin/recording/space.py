@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ptshare_plugin import _core
 from ptshare_plugin.common.units import PAGE_BYTES
 from ptshare_plugin.recording.folder import Stream, pieces
 
@@ -144,6 +143,8 @@ def histories(folder: Path, streams: list[Stream]) -> list[History]:
 
 
 def _events(folder: Path, stream: Stream) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+    from ptshare_plugin import _core
+
     for piece in pieces(folder, stream, events_only=True):
         yield from _core.record_events(piece.events())
 

@@ -9,10 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ptshare_plugin import _core
 from ptshare_plugin.common.errors import os_reason
 from ptshare_plugin.recording.folder import PieceWriter, Stream
+
+if TYPE_CHECKING:
+    from ptshare_plugin import _core
 
 PIECE_WORDS = 1 << 19
 """Words of the tool's in a piece: 4 MiB."""
@@ -129,6 +132,8 @@ class Streams:
         return number, stream
 
     def _encoder(self, parent_stamp: int, definitions: int) -> _core.RecordEncoder:
+        from ptshare_plugin import _core
+
         if parent_stamp == 0:
             return _core.RecordEncoder()
         # The parent has sent them before it forked; its thread may not have come to them.

@@ -45,6 +45,8 @@ class Statement:
     :param shown: default in words, where the value itself says nothing.
     :param off: what a switch says, where ``help`` says what it turns off.
     :param flag: of the command line, where it is not the name's.
+    :param parse: a word of a command line into what ``read`` takes, where ``kind`` does not; a
+        ValueError: it is none.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Statement:
     shown: str | None
     off: str | None
     flag: str | None
+    parse: Callable[[str], Any] | None
 
     @property
     def turns_off(self) -> bool:
@@ -75,8 +78,9 @@ def _option(
     shown: str | None = None,
     off: str | None = None,
     flag: str | None = None,
+    parse: Callable[[str], Any] | None = None,
 ) -> Any:
-    stated = (default, kind, read, help, metavar, flags, shown, off, flag)
+    stated = (default, kind, read, help, metavar, flags, shown, off, flag, parse)
     return dataclasses.field(default=default, metadata={"stated": stated})
 
 
@@ -171,12 +175,18 @@ def _rules(value: Any, folder: Path | None) -> tuple[str, ...]:
     return words
 
 
-def _procs(value: Any, _: Path | None) -> int:
-    if isinstance(value, str) and value.isdecimal():
-        return int(value)
-    if type(value) is not int:
-        raise _kind_error("a whole number, or xN for a recording", value)
-    return value
+def _procs(text: str) -> int | str:
+    """A number of processes; ``xN``, for a recording, as it is."""
+    if _is_times(text):
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is not a valid integer, nor xN for a recording") from None
+
+
+def _is_times(value: Any) -> bool:
+    return isinstance(value, str) and value[:1] == "x" and value[1:].isdecimal()
 
 
 def _trace_end(value: Any, folder: Path | None) -> str:
@@ -304,11 +314,12 @@ class Options:
     )
     procs: int = _option(
         4,
-        str,
-        _procs,
+        int,
+        _whole,
         "Number of processes; of a recording xN: those that fork none N times over.",
         flags=("-n",),
         metavar="N|xN",
+        parse=_procs,
     )
     cores: int | None = _option(
         None,
@@ -543,7 +554,7 @@ _NO_RECORDING = "is for recordings; there is none"
 def _take_times(given: dict[str, Any]) -> None:
     """Take ``procs = "xN"`` for ``times = N``."""
     procs = given.get("procs")
-    if not isinstance(procs, str) or not procs.startswith("x") or not procs[1:].isdecimal():
+    if not isinstance(procs, str) or not _is_times(procs):
         return
     if "times" in given:
         raise _misplaced("times", f"is there as procs, {procs}, too")

@@ -47,8 +47,7 @@ options = st.builds(
 def test_the_commands_have_every_option_with_its_default(command: typer.core.TyperCommand) -> None:
     found = {parameter.name: parameter for parameter in command.params}
     for name, stated in STATED.items():
-        switch = stated.kind is bool
-        parameter = found[f"no_{name}" if switch else name]
+        parameter = found[f"no_{name}" if stated.turns_off else name]
         if name not in ("program", "args"):
             assert flag(name) in parameter.opts
         if name == "policy" and command is COMPARE:
@@ -76,7 +75,8 @@ def test_gem5_s_script_has_every_option_but_its_own_engine_and_traces() -> None:
     for action in in_gem5.parser()._actions:
         found.setdefault(action.dest, action)
     assert STATED.keys() - found.keys() == {
-        *("args", "engine", "trace", "trace_share", "trace_end")
+        *("args", "engine", "trace", "trace_share", "trace_end"),
+        *("recording", "share_rules", "align", "times"),
     }
     for name in STATED.keys() & found.keys():
         action = found[name]

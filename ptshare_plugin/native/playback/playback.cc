@@ -87,9 +87,9 @@ bool Playback::next_item(Process& process) {
 void Playback::run_block(Core& core, Process& process) {
     const recordings::Item& item = process.item;
     const recordings::Definition& block = *item.definition;
-    const unsigned executed = item.done.instructions;
+    const unsigned executed = item.done->instructions;
     instructions_ += executed;
-    progress_ += 1 + item.done.accesses;
+    progress_ += 1 + item.done->accesses;
     unsigned done = 0;
     for (const recordings::Definition::Span& span : block.spans) {
         if (done >= executed) break;
@@ -105,7 +105,7 @@ void Playback::run_block(Core& core, Process& process) {
         }
         done += count;
     }
-    for (unsigned i = 0; i < item.done.accesses; ++i) {
+    for (unsigned i = 0; i < item.done->accesses; ++i) {
         const recordings::Access& access = block.accesses[i];
         if (!access.happens(item.words)) continue;
         const VirtAddr at(access.address(item.words));
