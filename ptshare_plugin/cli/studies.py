@@ -9,7 +9,7 @@ import typer
 from ptshare_plugin.cli.app import app
 from ptshare_plugin.cli.errors import warn
 from ptshare_plugin.cli.options import JsonOpt, machine, policy_names, print_json, run_option
-from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.common.errors import EXIT_USAGE, UserError
 from ptshare_plugin.common.units import exact_size
 from ptshare_plugin.runs.options import STATED
 from ptshare_plugin.studies.plan import DEFAULTS
@@ -182,6 +182,14 @@ def validate(
     markdown: Annotated[
         str | None, typer.Option("--markdown", metavar="FILE", help="Write the table as Markdown.")
     ] = None,
+    recording: Annotated[
+        str | None,
+        typer.Option(
+            "--recording",
+            metavar="DIR",
+            help="The programs of this recording instead, with the kernel that ran them.",
+        ),
+    ] = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Compare the model with this machine's kernel, case by case."""
@@ -190,6 +198,14 @@ def validate(
     from ptshare_plugin.studies.validation import cases
     from ptshare_plugin.studies.validation import validate as validation
 
+    if recording is not None:
+        beside = {"quick": quick, "case": patterns, "no_gem5": no_gem5}
+        for name, given in {**beside, "report": report, "markdown": markdown}.items():
+            if given:
+                raise UserError("is not for --recording", EXIT_USAGE, option=name)
+        if wrong := validation.of_recording(recording, as_json):
+            raise UserError(f"{wrong} programs differ from the kernel without a documented cause")
+        return
     wrong = validation.command(
         chosen=cases.select(quick, patterns or []),
         gem5=not no_gem5,

@@ -34,15 +34,15 @@ def simulate(
     """
     reset_peak_rss()
     start = time.perf_counter()
-    with _told(where):
+    with told(where):
         simulation = make()
     done = False
     while not done:
-        with _told(where):
+        with told(where):
             done = simulation.step(STEP)
         if not done:  # outside: what a callback raises is its own
             progress(simulation.instructions, simulation.cycles)
-    with _told(where):
+    with told(where):
         processes = [ProcessResult(*result) for result in simulation.results()]
         samples = [Sample(*row) for row in simulation.samples()]
         statistics = simulation.statistics() + mark_statistics(samples)
@@ -57,7 +57,7 @@ def simulate(
 
 
 @contextmanager
-def _told(where: str) -> Iterator[None]:
+def told(where: str) -> Iterator[None]:
     """What the extension module raises, as a UserError."""
     try:
         yield

@@ -245,6 +245,19 @@ TEST(what_differs_or_is_missing_is_told) {
     CHECK_THROWS(made("private", {&orphan}), std::runtime_error, "parent of process 8");
 }
 
+TEST(the_kernel_writes_what_came_when_the_call_returns) {
+    Written one(7, 10);
+    one.map(kArea, 4 * kPageSize, kAnonymous, 20);
+    one.call(SYS_recvfrom, {3, kArea, 3 * kPageSize}, 30);
+    one.event(PTSHARE_WRITES, 1, {kArea, 3 * kPageSize});
+    one.answer(SYS_recvfrom, kPageSize + 1, 31);
+    one.call(SYS_read, {3, kArea + 3 * kPageSize, 8}, 40);
+    one.event(PTSHARE_WRITES, 1, {kArea + 3 * kPageSize, 8});
+    one.answer(SYS_read, 8, 41).end(50);
+    const auto playback = played("private", {&one});
+    CHECK_EQ(counters(*playback, 0).faults_anon, 3u);
+}
+
 TEST(brk_and_attached_segments_are_mapped) {
     Written one(7, 10);
     one.event(PTSHARE_MAP, 3 | PTSHARE_MAP_HEAP, {0x800000, kPageSize, 0, 0, 0});

@@ -207,6 +207,7 @@ bool Playback::handle(Core& core, Process& process) {
             const auto found = process.pending.find(thread);
             if (found != process.pending.end()) {
                 returned(core, process, found->second, item.words[0], item.words[1]);
+                write(core, process, found->second, item.words[0]);
                 process.pending.erase(found);
             }
             pass(core, process);
@@ -215,9 +216,16 @@ bool Playback::handle(Core& core, Process& process) {
         case PTSHARE_READS:
             use(core, process, VirtAddr(item.words[0]), item.words[1], Access::Read);
             return true;
-        case PTSHARE_WRITES:
-            use(core, process, VirtAddr(item.words[0]), item.words[1], Access::Write);
+        case PTSHARE_WRITES: {
+            const VirtAddr at(item.words[0]);
+            const auto found = process.pending.find(static_cast<unsigned>(item.small));
+            if (found != process.pending.end()) {
+                found->second.writes.emplace_back(at, item.words[1]);
+            } else {  // of a signal
+                use(core, process, at, item.words[1], Access::Write);
+            }
             return true;
+        }
         case PTSHARE_SIGNAL:
             machine_.charge_syscall(core, machine_.costs().signal);
             pass(core, process);
@@ -291,6 +299,7 @@ void Playback::bear(Core& core, Process& process, Word called) {
         child.moved = process.moved;
         child.segments = process.segments;
         child.brk = process.brk;
+        child.heap_end = process.heap_end;
         if (child.is_copy) ++process.copies;
         start(child, core.clock);
     }
@@ -314,6 +323,7 @@ bool Playback::stream_over(Core& core, Process& process) {
     process.pending.clear();
     process.segments.clear();
     process.brk = VirtAddr(0);
+    process.heap_end = VirtAddr(0);
     process.left = false;
     machine_.kernel().exit(*process.mm);
     process.mm = &machine_.kernel().create_mm();

@@ -95,7 +95,8 @@ class Playback final : public Run {
     struct Pending {
         unsigned number = 0;
         Word arguments[6] = {};
-        std::shared_ptr<File> file;  // that the call names
+        std::shared_ptr<File> file;                              // that the call names
+        std::vector<std::pair<VirtAddr, std::uint64_t>> writes;  // what the kernel wrote: bytes
     };
     struct Process : Thread {
         std::vector<std::size_t> chain;  // streams: its own, and those of the programs it executes
@@ -118,6 +119,7 @@ class Playback final : public Run {
         std::map<unsigned, Pending> pending;              // by thread
         std::map<std::uint64_t, std::uint64_t> segments;  // System V: address as recorded, bytes
         VirtAddr brk;                                     // as recorded
+        VirtAddr heap_end;  // mapped up to there, where the recorder left what brk gave back
         bool alive = false;
         bool waits = false;
         bool is_copy = false;
@@ -149,6 +151,7 @@ class Playback final : public Run {
     void run_block(Core& core, Process& process);
     bool handle(Core& core, Process& process);
     void look_at_roi(Process& process);
+    void write(Core& core, Process& process, const Pending& call, Word result);
     void translate(Core& core, Process& process);
     void note_present(const Process& process);
     void use(Core& core, Process& process, VirtAddr at, std::uint64_t bytes, Access access,

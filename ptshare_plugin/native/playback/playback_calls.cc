@@ -306,12 +306,30 @@ void Playback::advise(Core& core, Process& process, const Pending& call) {
     }
 }
 
+// What the kernel wrote for a call, when that returns.
+void Playback::write(Core& core, Process& process, const Pending& call, Word result) {
+    for (const auto& [at, bytes] : call.writes) {
+        // Valgrind gives the whole buffer, whatever came.
+        const bool buffer = call.number == SYS_recvfrom && at.value == call.arguments[1];
+        use(core, process, at, buffer && !failed(result) ? std::min(bytes, result) : bytes,
+            Access::Write);
+    }
+}
+
 // The end of the heap is there now. The heap's mapping is anonymous memory like other.
 void Playback::move_brk(Core& core, Process& process, VirtAddr to) {
     const VirtAddr old = process.brk;
     process.brk = to;
     if (old == VirtAddr(0) || old == to) return;
-    const VirtAddr before = page_up(old), after = page_up(to);
+    VirtAddr before = page_up(old), after = page_up(to);
+    if (request_.code_is_translated) {
+        // Valgrind unmaps nothing, but clears what it may give again.
+        process.heap_end = std::max(process.heap_end, before);
+        if (to < old) use(core, process, to, old - to, Access::Write);
+        before = process.heap_end;
+        after = std::max(after, before);
+        process.heap_end = after;
+    }
     if (after < before) {
         machine_.kernel().munmap(*process.mm, after, before - after);
     } else if (before < after) {

@@ -243,6 +243,24 @@ def _row(name: str, *cells: str) -> str:
     return f"{name:<28}" + "".join(f"{cell:>18}" for cell in cells)
 
 
+def of_recording(path: str, as_json: bool) -> int:
+    """``ptshare validate --recording``; returns how many programs are wrong."""
+    from ptshare_plugin.common import progress
+    from ptshare_plugin.studies.validation import recordings
+
+    printer = Printer(terminal.console(sys.stderr if as_json else sys.stdout))
+    with progress.show(f"{Path(path).name}, private") as report:
+        result = recordings.validate(path, report)
+    if as_json:
+        sys.stdout.write(json.dumps(result.json(), indent=1) + "\n")
+    else:
+        printer.heading()
+        for outcome in result.outcomes:
+            printer.outcome(outcome)
+        sys.stdout.write(summary(result) + "\n")
+    return sum(not outcome.ok and not outcome.skipped for outcome in result.outcomes)
+
+
 def command(
     *, chosen: Sequence[Case], gem5: bool, as_json: bool, report: Path | None, markdown: Path | None
 ) -> int:
