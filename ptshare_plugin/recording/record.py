@@ -232,6 +232,7 @@ class Recording:
             f"--tool={tool.NAME}",
             "--trace-children=yes",
             "--vgdb=no",
+            *tool.OPTIONS,
             f"--log-file={self._scratch}/log.%p",
             f"--socket={self._scratch}/socket",
             "--",
