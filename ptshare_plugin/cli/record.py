@@ -31,7 +31,8 @@ class RecordCommand(typer.core.TyperCommand):
             args = args[:place]
         rest = super().parse_args(ctx, args)
         if ctx.args:
-            raise UserError(f"put -- before the command: -- {' '.join(ctx.args)}", EXIT_USAGE)
+            given = " ".join((ctx.params["what"], *ctx.args))
+            raise UserError(f"put -- before the command: -- {given}", EXIT_USAGE)
         return rest
 
 

@@ -63,6 +63,7 @@ class Recording:
         self._ending: list[tuple[signal.Signals, float]] = []
         self._deadline: float | None = None
         self.interrupted: signal.Signals | None = None
+        self.asked_to_end = False
         self.pid = 0
 
     def __enter__(self) -> Self:
@@ -115,6 +116,7 @@ class Recording:
                 self.pause()
                 late = end is not None and time.monotonic() > end
                 if late or (watched is not None and select.select([watched], [], [], 0)[0]):
+                    self.asked_to_end = True
                     self.stop()
                     end = watched = None
         finally:
@@ -171,14 +173,21 @@ class Recording:
         if self._deadline is not None and time.monotonic() > self._deadline:
             self._escalate()
 
-    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
-        """Ask what is recorded to end: by this signal, later by stronger ones."""
+    def stop(self, number: signal.Signals = signal.SIGINT, sent: bool = False) -> None:
+        """Ask what is recorded to end: by this signal, later by stronger ones.
+
+        :param sent: it has this signal already, from the terminal.
+        """
         if self._deadline is not None:
             return
         rest = [step for step in _ESCALATION if step[0] != number]
         first = next((step for step in _ESCALATION if step[0] == number), (number, 60.0))
         self._ending = [first, *rest]
-        self._escalate()
+        if sent:
+            self._ending.pop(0)
+            self._deadline = time.monotonic() + first[1]
+        else:
+            self._escalate()
 
     def _interrupt(self, number: signal.Signals, from_terminal: bool) -> None:
         again = self.interrupted is not None
@@ -186,9 +195,7 @@ class Recording:
         if again:
             self._escalate()
             return
-        self.stop(number)
-        if from_terminal:
-            return  # which sends it to the program, too; twice does no harm to what handles it
+        self.stop(number, sent=from_terminal)
 
     def _escalate(self) -> None:
         if not self._ending:
@@ -377,6 +384,8 @@ def exit_status(recording: Recording) -> int:
     if recording.interrupted is not None:
         return 128 + recording.interrupted
     status = recording.manifest.exit or 0
+    if recording.asked_to_end and status < 0:
+        return 0  # by the signal that was to end it
     return 128 - status if status < 0 else status
 
 

@@ -120,7 +120,7 @@ def test_they_are_lackeys(valgrind: Path, tmp_path: Path) -> None:
 def test_reads_whose_value_is_never_used(valgrind: Path, tmp_path: Path) -> None:
     """A loop that touches pages, as a compiler may unroll it."""
     touch = "movb (%0),%%al; movb 4096(%0),%%al; movb 8192(%0),%%al"
-    _, output, manifest = made(tmp_path / "touch", f'TIMES(64, "{touch}");')
+    _, _output, manifest = made(tmp_path / "touch", f'TIMES(64, "{touch}");')
     (stream,) = manifest.streams
     assert stream.loads == 3 * 64
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,7 +136,7 @@ def test_stamps_are_of_one_time_line(manifest: Manifest) -> None:
     parent, *children = manifest.streams
     for child in children:
         assert parent.first_stamp < child.first_stamp <= child.last_stamp < parent.last_stamp
-    for earlier, later in zip(children, children[1:], strict=False):
+    for earlier, later in itertools.pairwise(children):
         assert earlier.first_stamp < later.first_stamp
 
 

@@ -9,7 +9,16 @@ import pytest
 
 NATIVE = Path(__file__).parents[2] / "ptshare_plugin" / "native"
 
-ENGINE = ("core", "accounting", "translation", "machine", "programs", "streams", "recordings", "studies")
+ENGINE = (
+    "core",
+    "accounting",
+    "translation",
+    "machine",
+    "programs",
+    "streams",
+    "recordings",
+    "studies",
+)
 """The embedded engine's folders, each above those before it. The only statement of their order."""
 BELOW = {
     **{folder: ENGINE[:place] for place, folder in enumerate(ENGINE)},
