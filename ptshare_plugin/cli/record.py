@@ -128,7 +128,8 @@ def record(
         raise UserError("what is to be recorded? A recipe, or -- COMMAND...", EXIT_USAGE)
     if chosen:
         raise UserError(f"--{next(iter(chosen))} is of a recipe, not of a command", EXIT_USAGE)
-    from ptshare_plugin.recording.record import Recording, check_process
+    from ptshare_plugin.recording.checks import check_process
+    from ptshare_plugin.recording.record import Recording
 
     if until_exit is not None:
         check_process(until_exit)

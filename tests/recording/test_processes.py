@@ -37,7 +37,8 @@ static void *work(void *place) { memset(place, 1, 4096); return 0; }
 static void reap(int wanted) { int s; wait(&s); if (s != wanted) _exit(9); }
 int main(int count, char **words) {
   if (count > 1) _exit(3);
-  char *common = mmap((void *)0x10000000, 4 << 20, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED;
+  char *common = mmap((void *)0x10000000, 4 << 20, 3, flags, -1, 0);
   private = mmap(0, 1 << 20, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   int id = shmget(IPC_PRIVATE, 1 << 16, 0600 | IPC_CREAT);
   char *segment = shmat(id, 0, 0);
