@@ -29,10 +29,7 @@ class RecordCommand(typer.core.TyperCommand):
             place = args.index("--")
             ctx.meta[_COMMAND] = args[place + 1 :]
             args = args[:place]
-        rest = super().parse_args(ctx, args)
-        if ctx.args:
-            raise UserError(f"put -- before the command: -- {' '.join(ctx.args)}", EXIT_USAGE)
-        return rest
+        return super().parse_args(ctx, args)
 
 
 def _takes_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -58,15 +55,15 @@ def _takes_recipe_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@app.command(cls=RecordCommand, context_settings={"allow_extra_args": True})
+@app.command(cls=RecordCommand)
 @_takes_recipe_options
 def record(
     context: typer.Context,
     what: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RECIPE] [-- COMMAND...]", help="A recipe, or a command behind --."
-        ),
+        str | None, typer.Argument(metavar="RECIPE", help="One of --list; or, behind --,")
+    ] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="-- COMMAND", help="any command.")
     ] = None,
     *,
     output: Annotated[
@@ -105,6 +102,9 @@ def record(
     """Record what a real program does with memory, under Valgrind."""
     command = context.meta.get(_COMMAND)
     chosen = {name: value for name, value in given.items() if value is not None}
+    if words:
+        given_words = " ".join((what or "", *words))
+        raise UserError(f"put -- before the command: -- {given_words}", EXIT_USAGE)
     if listed:
         _list_recipes()
         return
@@ -127,7 +127,8 @@ def record(
         raise UserError("what is to be recorded? A recipe, or -- COMMAND...", EXIT_USAGE)
     if chosen:
         raise UserError(f"--{next(iter(chosen))} is of a recipe, not of a command", EXIT_USAGE)
-    from ptshare_plugin.recording.record import Recording, check_process
+    from ptshare_plugin.recording.checks import check_process
+    from ptshare_plugin.recording.record import Recording
 
     if until_exit is not None:
         check_process(until_exit)

@@ -19,6 +19,7 @@ from typing import Self
 from ptshare_plugin import __version__
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, os_reason
 from ptshare_plugin.recording import folder, tool
+from ptshare_plugin.recording.checks import check_output, check_program
 from ptshare_plugin.recording.folder import Manifest, Stream
 from ptshare_plugin.recording.host import describe
 from ptshare_plugin.recording.streams import Streams, settle_execs
@@ -53,7 +54,7 @@ class Recording:
         self._command = list(command)
         self._environment = dict(os.environ if environment is None else environment)
         check_program(self._command[0], self._environment)
-        _check_output(output, force)
+        check_output(output, force)
         self._output, self._user, self._roi_after = output, user, roi_after
         self._said = said
         self._writing = threading.Lock()
@@ -63,6 +64,7 @@ class Recording:
         self._ending: list[tuple[signal.Signals, float]] = []
         self._deadline: float | None = None
         self.interrupted: signal.Signals | None = None
+        self.asked_to_end = False
         self.pid = 0
 
     def __enter__(self) -> Self:
@@ -115,6 +117,7 @@ class Recording:
                 self.pause()
                 late = end is not None and time.monotonic() > end
                 if late or (watched is not None and select.select([watched], [], [], 0)[0]):
+                    self.asked_to_end = True
                     self.stop()
                     end = watched = None
         finally:
@@ -171,14 +174,21 @@ class Recording:
         if self._deadline is not None and time.monotonic() > self._deadline:
             self._escalate()
 
-    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
-        """Ask what is recorded to end: by this signal, later by stronger ones."""
+    def stop(self, number: signal.Signals = signal.SIGINT, sent: bool = False) -> None:
+        """Ask what is recorded to end: by this signal, later by stronger ones.
+
+        :param sent: it has this signal already, from the terminal.
+        """
         if self._deadline is not None:
             return
         rest = [step for step in _ESCALATION if step[0] != number]
         first = next((step for step in _ESCALATION if step[0] == number), (number, 60.0))
         self._ending = [first, *rest]
-        self._escalate()
+        if sent:
+            self._ending.pop(0)
+            self._deadline = time.monotonic() + first[1]
+        else:
+            self._escalate()
 
     def _interrupt(self, number: signal.Signals, from_terminal: bool) -> None:
         again = self.interrupted is not None
@@ -186,9 +196,7 @@ class Recording:
         if again:
             self._escalate()
             return
-        self.stop(number)
-        if from_terminal:
-            return  # which sends it to the program, too; twice does no harm to what handles it
+        self.stop(number, sent=from_terminal)
 
     def _escalate(self) -> None:
         if not self._ending:
@@ -232,6 +240,7 @@ class Recording:
             f"--tool={tool.NAME}",
             "--trace-children=yes",
             "--vgdb=no",
+            *tool.OPTIONS,
             f"--log-file={self._scratch}/log.%p",
             f"--socket={self._scratch}/socket",
             "--",
@@ -303,57 +312,6 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def check_program(name: str, environment: Mapping[str, str]) -> None:
-    """Refuse what is no program, or one that the recorder does not take."""
-    found = shutil.which(name, path=environment.get("PATH"))
-    if found is None:
-        raise UserError(f"{name}: no such program", EXIT_USAGE)
-    try:
-        with open(found, "rb") as file:
-            head = file.read(20)
-    except OSError as error:
-        raise UserError(f"{found}: cannot be read: {os_reason(error)}", EXIT_USAGE) from error
-    if head[:4] == b"\x7fELF" and (head[4] != 2 or head[18:20] != b"\x3e\x00"):
-        bits = 32 if head[4] == 1 else 64
-        raise UserError(
-            f"{found}: is a {bits}-bit program of another machine than x86-64, the only one that"
-            " is recorded",
-            EXIT_USAGE,
-        )
-
-
-def check_process(pid: int) -> None:
-    """Refuse a process that there is not."""
-    try:
-        os.close(os.pidfd_open(pid))
-    except (OSError, OverflowError) as error:
-        raise UserError("no such process", EXIT_USAGE, option="until_exit", value=pid) from error
-
-
-def _check_output(output: Path, force: bool) -> None:
-    if not os.path.lexists(output):
-        return
-    if not output.is_dir():
-        raise UserError("there is a file of that name", EXIT_USAGE, option="output", value=output)
-    entries = list(output.iterdir())
-    if not entries:
-        return
-    if not force:
-        raise UserError(
-            "is not empty; choose another folder, or --force to replace",
-            EXIT_USAGE,
-            option="output",
-            value=output,
-        )
-    if not (output / folder.MANIFEST).is_file():
-        raise UserError(
-            "holds something else than a recording, so --force does not replace it",
-            EXIT_USAGE,
-            option="output",
-            value=output,
-        )
-
-
 def mark(output: Path, name: str) -> int:
     """Mark a recording that is being made, now; returns the time."""
     if name not in (folder.BEGIN, folder.END):
@@ -376,6 +334,8 @@ def exit_status(recording: Recording) -> int:
     if recording.interrupted is not None:
         return 128 + recording.interrupted
     status = recording.manifest.exit or 0
+    if recording.asked_to_end and status < 0:
+        return 0  # by the signal that was to end it
     return 128 - status if status < 0 else status
 
 

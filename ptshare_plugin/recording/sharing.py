@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ptshare_plugin import policies
 from ptshare_plugin._core import Kernel
-from ptshare_plugin.common.units import PMD_BYTES, exact_size, short_size
+from ptshare_plugin.common.units import PMD_BYTES, exact_size
 from ptshare_plugin.recording.space import Area
 
 _MEMORY = 1 << 50
@@ -26,12 +26,13 @@ def answers(area: Area, addresses: Sequence[int]) -> dict[str, str]:
 def answer(policy: str, area: Area, addresses: Sequence[int]) -> str:
     """What two processes get that map it where they had it, asking for shared tables."""
     reason = _ask(policy, area, addresses, share_anonymous=False)
+    alignment = Kernel(policy, _MEMORY).alignment()
     if reason != "anonymous":
-        return _in_words(reason, area)
+        return _in_words(reason, area, alignment)
     other = _ask(policy, area, addresses, share_anonymous=True)
     if other == "anonymous":
         return "anonymous"
-    return f"anonymous; share.anonymous=true: {_in_words(other, area)}"
+    return f"anonymous; share.anonymous=true: {_in_words(other, area, alignment)}"
 
 
 def _ask(policy: str, area: Area, addresses: Sequence[int], share_anonymous: bool) -> str:
@@ -71,12 +72,12 @@ def _misaligned(area: Area) -> bool:
     return area.start % PMD_BYTES != 0 or area.bytes % PMD_BYTES != 0
 
 
-def _in_words(reason: str, area: Area) -> str:
+def _in_words(reason: str, area: Area, alignment: int) -> str:
     if reason == "misaligned":
-        beyond = area.start % PMD_BYTES
+        beyond = area.start % alignment
         if beyond:
-            return f"misaligned: {exact_size(beyond)} past a multiple of 2 MiB"
-        return f"misaligned: {short_size(area.bytes)} is no multiple of what it needs"
+            return f"misaligned: {exact_size(beyond)} past a multiple of {exact_size(alignment)}"
+        return f"misaligned: its size, {exact_size(area.bytes)}, is no multiple of 2MiB"
     words = {
         "private": "mapped privately",
         "address": "not at one address",

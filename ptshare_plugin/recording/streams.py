@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import struct
 import threading
@@ -23,7 +24,9 @@ PIECE_SECONDS = 5.0
 """A piece is ended after these, too: what a killed recorder loses."""
 
 _BORN = struct.Struct("<6Q")
-_CHUNK = 1 << 20
+_BATCH = 2 << 20
+"""Bytes encoded at once: what is known of the stream then comes into the caches once."""
+_BATCH_MILLISECONDS = 100
 _PARENT_SECONDS = 60.0
 _SIGNAL = re.compile(r"Process terminating with default action of signal (\d+) \((\w+)\)")
 _UNKNOWN = "unhandled instruction bytes"
@@ -91,7 +94,7 @@ class Streams:
     def _serve(self, connection: socket.socket) -> None:
         with connection:
             head = b""
-            while len(head) < _BORN.size and (data := connection.recv(_CHUNK)):
+            while len(head) < _BORN.size and (data := connection.recv(_BORN.size - len(head))):
                 head += data
             if len(head) < _BORN.size or self.failure is not None:
                 return
@@ -154,14 +157,15 @@ class Streams:
         writer: PieceWriter,
     ) -> None:
         begun = time.monotonic()
+        buffer = memoryview(bytearray(_BATCH))
         try:
-            while data:
-                encoder.feed(data)
+            encoder.feed(data)
+            while count := _fill(connection, buffer):
+                encoder.feed(buffer[:count])
                 now = time.monotonic()
                 if encoder.words >= PIECE_WORDS or now - begun > PIECE_SECONDS:
                     self._write(writer, stream, encoder)
                     begun = now
-                data = connection.recv(_CHUNK)
             if encoder.words:
                 self._write(writer, stream, encoder)
         finally:
@@ -214,6 +218,19 @@ class Streams:
         if asserted:
             return f"Valgrind failed: {asserted[0].partition('== ')[2].strip() or asserted[0]}"
         return "it was killed, or the recording was ended before it had ended"
+
+
+def _fill(connection: socket.socket, buffer: memoryview) -> int:
+    """Take what comes, until the buffer is full or no more comes for a moment; 0 at the end."""
+    count = connection.recv_into(buffer)
+    more = select.poll()
+    more.register(connection, select.POLLIN)
+    while 0 < count < len(buffer) and more.poll(_BATCH_MILLISECONDS):
+        got = connection.recv_into(buffer[count:])
+        if got == 0:  # the next call finds the end again
+            break
+        count += got
+    return count
 
 
 def settle_execs(streams: list[Stream]) -> None:

@@ -22,6 +22,10 @@ NAME = "ptshare"
 BINARY = f"{NAME}-amd64-linux"
 INSTALL = "install Debian's or Ubuntu's valgrind, or Fedora's valgrind-devel valgrind-tools-devel"
 
+OPTIONS = ("--px-default=allregs-at-mem-access", "--vex-iropt-unroll-thresh=0")
+"""Of Valgrind, so that it leaves out no load whose value is overwritten before it is used: else
+most of a loop that touches pages would be missing."""
+
 _ARCHIVES = ("libcoregrind-amd64-linux.a", "libvex-amd64-linux.a", "libgcc-sup-amd64-linux.a")
 _SUPPORT = ("default.supp", "vgpreload_core-amd64-linux.so")
 _COMPILE = (

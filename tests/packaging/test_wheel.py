@@ -21,6 +21,7 @@ import ptshare_plugin
 ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "ptshare_plugin" / "native"
 WORKLOADS = {path.stem for path in (ROOT / "se_workloads").glob("*.c")}
+RECORDER = {path.name for path in (NATIVE / "recorder").iterdir()}
 HELPERS = {"guard", "launch", "measure"}
 SCRIPT = """
 import sys
@@ -88,6 +89,8 @@ def test_wheel_has_what_it_needs_and_nothing_else(wheel: Path) -> None:
         *(f"ptshare_plugin/workloads/{name}" for name in WORKLOADS),
         *(f"ptshare_plugin/symbols/{name}" for name in WORKLOADS),
         *(f"ptshare_plugin/helpers/{name}" for name in HELPERS),
+        *(f"ptshare_plugin/recorder/{name}" for name in RECORDER),
+        "ptshare_plugin/recorder/recordings/words.h",
     }
     (core,) = (name for name in names if re.fullmatch(r"ptshare_plugin/_core\.[\w-]+\.so", name))
     info = f"ptshare-{ptshare_plugin.__version__}.dist-info"

@@ -40,11 +40,18 @@ nb::bytes bytes_of(const std::string& text) {
     return nb::bytes(text.data(), text.size());
 }
 
-void feed(Encoder& encoder, const nb::bytes& words) {
-    const char* begin = words.c_str();
-    const std::size_t count = words.size();
-    const nb::gil_scoped_release release;
-    encoder.feed(begin, count);
+// `words`: anything with contiguous bytes.
+void feed(Encoder& encoder, const nb::object& words) {
+    Py_buffer view;
+    if (PyObject_GetBuffer(words.ptr(), &view, PyBUF_SIMPLE) != 0) throw nb::python_error();
+    try {
+        const nb::gil_scoped_release release;
+        encoder.feed(static_cast<const char*>(view.buf), static_cast<std::size_t>(view.len));
+    } catch (...) {
+        PyBuffer_Release(&view);
+        throw;
+    }
+    PyBuffer_Release(&view);
 }
 
 nb::tuple take(Encoder& encoder) {

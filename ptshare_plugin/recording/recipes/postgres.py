@@ -57,16 +57,16 @@ def record(
 ) -> Recording:
     """Set up, record, take down."""
     _check(given)
-    programs, user = _programs(), _user()
+    owner = user()
     output = Path(os.path.abspath(output))
     folder = Path(tempfile.mkdtemp(prefix="ptshare-postgres-"))
-    cluster = _Cluster(folder, programs, user)
+    cluster = Cluster(folder, programs(), owner)
     try:
         recording = Recording(
             cluster.server(),
             output,
             force=force,
-            user=user,
+            user=owner,
             roi_after=roi_after,
             environment=cluster.environment,
             said=cluster.log,
@@ -75,7 +75,7 @@ def record(
         with recording:
             cluster.wait_until_ready(recording)
             say(f"pgbench: {given['clients']} clients, {given['transactions']} transactions each")
-            cluster.run_beside(recording, "pgbench", *_load(given))
+            cluster.run_beside(recording, "pgbench", *load(given))
             recording.stop(signal.SIGINT)  # PostgreSQL's fast shutdown
         say(cluster.rate())
         return recording
@@ -83,7 +83,7 @@ def record(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class _Cluster:
+class Cluster:
     """A cluster in a folder that is removed with it."""
 
     def __init__(self, folder: Path, programs: Mapping[str, Path], user: tuple[int, int] | None):
@@ -187,12 +187,13 @@ def _check(given: Mapping[str, Any]) -> None:
         )
 
 
-def _load(given: Mapping[str, Any]) -> tuple[str, ...]:
+def load(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Options of pgbench."""
     clients, transactions = str(given["clients"]), str(given["transactions"])
     return ("-n", "-c", clients, "-t", transactions, *_MIXES[given["mix"]])
 
 
-def _programs() -> dict[str, Path]:
+def programs() -> dict[str, Path]:
     """Programs of the newest PostgreSQL that there is."""
     places = sorted(
         Path(_BASE).glob("*/bin"),
@@ -207,16 +208,16 @@ def _programs() -> dict[str, Path]:
             break
     else:
         raise UserError("no PostgreSQL server: install Debian's or Ubuntu's postgresql")
-    programs = {}
+    found_all = {}
     for name in ("postgres", "initdb", "pg_ctl", "pgbench", "createdb", "pg_isready"):
         path = place / name if (place / name).is_file() else shutil.which(name)
         if path is None:
             raise UserError(f"PostgreSQL is there, but not its {name}: install postgresql-contrib")
-        programs[name] = Path(path)
-    return programs
+        found_all[name] = Path(path)
+    return found_all
 
 
-def _user() -> tuple[int, int] | None:
+def user() -> tuple[int, int] | None:
     """User and group that the server is to run as: it refuses root."""
     if os.geteuid() != 0:
         return None
