@@ -24,7 +24,7 @@ from ptshare_plugin.common import files
 from ptshare_plugin.common.errors import UserError, os_reason
 from ptshare_plugin.machine.schema import KEYS
 from ptshare_plugin.metrics import registry as metrics
-from ptshare_plugin.records import frames
+from ptshare_plugin.records import checks, frames
 from ptshare_plugin.runs.run import identity_columns
 
 if TYPE_CHECKING:
@@ -416,7 +416,7 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
             f"{path}: its files' columns differ in type, they are of several versions; "
             "gather into a new folder"
         ) from error
-    frame = _frame(whole)
+    frame = checks.checked(_frame(whole), path)
     # A run that was replaced while the files were read may be there twice.
     frame = frame.sort_values(["run", _STAMP]).drop_duplicates("run", keep="last")
     return frame.drop(columns=_STAMP).reset_index(drop=True)
@@ -441,7 +441,9 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     missing = [name for name in _COLUMNS if name not in (*table.column_names, _STAMP)]
     if missing:
         raise UserError(f"{path}: no table of runs of ptshare: has no column {missing[0]}")
-    frame = _frame(table)
+    if len(set(table.column_names)) < table.num_columns:
+        raise UserError(f"{path}: no table of runs of ptshare: has a column twice")
+    frame = checks.checked(_frame(table), path)
     return frame.assign(args=frame["args"].fillna(""))  # CSV has one word for missing and empty
 
 
