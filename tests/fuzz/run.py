@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import seeds
@@ -97,12 +98,21 @@ def search_traces(flags: list[str]) -> None:
     sources = [path for folder in folders for path in sorted((NATIVE / folder).glob("*.cc"))]
     streams = ("replay", "barrier_run", "refusal", "trace_binary", "trace_file", "trace_text")
     sources += [NATIVE / "streams" / f"{name}.cc" for name in streams]
-    program = Path(tempfile.mkdtemp()) / "trace_fuzz"
-    options = ["-std=c++17", "-O1", "-g", "-fsanitize=fuzzer,address,undefined"]
-    options += ["-fno-sanitize-recover=all", f"-I{NATIVE}", f"-I{HERE.parent / 'cpp'}"]
-    subprocess.run(
-        ["clang++", *options, HERE / "trace_fuzz.cc", *sources, "-o", program], check=True
-    )
+    sources.append(HERE / "trace_fuzz.cc")
+    place = Path(tempfile.mkdtemp())
+    compiler = [*os.environ.get("CXX", "clang++").split(), "-fsanitize=fuzzer,address,undefined"]
+    options = ["-std=c++17", "-O1", "-g", "-fno-sanitize-recover=all", f"-I{NATIVE}"]
+    options += [f"-I{HERE.parent / 'cpp'}", "-c"]
+
+    def compiled(numbered: tuple[int, Path]) -> Path:
+        target = place / f"{numbered[0]}.o"
+        subprocess.run([*compiler, *options, numbered[1], "-o", target], check=True)
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compiled, enumerate(sources)))
+    program = place / "trace_fuzz"
+    subprocess.run([*compiler, *objects, "-o", program], check=True)
     os.execv(program, [str(program), *flags])
 
 

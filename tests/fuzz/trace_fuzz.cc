@@ -75,8 +75,9 @@ Surveyed surveyed(const std::string& path, AddressRange share) {
 void replay(const std::string& path, const Surveyed& found, AddressRange share) {
     const Parameter slice(std::int64_t{10'000});
     const Parameter quantum(std::int64_t{1'000'000});
-    const Params machine =
-        small_machine({{"sched.slice_instructions", slice}, {"sched.quantum_cycles", quantum}});
+    const Params machine = small_machine({{"cpu.frequency_mhz", slice},
+                                          {"sched.slice_instructions", slice},
+                                          {"sched.quantum_cycles", quantum}});
     Replay run(machine, "ptshare", 2, {path, found.ranges, share, true, 2, true});
     while (!run.step(kStep)) {
     }

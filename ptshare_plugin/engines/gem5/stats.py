@@ -17,10 +17,10 @@ from ptshare_plugin.spec.record import (
     COUNT,
     IDENTITY,
     LARGEST,
+    anything,
     by_name,
     check,
     each,
-    scalar,
     text,
     whole,
 )
@@ -46,7 +46,7 @@ _CACHES = {
 _RECORD = IDENTITY | {"dumps": lambda value: each(text)(value) and value != []}
 _OPTIONAL = {
     "contexts": COUNT,
-    "config": by_name(scalar),
+    "config": by_name(anything),
     "gem5": text,
     "samples": each(
         lambda row: each(whole(0, (1 << 64) - 1))(row) and len(row) == 7 and row[0] < 1 << 16
