@@ -433,15 +433,18 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     options = csv.ConvertOptions(column_types=_kinds(), null_values=[""], strings_can_be_null=True)
     try:
         table = csv.read_csv(os.fspath(path), convert_options=options)
+        names = table.column_names
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: no table of runs of ptshare: not a text file (UTF-8)") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {os_reason(error)}") from error
     except pa.ArrowException as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: no table of runs of ptshare: {reason}") from error
-    missing = [name for name in _COLUMNS if name not in (*table.column_names, _STAMP)]
+    missing = [name for name in _COLUMNS if name not in (*names, _STAMP)]
     if missing:
         raise UserError(f"{path}: no table of runs of ptshare: has no column {missing[0]}")
-    if len(set(table.column_names)) < table.num_columns:
+    if len(set(names)) < len(names):
         raise UserError(f"{path}: no table of runs of ptshare: has a column twice")
     frame = checks.checked(_frame(table), path)
     return frame.assign(args=frame["args"].fillna(""))  # CSV has one word for missing and empty

@@ -29,8 +29,8 @@ import seeds
 HERE = Path(__file__).parent
 PACKAGE = "ptshare_plugin"
 NATIVE = HERE.parents[1] / PACKAGE / "native"
-# An input that takes longer, or makes the process larger, is a finding.
-SECONDS, MEGABYTES = 30, 3072
+# An input that makes the process larger is a finding.
+MEGABYTES = 3072
 
 # What is put in the place of a value: nothing, other types, limits and beyond.
 VALUES = (
@@ -120,6 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("kind", choices=("traces", "elf", "machine", "sweep", "runs"))
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--timeout", type=int, default=10, help="an input that takes longer is one")
     parser.add_argument("--corpus", type=Path, help="folder that keeps what inputs were worth it")
     given = parser.parse_args()
     corpus = given.corpus or Path(tempfile.mkdtemp())
@@ -127,8 +128,8 @@ def main() -> None:
     if not any(corpus.iterdir()):
         seeds.write(given.kind, corpus)
     found = corpus.with_name(corpus.name + "-found-")
-    flags = [f"-max_total_time={given.seconds}", f"-timeout={SECONDS}", "-print_final_stats=1"]
-    flags += [f"-rss_limit_mb={MEGABYTES}", f"-artifact_prefix={found}", "-max_len=200000"]
+    flags = [f"-max_total_time={given.seconds}", f"-timeout={given.timeout}", "-max_len=200000"]
+    flags += [f"-rss_limit_mb={MEGABYTES}", f"-artifact_prefix={found}", "-print_final_stats=1"]
     flags += [str(corpus), *(str(path) for path in [HERE / "corpus" / given.kind] if path.is_dir())]
     if given.kind == "traces":
         search_traces(flags)
