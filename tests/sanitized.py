@@ -25,7 +25,7 @@ TESTS = (
     "tests/engine/test_traces.py",
     *(f"tests/core/test_{name}.py" for name in ("policy_matrix", "hugetlb", "out_of_memory")),
     "tests/core/test_state_machine.py",
-    "tests/unit/test_metrics.py",
+    *(f"tests/unit/test_{name}.py" for name in ("metrics", "parameters")),
     *(f"tests/cli/test_{name}.py" for name in ("plan_command", "protect_ways", "trace_command")),
     "tests/fuzz",
 )
