@@ -38,8 +38,7 @@ class UserError(Exception):
         key: str | None = None,
     ) -> None:
         """Fold ``message`` into one line."""
-        lines = (part.strip() for part in message.splitlines())
-        self.message = _shortened("; ".join(part for part in lines if part))
+        self.message = _one_line(message)
         super().__init__(self.message)
         self.exit_code = exit_code
         self.option, self.value, self.key = option, value, key
@@ -49,7 +48,7 @@ class UserError(Exception):
         option = "" if self.option is None else spell(self.option)
         if not option:
             return self.message
-        value = "" if self.value is None else _shortened(f" {self.value}")
+        value = "" if self.value is None else f" {_one_line(str(self.value))}"
         return f"{option}{value}: {self.message}"
 
     def __str__(self) -> str:
@@ -65,8 +64,10 @@ class UserError(Exception):
         return self.told_lines()
 
 
-def _shortened(text: str) -> str:
-    """The same with numbers of very many digits cut."""
+def _one_line(text: str) -> str:
+    """The same without line breaks, and with numbers of very many digits cut."""
+    parts = (part.strip() for part in text.splitlines())
+    text = "; ".join(part for part in parts if part)
     return re.sub(r"\d{60,}", lambda found: found[0][:20] + "...", text)
 
 

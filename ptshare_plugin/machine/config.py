@@ -7,13 +7,14 @@ one line that names the key and what would be right, and of an option when one b
 from __future__ import annotations
 
 import itertools
-import tomllib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest, os_reason
+from ptshare_plugin.common.files import read_toml
 from ptshare_plugin.common.units import PAGE_BYTES, exact_size, parse_size
 from ptshare_plugin.machine.schema import KEYS, Key, Machine, Value, build, flatten
 
@@ -150,15 +151,11 @@ def _preset_path(preset: str, relative_to: Path | None) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        return read_toml(path)[1]
     except OSError as error:
-        raise _of_preset(path, f"{os_reason(error)}") from error
-    except UnicodeDecodeError as error:
-        raise _of_preset(path, "not a text file (UTF-8)") from error
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise _of_preset(path, f"not TOML: {error}") from error
+        raise _of_preset(path, os_reason(error)) from error
+    except UserError as error:
+        raise _of_preset(path, error.message) from error
 
 
 def _resolve(path: Path, above: tuple[Path, ...]) -> dict[str, Value]:
@@ -168,7 +165,7 @@ def _resolve(path: Path, above: tuple[Path, ...]) -> dict[str, Value]:
     base = document.get("base")
     values: dict[str, Value] = {}
     if base is not None:
-        if not isinstance(base, str):
+        if not isinstance(base, str) or "\0" in base:
             raise _of_preset(path, f'base must be a name, like base = "{DEFAULT_PRESET}"')
         values = _resolve(_preset_path(base, path), (*above, path.resolve()))
     for name, value in _dotted(document, ""):
@@ -201,7 +198,10 @@ def _from_toml(key: Key, value: Any) -> Value:
     if isinstance(value, str) and key.type is int and key.unit == "bytes":
         return _from_text(key, value)
     if key.type is float and type(value) is int:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:  # beyond any limit, too
+            value = math.inf if value > 0 else -math.inf
     if not isinstance(value, bool | int | float | str) or type(value) is not key.type:
         raise UserError(f"{key.name} must be {_kind(key)}, not {value!r}", key=key.name)
     return _limited(key, value)

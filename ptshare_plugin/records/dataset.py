@@ -24,7 +24,7 @@ from ptshare_plugin.common import files
 from ptshare_plugin.common.errors import UserError, os_reason
 from ptshare_plugin.machine.schema import KEYS
 from ptshare_plugin.metrics import registry as metrics
-from ptshare_plugin.records import frames
+from ptshare_plugin.records import checks, frames
 from ptshare_plugin.runs.run import identity_columns
 
 if TYPE_CHECKING:
@@ -416,7 +416,7 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
             f"{path}: its files' columns differ in type, they are of several versions; "
             "gather into a new folder"
         ) from error
-    frame = _frame(whole)
+    frame = checks.checked(_frame(whole), path)
     # A run that was replaced while the files were read may be there twice.
     frame = frame.sort_values(["run", _STAMP]).drop_duplicates("run", keep="last")
     return frame.drop(columns=_STAMP).reset_index(drop=True)
@@ -433,15 +433,20 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     options = csv.ConvertOptions(column_types=_kinds(), null_values=[""], strings_can_be_null=True)
     try:
         table = csv.read_csv(os.fspath(path), convert_options=options)
+        names = table.column_names
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: no table of runs of ptshare: not a text file (UTF-8)") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {os_reason(error)}") from error
     except pa.ArrowException as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: no table of runs of ptshare: {reason}") from error
-    missing = [name for name in _COLUMNS if name not in (*table.column_names, _STAMP)]
+    missing = [name for name in _COLUMNS if name not in (*names, _STAMP)]
     if missing:
         raise UserError(f"{path}: no table of runs of ptshare: has no column {missing[0]}")
-    frame = _frame(table)
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: no table of runs of ptshare: has a column twice")
+    frame = checks.checked(_frame(table), path)
     return frame.assign(args=frame["args"].fillna(""))  # CSV has one word for missing and empty
 
 

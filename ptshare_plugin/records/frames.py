@@ -15,6 +15,7 @@ from ptshare_plugin.metrics import registry as metrics
 from ptshare_plugin.records.folders import is_run
 from ptshare_plugin.records.run_folder import COLUMNS, RUN_JSON, STATS, table
 from ptshare_plugin.runs.run import SCHEMA, collect_rows, identity_columns
+from ptshare_plugin.spec.record import LARGEST, RUN, check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,10 +87,7 @@ def _record(folder: Path) -> dict[str, Any]:
             f"{path}: written in format {record['schema']}, this ptshare reads "
             f"{SCHEMA}; use the version that wrote it"
         )
-    try:
-        identity_columns(record)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged: {error} is missing or wrong") from error
+    check(record, RUN, path)
     return record
 
 
@@ -102,6 +100,7 @@ def _tidy(folder: Path, record: dict[str, Any]) -> pd.DataFrame:
 
 def _stats(folder: Path, record: Mapping[str, Any], columns: Sequence[str]) -> pa.Table:
     """Those of ``COLUMNS`` that are asked for, ``run`` among them."""
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     path = folder / STATS
@@ -110,12 +109,17 @@ def _stats(folder: Path, record: Mapping[str, Any], columns: Sequence[str]) -> p
             found = tuple(file.schema_arrow.names)
             table = file.read(list(columns), use_threads=False) if found == COLUMNS else None
             runs = [] if table is None else table["run"].unique().to_pylist()
+            large = (
+                table is not None and pc.any(pc.greater(pc.abs(table["value"]), LARGEST)).as_py()
+            )
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; the run folder is not whole") from error
     except Exception as error:  # pyarrow raises many kinds on damaged files
         raise UserError(f"{path}: damaged or not readable as Parquet") from error
     if not runs:
         raise UserError(f"{path}: damaged: columns are not {', '.join(COLUMNS)}")
+    if large:
+        raise UserError(f"{path}: damaged: a value is larger than any metric's")
     if runs != [record["run"]]:
         raise UserError(f"{path}: belongs to another run than {RUN_JSON} beside it")
     return table
@@ -198,5 +202,6 @@ def whole_numbers(column: pd.Series[float]) -> pd.Series[float]:
 
     Parquet holds floats; counts read better as integers.
     """
-    exact = bool((column.dropna() % 1 == 0).all())
+    known = column.dropna()
+    exact = bool(((known % 1 == 0) & (known.abs() < 1 << 63)).all())
     return column.astype("Int64") if exact else column

@@ -12,15 +12,15 @@ from ptshare_plugin.common.files import read_json
 from ptshare_plugin.machine.schema import KEYS
 from ptshare_plugin.metrics import registry as metrics
 from ptshare_plugin.records import analysis, dataset
+from ptshare_plugin.spec.record import LARGEST
 from ptshare_plugin.sweeps.store import FAILED, RUNS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WAYS_COLUMNS = (
-    *("direction", "way", "policy", "procs", "cores", "region_bytes", "piece_bytes"),
-    *("work_us", "hold_us", "adopted"),
-)
+_WORDS = ("direction", "way", "policy")
+_COUNTS = ("procs", "cores", "region_bytes", "piece_bytes")
+WAYS_COLUMNS = (*_WORDS, *_COUNTS, "work_us", "hold_us", "adopted")
 VERSIONS = ("ptshare", "gem5")
 """Columns that decide a result beside the parameters; frames of older versions lack some."""
 
@@ -127,12 +127,22 @@ def _checked_ways(path: str, frame: pd.DataFrame) -> pd.DataFrame:
 
     if frame.empty:
         raise UserError(f"{path}: has no rows")
-    for name in WAYS_COLUMNS[3:]:
+    for name in _WORDS:
+        if not frame[name].map(lambda value: isinstance(value, str)).all():
+            raise UserError(f"{path}: column {name}: not words alone")
+    for name in WAYS_COLUMNS[len(_WORDS) :]:
         try:
-            frame[name] = pd.to_numeric(frame[name])
+            column = pd.to_numeric(frame[name]).astype(float)
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}: column {name}: {error}") from error
-    same = list(WAYS_COLUMNS[:7])
+        if name in _COUNTS:
+            if not (column.between(1, 1 << 53) & (column % 1 == 0)).all():
+                raise UserError(f"{path}: column {name}: not whole numbers above 0 alone")
+            column = column.astype("int64")
+        elif (column.abs() > LARGEST).any():
+            raise UserError(f"{path}: column {name}: a value is larger than any time")
+        frame[name] = column
+    same = [*_WORDS, *_COUNTS]
     twice = frame[frame.duplicated(same)]
     if len(twice):
         row = twice.iloc[0]

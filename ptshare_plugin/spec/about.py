@@ -117,6 +117,8 @@ def _section(image: bytes, name: str) -> bytes | None:
     size, count, names = struct.unpack_from("<HHH", image, 0x3A)
     if count and size < 64:
         raise ValueError(f"section headers of {size} bytes")
+    if table + count * size > len(image):
+        raise ValueError("section headers behind the file's end")
     headers = [struct.unpack_from("<II4Q", image, table + i * size) for i in range(count)]
     if names >= count:
         return None

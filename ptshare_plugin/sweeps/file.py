@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from ptshare_plugin.common import units
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, UserErrors, nearest, os_reason
+from ptshare_plugin.common.files import read_toml
 from ptshare_plugin.machine import config
 from ptshare_plugin.machine.schema import KEYS
 from ptshare_plugin.runs.options import (
@@ -86,16 +86,11 @@ class SweepFile:
 def read(path: Path) -> SweepFile:
     """Content of ``path``; a UserErrors names every wrong key and value."""
     try:
-        text = path.read_bytes().decode("utf-8").replace("\r\n", "\n")
-        document = tomllib.loads(text)
+        text, document = read_toml(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {os_reason(error)}", EXIT_USAGE) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file (UTF-8)", EXIT_USAGE) from error
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not TOML: {error}", EXIT_USAGE) from error
-    except RecursionError as error:
-        raise UserError(f"{path}: nested too deep", EXIT_USAGE) from error
+    except UserError as error:
+        raise UserError(f"{path}: {error.message}", EXIT_USAGE) from error
     sweep = SweepFile(path, Lines(text))
     for name in document:
         if name not in TABLES:
@@ -223,9 +218,16 @@ def _range(table: dict[str, Any]) -> list[Any]:
     if unknown or not {"from", "to"} <= table.keys() or table.keys() >= _RANGE:
         raise UserError("a range is {from, to}, {from, to, step} or {from, to, factor}")
     numbers = {key: _number(value) for key, value in table.items()}
-    low, high = numbers["from"], numbers["to"]
-    if high < low:
+    if numbers["to"] < numbers["from"]:
         raise UserError(f"the range ends at {table['to']}, before it begins")
+    try:
+        return _steps(numbers)
+    except OverflowError as error:  # of a tiny step, or a tiny begin and a factor
+        raise UserError(f"the range has more than {MAX_VALUES:,} values") from error
+
+
+def _steps(numbers: dict[str, int | float]) -> list[Any]:
+    low, high = numbers["from"], numbers["to"]
     if "factor" in numbers:
         factor = numbers["factor"]
         if factor <= 1 or low <= 0:
@@ -250,12 +252,12 @@ def _range(table: dict[str, Any]) -> list[Any]:
 
 
 def _number(value: Any) -> int | float:
-    if isinstance(value, str):
-        return units.parse_size(value)
-    if type(value) not in (int, float) or not math.isfinite(value):
+    number = units.parse_size(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int | float):
         raise UserError(f"a range needs numbers or sizes, not {value!r}")
-    assert isinstance(value, int | float)
-    return value
+    if not abs(number) < 1 << 64:  # which NaN is not, either
+        raise UserError(f"a range needs numbers below 2^64, not {value!r}")
+    return number
 
 
 def _repeat(sweep: SweepFile, table: dict[str, Any]) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 from embedded import execute, totals
 
+from ptshare_plugin import _core
 from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.engines import stream
+from ptshare_plugin.runs.options import Options
+from ptshare_plugin.spec import workloads
 
 FAULTS = ("link", "host", "file", "anon", "cow", "write_protect", "spurious", "segv", "bus")
 EXACT = (
@@ -122,3 +126,16 @@ def test_what_has_no_pattern_is_refused(workload: str, args: tuple[str, ...], te
         execute(workload, engine="stream", args=args)
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+LINES, PAGES = (2 << 20) // 64, (2 << 20) // 4096
+
+
+@pytest.mark.parametrize("workload", sorted(_core.patterns()))
+def test_the_benchmarks_loop_makes_a_patterns_accesses(workload: str) -> None:
+    asked = {"program": workload, "engine": "stream", "procs": 1, "region": 2 << 20, "work": 3}
+    values = stream.values(Options.of(asked).spec(), workloads.describe(workload))
+    accesses, _, total = _core.native_loop(workload, values)
+    exact = {"random": 3, "zipf": 3, "scan": 3 * (LINES + PAGES)}
+    assert accesses == exact.get(workload, accesses) > 0
+    assert total > 0

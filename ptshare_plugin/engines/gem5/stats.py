@@ -13,7 +13,19 @@ from ptshare_plugin.common.files import read_json
 from ptshare_plugin.engines.result import ProcessResult, Sample, Statistic, mark_statistics
 from ptshare_plugin.metrics import registry as metrics
 from ptshare_plugin.metrics.registry import ALL, ROI
-from ptshare_plugin.spec.run import IDENTITY, identity_hash
+from ptshare_plugin.spec.record import (
+    COUNT,
+    IDENTITY,
+    LARGEST,
+    anything,
+    by_name,
+    check,
+    each,
+    text,
+    whole,
+)
+from ptshare_plugin.spec.run import IDENTITY as HASHED
+from ptshare_plugin.spec.run import identity_hash
 
 # What PtshareKernel.status gives for a process that has not ended.
 _RUNNING = -1000
@@ -21,7 +33,7 @@ RECORD, STATS_TXT = "ptshare.json", "stats.txt"
 
 _BEGIN, _END = "---------- Begin", "---------- End"
 _LINE = re.compile(r"^(\S+)\s+(-?[0-9.e+-]+|nan|inf)\s")
-_OWN = re.compile(r"^system\.kernel\.(?:process(\d+)\.)?(.+)$")
+_OWN = re.compile(r"^system\.kernel\.(?:process(\d{1,9})\.)?(.+)$", re.ASCII)
 # What gem5 itself adds to any ClockedObject: how long it was in which power state.
 _OF_ANY_OBJECT = "system.kernel.power_state."
 # gem5's own statistics: of CPU n's part, and of the system's.
@@ -29,6 +41,16 @@ _CACHES = {
     "icache": "l1i",
     "dcache": "l1d",
     "l2cache": "l2",
+}
+# What is read of the record here; folders of older versions have no samples and no contexts.
+_RECORD = IDENTITY | {"dumps": lambda value: each(text)(value) and value != []}
+_OPTIONAL = {
+    "contexts": COUNT,
+    "config": by_name(anything),
+    "gem5": text,
+    "samples": each(
+        lambda row: each(whole(0, (1 << 64) - 1))(row) and len(row) == 7 and row[0] < 1 << 16
+    ),
 }
 _COUNTS = {"overallAccesses::total": "accesses", "overallMisses::total": "misses"}
 
@@ -41,7 +63,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged: not the record of a gem5 run of ptshare")
     if record.get("policy") is None:
         raise UserError(f"{path}: a run of stock gem5, of which ptshare has no figures")
-    record["run"] = identity_hash({key: record.get(key) for key in IDENTITY})
+    check(record, _RECORD, path, _OPTIONAL)
+    record["run"] = identity_hash({key: record.get(key) for key in HASHED})
     return record
 
 
@@ -51,6 +74,8 @@ def dumps(path: Path) -> list[dict[str, float]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {os_reason(error)}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: damaged: not a text file (UTF-8)") from error
     found: list[dict[str, float]] = []
     for line in lines:
         if line.startswith(_BEGIN):
@@ -58,7 +83,10 @@ def dumps(path: Path) -> list[dict[str, float]]:
         elif line.startswith(_END):
             continue
         elif found and (match := _LINE.match(line)):
-            found[-1][match[1]] = float(match[2])
+            try:
+                found[-1][match[1]] = float(match[2])
+            except ValueError as error:
+                raise UserError(f"{path}: damaged: {match[1]} is {match[2]}") from error
     return found
 
 
@@ -74,6 +102,9 @@ def statistics(folder: Path, record: Mapping[str, Any]) -> list[Statistic]:
     inside = [part for part, label in zip(parts, labels, strict=True) if label == "roi"]
     if inside:
         rows += _caches(inside, record, ROI)
+    for _, name, value in rows:
+        if abs(value) > LARGEST:
+            raise UserError(f"{path}: damaged: {name} is {value}")
     return rows
 
 

@@ -179,14 +179,15 @@ void Kernel::flush_huge(Mm& mm, VirtAddr start, VirtAddr end, const HugeZap& zap
 // As khugepaged collapses a file's pages: mapped again by faults.
 void Kernel::make_huge(File& file) {
     if (file.huge()) return;
-    for (const auto& [id, mm] : mms_) {
-        for (const auto& [start, vma] : mm->vmas) {
+    for (const auto& [id, held] : mms_) {
+        Mm& mm = *held;
+        for (const auto& [start, vma] : mm.vmas) {
             if (vma.file.get() != &file || file.cached_end() == 0) continue;
             std::uint64_t dropped = 0;
-            mm->table.for_each_leaf(start, vma.end, [&](VirtAddr address, Pte pte, Level level) {
+            mm.table.for_each_leaf(start, vma.end, [&](VirtAddr address, Pte pte, Level level) {
                 if (frames_.use(pte.pfn()) != FrameUse::FilePage) return;
-                mm->table.replace(address, Pte(), level);
-                drop_page(*mm, pte);
+                mm.table.replace(address, Pte(), level);
+                drop_page(mm, pte);
                 ++dropped;
             });
             effects_.ptes_changed += dropped;
