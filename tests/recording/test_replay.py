@@ -1,0 +1,180 @@
+"""Is a replay the recorded processes again, and do policies share what rules choose?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compiler import compiled
+from recordings import COMMAND, record
+
+import ptshare_plugin as pt
+from ptshare_plugin.common.errors import UserError
+from ptshare_plugin.recording import rules
+from ptshare_plugin.recording.space import Area
+from ptshare_plugin.runs.options import Options
+
+PAGES = 512
+# The parent writes 2 MiB of anonymous shared memory; two children read it and write a page of
+# their own memory each.
+PROGRAM = """
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static char own[1 << 16] __attribute__((aligned(4096)));
+int main(void) {
+  char *area = mmap(0, 512 * 4096, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  for (int i = 0; i < 512; i++) area[i * 4096L] = (char)i;
+  own[0] = 1;
+  long sum = 0;
+  for (int k = 0; k < 2; k++)
+    if (!fork()) {
+      for (int i = 0; i < 512; i++) sum += area[i * 4096L];
+      own[0] = (char)sum;
+      _exit(0);
+    }
+  while (wait(0) > 0) {}
+  return 0;
+}
+"""
+CHOSEN: dict[str, Any] = {"share_rules": ["anonymous>=2MiB"], "align": True}
+ANONYMOUS = {"share.anonymous": True}
+
+
+@pytest.fixture(scope="module")
+def folder(valgrind: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("replay")
+    done = record(place / "recording", compiled(place, PROGRAM))
+    assert done.returncode == 0, done.stderr
+    return place / "recording"
+
+
+def test_processes_run_again_as_they_were(folder: Path) -> None:
+    done = pt.run(recording=folder, policy="private")
+    assert done.spec.procs == 3
+    assert done.run.result.remarks == ()
+    pids = [process.pid for process in done.run.result.processes]
+    streams = json.loads((folder / "manifest.json").read_text())["streams"]
+    assert sorted(pids) == sorted(stream["pid"] for stream in streams)
+    assert done.metrics["instructions"] == sum(stream["instructions"] for stream in streams)
+    parent, *children = done.by_process.values()
+    assert parent["fault.file"] >= PAGES  # written one by one
+    for child in children:
+        # Read, with all pages in the page cache: 16 for each fault.
+        assert PAGES // 16 <= child["fault.file"] < PAGES // 16 + 60
+        assert child["fault.cow"] >= 1
+
+
+def test_two_replays_are_equal(folder: Path) -> None:
+    one, other = (pt.run(recording=folder, policy="ptshare", **CHOSEN) for _ in range(2))
+    kept = [
+        {name: value for name, value in done.metrics.items() if not name.startswith("host.")}
+        for done in (one, other)
+    ]
+    assert kept[0] == kept[1]
+
+
+def test_what_is_chosen_and_aligned_is_shared(folder: Path) -> None:
+    private, shared, huge = pt.compare(
+        recording=folder, policy=["private", "ptshare", "huge-2m"], set=ANONYMOUS, **CHOSEN
+    )
+    assert [done.run.result.remarks for done in (private, shared, huge)] == [()] * 3
+    assert shared.metrics["pt.host_mms"] == 1
+    # One table in place of one or two (where it lay) for each of three.
+    less = private.metrics["pt.tables.pte"] - shared.metrics["pt.tables.pte"]
+    assert 2 <= less <= 5
+    for child in (1, 2):
+        assert shared.by_process[child]["fault.link"] == 1
+        assert huge.by_process[child]["fault.file"] < private.by_process[child]["fault.file"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({**CHOSEN}, "anonymous memory is not shared (--set share.anonymous=true)"),
+        ({"share_rules": ["shared"], "set": ANONYMOUS}, "misaligned (--align)"),
+    ],
+)
+def test_what_is_chosen_and_not_shared_says_why(
+    folder: Path, given: dict[str, Any], told: str
+) -> None:
+    done = pt.run(recording=folder, policy="ptshare", **given)
+    (remark,) = done.run.result.remarks
+    assert remark.startswith(f"chosen, and not shared: {told}: 1 times, 2.0 MiB")
+    assert done.metrics["pt.host_mms"] == 0
+
+
+def test_copies_run_beside_the_recorded_ones(folder: Path) -> None:
+    done = pt.run(recording=folder, policy="ptshare", procs="x3", set=ANONYMOUS, **CHOSEN)  # type: ignore[arg-type]
+    assert done.spec.procs == 3 + 2 * 2
+    assert sum(process["fault.link"] for process in done.by_process.values()) == 3 * 2
+
+
+def test_the_recorded_kernel_had_these_pages(folder: Path) -> None:
+    words = [str(COMMAND), "validate", "--recording", str(folder), "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr + done.stdout
+    cases = json.loads(done.stdout)["cases"]
+    assert len(cases) == 3
+    for case in cases:
+        tables = case["metrics"]["pt_bytes.present"]
+        assert tables["measured"] == tables["modelled"]
+        pages = case["metrics"]["pages.present"]
+        assert abs(pages["measured"] - pages["modelled"]) < 100
+
+
+def test_the_command_line_is_the_same_run(folder: Path) -> None:
+    asked = Options.of({"recording": str(folder), "procs": "x2", "policy": "ptshare", **CHOSEN})
+    words = asked.command()
+    assert words[:2] == ["ptshare", "run"]
+    assert words[2:8] == [
+        *("--recording", str(folder), "--share", "anonymous>=2MiB", "--align", "--procs")
+    ]
+    assert Options.of_json(json.loads(json.dumps(dataclasses.asdict(asked)))) == asked
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"share_rules": ["shred"]}, "unknown kind shred (did you mean shared?)"),
+        ({"share_rules": [""]}, "is empty; a rule is KIND"),
+        ({"share_rules": ["shared>=x"]}, "'x' is not a size"),
+        ({"share_rules": ["file owner=me"]}, "owner=me: after the kind, path=GLOB"),
+        ({"share_rules": ["system-v"]}, "chooses nothing; shared are anonymous (2.0 MiB)"),
+        ({"procs": 4}, "a recording has its own processes"),
+        ({"procs": "x0"}, "must be x1 or more"),
+        ({"args": ["a"]}, "arguments are for programs; there is a recording"),
+        ({"region": "2MiB"}, "is for programs; of a recording, --share chooses"),
+        ({"engine": "gem5"}, "engine gem5 replays no traces"),
+    ],
+)
+def test_wrong_requests_are_one_line(folder: Path, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match="") as caught:
+        pt.run(recording=folder, **given)
+    assert told in str(caught.value)
+
+
+def test_without_a_recording_its_options_are_refused() -> None:
+    for given in ({"share_rules": ["shared"]}, {"align": True}, {"procs": "x2"}):
+        with pytest.raises(UserError, match="is for recordings; there is none"):
+            Options.of({"program": "scan", **given})
+
+
+def test_rules_ask_for_kind_size_path_and_process() -> None:
+    area = Area(0, 4096, 3, True, ("file", 1, 2), "/dev/shm/a", 0, (0, 1 << 21), (0, 5))
+    assert rules.kind_of(area) == "memory"
+    maker = type("Maker", (), {"shown": "postgres: writer"})()
+    for text, chosen in (
+        ("shared", True),
+        ("memory>=2MiB", True),
+        ("memory>=3MiB", False),
+        ("file", False),
+        ("memory path=/dev/shm/* process=postgres*", True),
+        ("memory path=/tmp/*", False),
+        ("memory process=redis*", False),
+    ):
+        assert rules.parse(text).chooses(area, maker) is chosen, text
