@@ -395,7 +395,9 @@ class Options:
             for name in RECORDING_ONLY:
                 if name in given:
                     raise _misplaced(name, _NO_RECORDING)
-        elif given.get("procs") is not None:
+        elif given.get("engine") in engines.names():
+            _check_replays(given["engine"])
+        if given.get("recording") is not None and given.get("procs") is not None:
             raise _misplaced("procs", "a recording has its own processes; xN runs them N times")
         return cls.of_read({name: read_option(name, each, folder) for name, each in given.items()})
 

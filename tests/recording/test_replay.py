@@ -25,9 +25,9 @@ PROGRAM = """
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
-static char own[1 << 16] __attribute__((aligned(4096)));
+static volatile char own[1 << 16] __attribute__((aligned(4096)));
 int main(void) {
-  char *area = mmap(0, 512 * 4096, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  volatile char *area = mmap(0, 512 * 4096, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   for (int i = 0; i < 512; i++) area[i * 4096L] = (char)i;
   own[0] = 1;
   long sum = 0;
@@ -84,9 +84,9 @@ def test_what_is_chosen_and_aligned_is_shared(folder: Path) -> None:
     )
     assert [done.run.result.remarks for done in (private, shared, huge)] == [()] * 3
     assert shared.metrics["pt.host_mms"] == 1
-    # One table in place of one or two (where it lay) for each of three.
+    # One table in place of one or two (where it lay) for each that runs at the peak.
     less = private.metrics["pt.tables.pte"] - shared.metrics["pt.tables.pte"]
-    assert 2 <= less <= 5
+    assert 1 <= less <= 5
     for child in (1, 2):
         assert shared.by_process[child]["fault.link"] == 1
         assert huge.by_process[child]["fault.file"] < private.by_process[child]["fault.file"]
@@ -95,14 +95,14 @@ def test_what_is_chosen_and_aligned_is_shared(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({**CHOSEN}, "anonymous memory is not shared (--set share.anonymous=true)"),
-        ({"share_rules": ["shared"], "set": ANONYMOUS}, "misaligned (--align)"),
+        ({"policy": "ptshare"}, "anonymous memory is not shared (--set share.anonymous=true)"),
+        ({"policy": "mshare", "align": False}, "misaligned (--align)"),
     ],
 )
 def test_what_is_chosen_and_not_shared_says_why(
     folder: Path, given: dict[str, Any], told: str
 ) -> None:
-    done = pt.run(recording=folder, policy="ptshare", **given)
+    done = pt.run(recording=folder, **{**CHOSEN, **given})
     (remark,) = done.run.result.remarks
     assert remark.startswith(f"chosen, and not shared: {told}: 1 times, 2.0 MiB")
     assert done.metrics["pt.host_mms"] == 0
@@ -149,7 +149,7 @@ def test_the_command_line_is_the_same_run(folder: Path) -> None:
         ({"procs": "x0"}, "must be x1 or more"),
         ({"args": ["a"]}, "arguments are for programs; there is a recording"),
         ({"region": "2MiB"}, "is for programs; of a recording, --share chooses"),
-        ({"engine": "gem5"}, "engine gem5 replays no traces"),
+        ({"engine": "linux"}, "engine linux replays no traces"),
     ],
 )
 def test_wrong_requests_are_one_line(folder: Path, given: dict[str, Any], told: str) -> None:
