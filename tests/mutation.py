@@ -121,8 +121,11 @@ class Copy:
 
     def configure(self, cpp: bool) -> None:
         """Prepare the build of the C++ tests, or of the extension and the workloads."""
-        options = ["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS_RELEASE=-O1"]  # soon built
-        options.append(f"-DPTSHARE_CPP_TESTS={'ON' if cpp else 'OFF'}")
+        options = [
+            "-DCMAKE_BUILD_TYPE=Release",
+            "-DCMAKE_CXX_FLAGS_RELEASE=-O1",  # soon built
+            f"-DPTSHARE_CPP_TESTS={'ON' if cpp else 'OFF'}",
+        ]
         if cpp:
             options.append("-DPTSHARE_PYTHON=OFF")
         else:

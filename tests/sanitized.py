@@ -86,7 +86,7 @@ def main() -> int:
         reports.mkdir()
         python = environment(Path(name, "env"), given.wheel, reports)
         # -P: or the package would be the checkout's, which has no extension module.
-        command = [python, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command = [python, "-P", "-m", "pytest", "-q", "-n", "auto", "-p", "no:cacheprovider"]
         tests = given.pytest or ["-m", "not long", "-k", f"not ({LEFT_OUT})", *TESTS]
         surroundings = {"PTSHARE_EXAMPLES": EXAMPLES, **os.environ}
         status = subprocess.run([*command, *tests], cwd=ROOT, env=surroundings).returncode

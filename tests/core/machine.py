@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 from records import (
     ANONYMOUS,
+    EXEC,
     FIXED,
     GROWSDOWN,
     NOREPLACE,
@@ -25,7 +26,7 @@ from records import (
 
 HEAP = 0x200_0000_0000
 STACK_TOP = 0x300_0000_0000
-PROT_NONE, EXEC = 0, 4
+PROT_NONE = 0
 DONTNEED, WILLNEED = 4, 3
 
 processes = st.integers(0, 30)
