@@ -116,10 +116,24 @@ def replay(spec: RunSpec, recording: Recording, progress: Progress) -> RunResult
 
     try:
         result = simulate(f"recording {recording.path}", make, progress)
+        _check_instructions(manifest, recording, made[0].instructions)
         remarks = _remarks(manifest.streams, made[0])
     finally:
         streams.close()
     return replace(result, remarks=tuple(remarks))
+
+
+def _check_instructions(manifest: Manifest, recording: Recording, replayed: int) -> None:
+    """Streams that are read as something else than what was written would go unnoticed."""
+    if manifest.partial is not None:
+        return
+    of = [stream.instructions for stream in manifest.streams]
+    written = sum(of) + sum(of[stream] for stream, _ in recording.copies)
+    if replayed != written:
+        raise UserError(
+            f"{recording.path}: damaged, or written by another ptshare: its manifest tells of"
+            f" {written:,} instructions, its streams of {replayed:,}"
+        )
 
 
 def _places(spec: RunSpec, recording: Recording) -> dict[tuple[int, int], tuple[int, int]]:

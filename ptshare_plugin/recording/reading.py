@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from pathlib import Path
 
 from ptshare_plugin.common.errors import UserError, os_reason
 from ptshare_plugin.recording.folder import Manifest, decompressed, piece_places
+
+_OPEN_FILES = 256
+"""Of them at most at once: a process may often have no more than 1,024."""
 
 
 class Streams:
@@ -16,7 +20,7 @@ class Streams:
         """Find where pieces begin."""
         self._paths = [folder / stream.file for stream in manifest.streams]
         self._places = [piece_places(path) for path in self._paths]
-        self._files: dict[int, int] = {}
+        self._files: OrderedDict[int, int] = OrderedDict()
 
     def __len__(self) -> int:
         """Number of streams."""
@@ -40,12 +44,15 @@ class Streams:
         """Close the files."""
         for file in self._files.values():
             os.close(file)
-        self._files = {}
+        self._files.clear()
 
     def _read(self, stream: int, start: int, size: int) -> bytes:
         try:
             if stream not in self._files:
+                if len(self._files) == _OPEN_FILES:
+                    os.close(self._files.popitem(last=False)[1])
                 self._files[stream] = os.open(self._paths[stream], os.O_RDONLY | os.O_CLOEXEC)
+            self._files.move_to_end(stream)
             text = os.pread(self._files[stream], size, start)
         except OSError as error:
             raise UserError(f"{self._paths[stream]}: cannot be read: {os_reason(error)}") from error

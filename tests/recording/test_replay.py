@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from recordings import COMMAND, record
 
 import ptshare_plugin as pt
 from ptshare_plugin.common.errors import UserError
-from ptshare_plugin.recording import rules
+from ptshare_plugin.recording import reading, rules
 from ptshare_plugin.recording.space import Area
 from ptshare_plugin.runs.options import Options
 
@@ -69,13 +70,14 @@ def test_processes_run_again_as_they_were(folder: Path) -> None:
         assert child["fault.cow"] >= 1
 
 
+def figures(done: pt.Result) -> dict[str, float]:
+    """All that is simulated."""
+    return {name: value for name, value in done.metrics.items() if not name.startswith("host.")}
+
+
 def test_two_replays_are_equal(folder: Path) -> None:
     one, other = (pt.run(recording=folder, policy="ptshare", **CHOSEN) for _ in range(2))
-    kept = [
-        {name: value for name, value in done.metrics.items() if not name.startswith("host.")}
-        for done in (one, other)
-    ]
-    assert kept[0] == kept[1]
+    assert figures(one) == figures(other)
 
 
 def test_what_is_chosen_and_aligned_is_shared(folder: Path) -> None:
@@ -178,3 +180,24 @@ def test_rules_ask_for_kind_size_path_and_process() -> None:
         ("memory process=redis*", False),
     ):
         assert rules.parse(text).chooses(area, maker) is chosen, text
+
+
+def test_streams_that_are_not_what_was_written_end_in_one_line(
+    folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["streams"][0]["instructions"] += 1
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"damaged, or written by another ptshare: .*instructions"):
+        pt.run(recording=other, policy="private")
+
+
+def test_more_streams_than_files_that_may_be_open(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = pt.run(recording=folder, policy="private")
+    monkeypatch.setattr(reading, "_OPEN_FILES", 1)
+    other = pt.run(recording=folder, policy="private")
+    assert figures(one) == figures(other)

@@ -264,6 +264,19 @@ void Playback::look_at_roi(Process& process) {
 
 // ---- Life
 
+// A stream's, whose definitions begin with those that its parent's has come to.
+std::unique_ptr<recordings::Decoder> Playback::decoder_of(std::size_t stream,
+                                                          const recordings::Decoder* parent) {
+    const std::size_t known = parent ? outlines_[stream].definitions : 0;
+    std::shared_ptr<recordings::Definitions> shared = definitions_[stream].lock();
+    if (!shared) {
+        shared = parent ? std::make_shared<recordings::Definitions>(*parent->definitions(), known)
+                        : std::make_shared<recordings::Definitions>();
+        definitions_[stream] = shared;
+    }
+    return std::make_unique<recordings::Decoder>(std::move(shared), known);
+}
+
 void Playback::start(Process& process, std::uint64_t now) {
     process.core =
         static_cast<unsigned>(std::min_element(load_.begin(), load_.end()) - load_.begin());
@@ -294,8 +307,7 @@ void Playback::bear(Core& core, Process& process, Word called) {
         child.born = true;
         child.mm = &machine_.kernel().fork(*process.mm);
         machine_.charge_syscall(core, machine_.costs().fork);
-        const std::size_t definitions = outlines_[child.chain.front()].definitions;
-        child.decoder = std::make_unique<recordings::Decoder>(*process.decoder, definitions);
+        child.decoder = decoder_of(child.chain.front(), process.decoder.get());
         child.moved = process.moved;
         child.segments = process.segments;
         child.brk = process.brk;
@@ -317,7 +329,7 @@ bool Playback::stream_over(Core& core, Process& process) {
     // Another program in its place.
     ++process.link;
     process.stamp = 0;
-    process.decoder = std::make_unique<recordings::Decoder>();
+    process.decoder = decoder_of(process.stream(), nullptr);
     process.piece = 0;
     process.moved = MovedAreas();
     process.pending.clear();

@@ -158,6 +158,8 @@ class Playback final : public Run {
              Loading* loading = nullptr);
 
     // Life
+    std::unique_ptr<recordings::Decoder> decoder_of(std::size_t stream,
+                                                    const recordings::Decoder* parent);
     void start(Process& process, std::uint64_t now);
     void bear(Core& core, Process& process, Word called);
     bool stream_over(Core& core, Process& process);
@@ -189,6 +191,8 @@ class Playback final : public Run {
     std::unique_ptr<PieceSource> source_;
     PlaybackRequest request_;
     std::vector<Outline> outlines_;  // index: stream
+    // Index: stream; of those that decoders read now, of copies the same.
+    std::vector<std::weak_ptr<recordings::Definitions>> definitions_;
     std::deque<Process> processes_;  // index: rank
     std::vector<unsigned> load_;     // index: core; processes that live on it
     std::size_t alive_ = 0;

@@ -29,6 +29,7 @@ Playback::Playback(const Params& params, const std::string& policy, unsigned cor
 
 void Playback::outline() {
     outlines_.resize(source_->streams());
+    definitions_.resize(source_->streams());
     for (std::size_t stream = 0; stream < outlines_.size(); ++stream) {
         for (std::size_t piece = 0; piece < source_->pieces(stream); ++piece) {
             outlines_[stream].add(source_->events(stream, piece));
@@ -103,7 +104,7 @@ void Playback::make_processes() {
     for (Process& process : processes_) {
         if (process.parent) continue;
         process.mm = &machine_.create_mm();
-        process.decoder = std::make_unique<recordings::Decoder>();
+        process.decoder = decoder_of(process.stream(), nullptr);
         start(process, 0);
     }
 }

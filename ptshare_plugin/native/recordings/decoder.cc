@@ -72,7 +72,7 @@ bool Decoder::next(Item& item) {
 }
 
 void Decoder::block(Item& item, std::uint64_t head) {
-    Predictor::State& state = predictor_.state(item.block, definitions_);
+    Predictor::State& state = predictor_.state(item.block, *definitions_);
     item.exit = state.left;
     if ((head & kOtherLeft) != 0) item.exit = static_cast<std::uint16_t>(turns_.take());
     predictor_.enter(item.block, state, item.exit);
@@ -100,8 +100,8 @@ void Decoder::block(Item& item, std::uint64_t head) {
 void Decoder::event(Item& item) {
     events_.next(item);
     if (item.kind != PTSHARE_DEFINE) return;
-    definitions_.add(item.words, item.count);
-    predictor_.expect(static_cast<std::uint32_t>(definitions_.size() - 1));
+    if (known_ == definitions_->size()) definitions_->add(item.words, item.count);
+    predictor_.expect(static_cast<std::uint32_t>(known_++));
 }
 
 }  // namespace ptshare::recordings

@@ -4,7 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "recordings/definition.h"
@@ -49,10 +51,15 @@ class EventReader {
 
 class Decoder {
   public:
-    Decoder() = default;
+    Decoder() : Decoder(std::make_shared<Definitions>(), 0) {}
     // Of a forked child; `count` as its PTSHARE_BORN says. The parent's decoder has come to where
     // it forked.
-    Decoder(const Decoder& parent, std::size_t count) : definitions_(parent.definitions_, count) {}
+    Decoder(const Decoder& parent, std::size_t count)
+        : Decoder(std::make_shared<Definitions>(*parent.definitions_, count), count) {}
+    // Of a stream that others read too: whoever comes to a definition first adds it. The first
+    // `known` are there before the stream's own.
+    Decoder(std::shared_ptr<Definitions> definitions, std::size_t known)
+        : definitions_(std::move(definitions)), known_(known) {}
 
     // Go on with the next piece. Both texts must stay until it has been read.
     void load(const char* events, std::size_t events_bytes, const char* blocks,
@@ -60,13 +67,14 @@ class Decoder {
     // The next item of it; false at its end. Throws std::runtime_error.
     bool next(Item& item);
 
-    const Definitions& definitions() const { return definitions_; }
+    const std::shared_ptr<Definitions>& definitions() const { return definitions_; }
 
   private:
     void block(Item& item, std::uint64_t head);
     void event(Item& item);
 
-    Definitions definitions_;
+    std::shared_ptr<Definitions> definitions_;
+    std::size_t known_;  // of them, that the stream has come to
     Predictor predictor_;
     EventReader events_;
     Numbers heads_, turns_, numbers_;
