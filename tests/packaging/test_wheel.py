@@ -95,7 +95,10 @@ def test_wheel_has_what_it_needs_and_nothing_else(wheel: Path) -> None:
     (core,) = (name for name in names if re.fullmatch(r"ptshare_plugin/_core\.[\w-]+\.so", name))
     info = f"ptshare-{ptshare_plugin.__version__}.dist-info"
     described = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")}
-    assert names == {*expected, *described, core, f"{info}/licenses/LICENSE"}
+    licences = {
+        f"{info}/licenses/{name}" for name in ("LICENSE", "ptshare_plugin/native/recorder/LICENSE")
+    }
+    assert names == {*expected, *described, *licences, core}
     presets = {path for path in expected if path.startswith("ptshare_plugin/machine/presets/")}
     assert {"server.toml", "server-amd.toml", "gem5-x86.toml"} <= {
         Path(path).name for path in presets
@@ -107,7 +110,7 @@ def test_wheel_says_whose_it_is(wheel: Path) -> None:
     text = zipfile.ZipFile(wheel).read(f"{info}/METADATA").decode()
     for line in (
         f"Version: {ptshare_plugin.__version__}",
-        "License-Expression: BSD-3-Clause",
+        "License-Expression: BSD-3-Clause AND GPL-2.0-or-later",
         "Author: ptshare developers",
         "Classifier: Typing :: Typed",
     ):
