@@ -41,6 +41,8 @@ int main(int count, char **words) {
 """
 CACHEGRIND = ("--tool=cachegrind", "--cache-sim=yes", "--trace-children=yes", "--vgdb=no",
               "--cachegrind-out-file=/dev/null", "--log-file=/dev/null", "--")  # fmt: skip
+NONE = ("--tool=none", "--trace-children=yes", "--vgdb=no", "--log-file=/dev/null", "--")
+"""Valgrind that does nothing but run the program: less than this no tool of its can cost."""
 READY = b"ready to accept connections"
 
 
@@ -100,8 +102,9 @@ def chase(place: Path, reads: int) -> dict[str, Cost]:
     valgrind = tool.find().program
     native = measured(lambda: quietly(command))
     own, _ = recorded(command, place / "chase.rec", place / "said")
+    none = measured(lambda: quietly([valgrind, *NONE, *command]))
     cachegrind = measured(lambda: quietly([valgrind, *CACHEGRIND, *command]))
-    return {"native": native, "record": own, "cachegrind": cachegrind}
+    return {"native": native, "none": none, "record": own, "cachegrind": cachegrind}
 
 
 class Server:
@@ -187,16 +190,25 @@ def server_time(pid: int) -> float:
     return (int(fields[11]) + int(fields[13])) / os.sysconf("SC_CLK_TCK")
 
 
+COLUMNS = ("native", "--tool=none", "tool", "recorder", "cachegrind", "none / native",
+           "tool / native", "all / native", "all / cachegrind", "bytes an access")  # fmt: skip
+
+
 def row(name: str, costs: dict[str, Cost], per: int, unit: float) -> str:
     """A line of the table, of ``per`` things."""
-    native, own, cachegrind = (costs[way] for way in ("native", "record", "cachegrind"))
-    both = own.program + own.recorder
-    return (
-        f"| {name} | {native.program / per * unit:.1f} | {own.program / per * unit:.1f} |"
-        f" {own.recorder / per * unit:.1f} | {cachegrind.program / per * unit:.1f} |"
-        f" {own.program / native.program:.1f} | {both / native.program:.1f} |"
-        f" {both / cachegrind.program:.2f} | {own.bytes / own.accesses:.2f} |"
+    native, none, own, cachegrind = (
+        costs[way] for way in ("native", "none", "record", "cachegrind")
     )
+    times = (native.program, none.program, own.program, own.recorder, cachegrind.program)
+    both = own.program + own.recorder
+    ratios = (none.program, own.program, both)
+    cells = (
+        *(f"{seconds / per * unit:.1f}" for seconds in times),
+        *(f"{seconds / native.program:.1f}" for seconds in ratios),
+        f"{both / cachegrind.program:.2f}",
+        f"{own.bytes / own.accesses:.2f}",
+    )
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -207,9 +219,7 @@ def main() -> None:
     parser.add_argument("--transactions", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=1, help="how often")
     options = parser.parse_args()
-    print("| | native | tool | recorder | cachegrind | tool / native | all / native |"
-          " all / cachegrind | bytes an access |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(f"| | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}")
     for _ in range(options.rounds):
         place = Path(tempfile.mkdtemp(prefix="ptshare-benchmark-"))
         place.chmod(0o755)
@@ -221,6 +231,7 @@ def main() -> None:
                 os.chown(server.place, *server.user)
             costs = {
                 "native": server.under(()),
+                "none": server.under((tool.find().program, *NONE)),
                 "record": server.recorded(place / "pg.rec"),
                 "cachegrind": server.under((tool.find().program, *CACHEGRIND)),
             }
