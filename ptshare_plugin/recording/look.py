@@ -126,7 +126,7 @@ def as_json(seen: Look) -> dict[str, Any]:
     """The same for programs."""
     manifest = asdict(seen.manifest)
     for stream, history in zip(manifest["streams"], seen.histories, strict=True):
-        stream["faults"] = history.faults
+        stream["faults"] = None if history.faults is None else history.faults._asdict()
         stream["areas"] = [asdict(area) for area in sorted(history.space.areas, key=_start)]
         stream["present_pages"] = sum(count for _, count in history.present)
     return {

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ptshare_plugin.common.units import PAGE_BYTES
 from ptshare_plugin.recording.folder import Stream, pieces
@@ -109,20 +110,31 @@ class Space:
         return area
 
 
+class Faults(NamedTuple):
+    """That the kernel has counted when a program ends.
+
+    :param own: of the minor, those that are surely Valgrind's: before the program's first
+        instruction, and one for each anonymous page that it has got since.
+    """
+
+    minor: int
+    major: int
+    own: int
+
+
 @dataclass(slots=True)
 class History:
     """What one stream did with its memory.
 
     :param ever: every area that it ever had of something shared or of a file.
     :param present: at its end, start and number of pages of each run that the kernel's tables hold.
-    :param faults: minor and major, Valgrind's own among them, by then.
     """
 
     space: Space
     ever: dict[tuple[Identity, int, bool], Area] = field(default_factory=dict)
     present: list[tuple[int, int]] = field(default_factory=list)
     present_areas: list[tuple[int, int]] = field(default_factory=list)
-    faults: tuple[int, int] | None = None
+    faults: Faults | None = None
 
 
 def histories(folder: Path, streams: list[Stream]) -> list[History]:
@@ -186,7 +198,7 @@ class _Reader:
             elif kind == RETURN:
                 self._return(small & 0xFFFF, small >> 16, words[0], words[1])
             elif kind == FAULTS:
-                history.faults = (words[0], words[1])
+                history.faults = Faults(*words)
                 history.present, history.present_areas = [], []
             elif kind == PRESENT:
                 history.present_areas.append((words[0], words[1]))

@@ -74,7 +74,7 @@ def test_convert_takes_a_file_or_standard_input(text: Path, tmp_path: Path) -> N
             "--trace-share: is for traces; there is none",
         ),
         (("run", "--trace", "TEXT", "--engine", "gem5"), "engine gem5 replays no traces"),
-        (("run", "--trace", "TEXT", "--work", "3"), "a trace is replayed whole"),
+        (("run", "--trace", "TEXT", "--work", "3"), "a recording is replayed whole"),
         (("run", "--trace", "TEXT", "--trace-end", "soon"), "--trace-end: must be together or"),
         (("run", "scan", "--trace-end", "together"), "--trace-end: is for traces; there is none"),
         (("run", "--trace", "TEXT", "--region", "4MiB"), "--region: is for programs; a trace has"),

@@ -16,6 +16,7 @@ from ptshare_plugin.recording.folder import Manifest, read_manifest
 BARE = ("-nostdlib", "-fno-stack-protector", "-fcf-protection=none", "-mavx2")
 LOAD, STORE, MODIFY = 0, 1, 2
 BLOCK, MARK = 0, 15
+STACKS = 0x1FF0000000
 
 # No library: nothing but what stands here is executed.
 PROGRAM = """
@@ -93,6 +94,15 @@ def test_accesses_of_known_instructions(valgrind: Path, tmp_path: Path) -> None:
     assert counts == {name: tuple(100 * each for each in case[1:]) for name, case in CASES.items()}
 
 
+def from_the_stack(accesses: list[tuple[int, int, int]]) -> Counter[tuple[int, int, int]]:
+    """Where a stack begins depends on the environment, which Valgrind's own script changes."""
+    lowest = min(address for address, _, _ in accesses if address >= STACKS)
+    return Counter(
+        (address - lowest if address >= STACKS else address, size, kind)
+        for address, size, kind in accesses
+    )
+
+
 def test_they_are_lackeys(valgrind: Path, tmp_path: Path) -> None:
     """Another tool of Valgrind's, which writes all of them as text."""
     # Locked ones apart, which it has as a load and a modify.
@@ -112,7 +122,7 @@ def test_they_are_lackeys(valgrind: Path, tmp_path: Path) -> None:
     expected = [(address, size, kinds[kind]) for kind, address, size in told if kind != "I"]
     accesses = [access for item in found if item[0] == BLOCK for access in item[4]]
     assert len(expected) == 50 * 33
-    assert Counter(accesses) == Counter(expected)
+    assert from_the_stack(accesses) == from_the_stack(expected)
     (stream,) = manifest.streams
     assert stream.instructions == sum(kind == "I" for kind, _, _ in told)
 

@@ -71,7 +71,7 @@ def test_a_trace_that_varies(file: Path, tmp_path: Path) -> None:
         ("0x40000000-0x40400000", "0x50000000-0x50200000", 8, "trace_share 0x50000000-0x50200000"),
         ("procs = 3", "region = '2MiB'", 3, "region: is for programs; a trace has trace_share"),
         ("procs = 3", "args = ['1']", 3, "args: arguments are for programs"),
-        ("procs = 3", "work = 1", 3, "a trace is replayed whole"),
+        ("procs = 3", "work = 1", 3, "a recording is replayed whole"),
         ("procs = 3", "workload = 'scan'", 2, "there is a workload, too"),
         ("procs = 3", "engine = 'linux'", 3, "engine: engine linux replays no traces"),
         ('trace = "traces/t.lackey"', 'workload = "scan"', 6, "trace_share: is for traces"),

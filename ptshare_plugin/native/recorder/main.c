@@ -59,6 +59,7 @@ static void before_fork(ThreadId thread) {
 static void in_child(ThreadId thread) {
     const ULong parent = ptshare_stream();
     ptshare_begin_anew();
+    ptshare_program_starts(True);
     ptshare_born(parent, ptshare_definitions());
     tell_name();
     if (thread != running) running = thread;
@@ -72,6 +73,7 @@ static void starts_code(ThreadId thread, ULong blocks) {
         // The first instruction is next: its stack pointer is at argc.
         const Addr stack = VG_(get_SP)(thread);
         title = ((const Addr*)stack)[1];
+        ptshare_program_starts(False);
     }
     if (thread == running) return;
     running = thread;

@@ -11,8 +11,10 @@
 
 #define PAGE 4096UL
 #define ENTRIES 4096
-#define PRESENT (3ULL << 62)  // or swapped
-#define RUNS 1000             // of one item
+#define PRESENT (3ULL << 62)    // or swapped
+#define FILE_PAGE (1ULL << 61)  // or shared anonymous
+#define EXCLUSIVE (1ULL << 56)
+#define RUNS 1000  // of one item
 
 typedef struct {
     UWord start, bytes;
@@ -22,6 +24,10 @@ typedef struct {
 
 static Area area;
 static ULong entries[ENTRIES];
+static UWord own_pages;
+// When the program's first instruction came: faults of the process, pages of Valgrind's own.
+static ULong faults_before;
+static UWord own_before;
 
 static void tell(void) {
     UWord* words = ptshare_item(PTSHARE_PRESENT, 0, 2 + 2 * area.count);
@@ -43,21 +49,56 @@ static void add_page(Addr page) {
     ++area.count;
 }
 
-static void tell_area(Int pagemap, Addr start, Addr end) {
-    area.start = start;
-    area.bytes = end - start;
-    area.count = 0;
+// What is done with a page of an area, and the kernel's entry for it.
+typedef void (*Look)(Addr page, ULong entry);
+
+static void look_at_pages(Int pagemap, Addr start, Addr end, Look look) {
     for (Addr page = start; page < end;) {
         const UWord left = (end - page) / PAGE;
         const UWord wanted = left < ENTRIES ? left : ENTRIES;
         const Word got = ptshare_call(__NR_pread64, (UWord)pagemap, (UWord)entries, wanted * 8,
                                       page / PAGE * 8, 0, 0);
         if (got < 8) return;
-        for (Word i = 0; i < got / 8; ++i, page += PAGE) {
-            if ((entries[i] & PRESENT) != 0) add_page(page);
-        }
+        for (Word i = 0; i < got / 8; ++i, page += PAGE) look(page, entries[i]);
     }
+}
+
+static void look_at_areas(Int pagemap, UInt kinds, void (*area_of)(Int, Addr, Addr)) {
+    Addr one;
+    // Answers minus their number where there is no room for them; the allocation may add some.
+    Int count = VG_(am_get_segment_starts)(kinds, &one, 1);
+    const Int room = (count < 0 ? -count : count) + 16;
+    Addr* starts = VG_(malloc)("ptshare.areas", (SizeT)room * sizeof(Addr));
+    count = VG_(am_get_segment_starts)(kinds, starts, room);
+    for (Int i = 0; i < count; ++i) {
+        const NSegment* segment = VG_(am_find_nsegment)(starts[i]);
+        if (segment != NULL) area_of(pagemap, segment->start, segment->end + 1);
+    }
+    VG_(free)(starts);
+}
+
+static void note_page(Addr page, ULong entry) {
+    if ((entry & PRESENT) != 0) add_page(page);
+}
+
+static void tell_area(Int pagemap, Addr start, Addr end) {
+    if (ptshare_own(start)) return;
+    area.start = start;
+    area.bytes = end - start;
+    area.count = 0;
+    look_at_pages(pagemap, start, end, note_page);
     tell();
+}
+
+// Anonymous and mapped by no other process: each took a fault of its own, unless it is one that a
+// fork's other side has copied.
+static void count_page(Addr page, ULong entry) {
+    (void)page;
+    if ((entry & PRESENT) != 0 && (entry & FILE_PAGE) == 0 && (entry & EXCLUSIVE) != 0) ++own_pages;
+}
+
+static void count_area(Int pagemap, Addr start, Addr end) {
+    look_at_pages(pagemap, start, end, count_page);
 }
 
 // Field `wanted` of /proc/self/stat, the first being 1.
@@ -70,32 +111,49 @@ static ULong field(const HChar* text, UInt wanted) {
     return VG_(strtoull10)(at, NULL);
 }
 
-static void tell_faults(void) {
+static UWord count_own_pages(Int pagemap) {
+    own_pages = 0;
+    look_at_areas(pagemap, SkAnonV | SkFileV, count_area);
+    return own_pages;
+}
+
+static void read_faults(ULong* minor, ULong* major) {
     HChar text[1024];
+    *minor = *major = 0;
     const Int file = VG_(fd_open)("/proc/self/stat", VKI_O_RDONLY, 0);
     if (file < 0) return;
     const Int got = VG_(read)(file, text, sizeof text - 1);
     VG_(close)(file);
     text[got < 0 ? 0 : got] = '\0';
-    ptshare_item2(PTSHARE_FAULTS, 0, field(text, 10), field(text, 12));
+    *minor = field(text, 10);
+    *major = field(text, 12);
+}
+
+void ptshare_program_starts(Bool forked) {
+    ULong major;
+    faults_before = own_before = 0;
+    if (forked) return;
+    read_faults(&faults_before, &major);
+    const Int pagemap = VG_(fd_open)("/proc/self/pagemap", VKI_O_RDONLY, 0);
+    if (pagemap < 0) return;
+    own_before = count_own_pages(pagemap);
+    VG_(close)(pagemap);
+}
+
+static void tell_faults(Int pagemap) {
+    ULong minor, major;
+    read_faults(&minor, &major);
+    const UWord own = count_own_pages(pagemap);
+    UWord* words = ptshare_item(PTSHARE_FAULTS, 0, 3);
+    words[0] = minor;
+    words[1] = major;
+    words[2] = faults_before + (own > own_before ? own - own_before : 0);
 }
 
 void ptshare_present(void) {
-    const UInt kinds = SkAnonC | SkFileC | SkShmC;
-    tell_faults();
     const Int pagemap = VG_(fd_open)("/proc/self/pagemap", VKI_O_RDONLY, 0);
     if (pagemap < 0) return;
-    Addr one;
-    // Answers minus their number where there is no room for them; the allocation may add some.
-    Int count = VG_(am_get_segment_starts)(kinds, &one, 1);
-    const Int room = (count < 0 ? -count : count) + 16;
-    Addr* starts = VG_(malloc)("ptshare.areas", (SizeT)room * sizeof(Addr));
-    count = VG_(am_get_segment_starts)(kinds, starts, room);
-    for (Int i = 0; i < count; ++i) {
-        const NSegment* segment = VG_(am_find_nsegment)(starts[i]);
-        if (segment != NULL && !ptshare_own(segment->start))
-            tell_area(pagemap, segment->start, segment->end + 1);
-    }
-    VG_(free)(starts);
+    tell_faults(pagemap);
+    look_at_areas(pagemap, SkAnonC | SkFileC | SkShmC, tell_area);
     VG_(close)(pagemap);
 }

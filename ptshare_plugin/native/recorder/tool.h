@@ -101,6 +101,8 @@ void ptshare_runs_on(void);
 // ---- present.c: what the kernel's page tables hold
 
 void ptshare_present(void);
+// The first instruction is next, or the first in a forked child: faults until now are Valgrind's.
+void ptshare_program_starts(Bool forked);
 
 // ---- linux.c: what Valgrind offers to its own files only
 

@@ -65,7 +65,9 @@ enum PtshareKind {
     // Pages that the kernel's page tables hold, at the end or before an exec. Words: address and
     // bytes of an area of the program's, then address and number of pages of each run in it.
     PTSHARE_PRESENT = 17,
-    // Faults that the kernel has counted by then, Valgrind's own among them. Words: minor, major.
+    // Faults that the kernel has counted by then. Words: minor; major; of the minor, those that are
+    // surely Valgrind's: before the program's first instruction, and one for each anonymous page of
+    // its own that it has got since and that no other process maps.
     PTSHARE_FAULTS = 18,
     // The last item. small: 1 when the program called exit, 0 when a signal ends it. Words: exit
     // status, stamp.
