@@ -347,7 +347,8 @@ def summary(manifest: Manifest, output: Path) -> str:
     each = f", {size / accesses:.2f} an access" if accesses else ""
     pids = len({stream.pid for stream in streams})
     return (
-        f"{pids} process{'' if pids == 1 else 'es'}, {sum(s.instructions for s in streams):,} instructions,"
+        f"{pids} process{'' if pids == 1 else 'es'},"
+        f" {sum(s.instructions for s in streams):,} instructions,"
         f" {accesses:,} accesses; {size:,} bytes{each} written to {output}"
     )
 
