@@ -200,10 +200,11 @@ def validate(
 
     if recording is not None:
         beside = {"quick": quick, "case": patterns, "no_gem5": no_gem5}
-        for name, given in {**beside, "report": report, "markdown": markdown}.items():
+        for name, given in {**beside, "report": report}.items():
             if given:
                 raise UserError("is not for --recording", EXIT_USAGE, option=name)
-        if wrong := validation.of_recording(recording, as_json):
+        table = Path(markdown) if markdown is not None else None
+        if wrong := validation.of_recording(recording, as_json, table):
             raise UserError(f"{wrong} programs differ from the kernel without a documented cause")
         return
     wrong = validation.command(

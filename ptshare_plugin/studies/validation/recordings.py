@@ -6,6 +6,7 @@ areas. The replay reads code when the recorder translated it, as it was then.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,6 +39,10 @@ _EXECUTE, _STEP, _TABLE = 4, 500_000, 512
 Runs = Iterable[tuple[int, int]]
 
 
+METRICS = (TABLES, PAGES, FAULTS)
+"""Compared of every program."""
+
+
 def validate(path: str, progress: Progress) -> Validation:
     """Replay the recording at ``path`` and compare each program's end with the kernel's."""
     require_core()
@@ -67,14 +72,19 @@ def validate(path: str, progress: Progress) -> Validation:
     }
     outcomes = []
     for number, (stream, history) in enumerate(zip(manifest.streams, found, strict=True)):
-        case = Case(_name(stream), "", may_differ=(TABLES, PAGES, FAULTS), cause=_CAUSE)
+        case = Case(_name(stream), "", may_differ=METRICS, cause=_CAUSE)
         outcome = Outcome(case, engines.DEFAULT)
         if history.faults is None or number not in last:
             outcome.skipped = f"its end is not in the recording: {stream.why or stream.end}"
         else:
             _compare(outcome, history, *last[number])
         outcomes.append(outcome)
-    settings: dict[str, str | int] = {"release": str(manifest.host["kernel"]).split()[-1]}
+    settings: dict[str, str | int] = {
+        "release": str(manifest.host["kernel"]).split()[-1],
+        "cpu": str(manifest.host["cpu"]),
+        "valgrind": manifest.valgrind,
+        "command": shlex.join(manifest.command),
+    }
     return Validation(outcomes, settings, (), manifest.begin[:10])
 
 

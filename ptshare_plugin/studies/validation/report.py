@@ -49,6 +49,22 @@ def write_markdown(result: Validation, path: Path) -> None:
         partial.write_text(_render("validation.md.j2", result, False, ()), encoding="utf-8")
 
 
+def write_recording(result: Validation, metrics: Sequence[str], command: str, path: Path) -> None:
+    """The same of a recording's programs, for which ``metrics`` are compared."""
+    causes = {outcome.cause for outcome in result.outcomes if outcome.ok and outcome.cause}
+    with replacing(path) as partial:
+        page = pages.render(
+            "validation-recording.md.j2",
+            False,
+            result=result,
+            summary=summary(result),
+            columns=metrics,
+            causes=sorted(causes),
+            command=command,
+        )
+        partial.write_text(page, encoding="utf-8")
+
+
 def write_html(result: Validation, path: Path) -> None:
     """Write the page with its plots inside."""
     drawn = [_plot(result.outcomes, *plot) for plot in _PLOTS]

@@ -216,6 +216,7 @@ class Printer:
 
     def __init__(self, out: Console) -> None:
         self._out = out
+        self._causes: set[str] = set()
 
     def heading(self) -> None:
         """Column titles."""
@@ -235,22 +236,30 @@ class Printer:
                     f"{difference:+,}" if difference else "0",
                 )
             )
-        if outcome.cause:
+        if outcome.cause and outcome.ok and outcome.cause in self._causes:
+            self._out.print("  for the cause given above")
+        elif outcome.cause:
             self._out.print(f"  {outcome.cause}")
+        self._causes.add(outcome.cause)
 
 
 def _row(name: str, *cells: str) -> str:
     return f"{name:<28}" + "".join(f"{cell:>18}" for cell in cells)
 
 
-def of_recording(path: str, as_json: bool) -> int:
+def of_recording(path: str, as_json: bool, markdown: Path | None) -> int:
     """``ptshare validate --recording``; returns how many programs are wrong."""
     from ptshare_plugin.common import progress
     from ptshare_plugin.studies.validation import recordings
 
+    if markdown is not None:
+        files.refuse(markdown, True, "markdown")
     printer = Printer(terminal.console(sys.stderr if as_json else sys.stdout))
     with progress.show(f"{Path(path).name}, private") as report:
         result = recordings.validate(path, report)
+    if markdown is not None:
+        command = f"ptshare validate --recording {path} --markdown {markdown}"
+        pages.write_recording(result, recordings.METRICS, command, markdown)
     if as_json:
         sys.stdout.write(json.dumps(result.json(), indent=1) + "\n")
     else:
