@@ -160,7 +160,7 @@ def _remarks(streams: Sequence[Stream], playback: Playback) -> list[str]:
             )
             lines[what] = (name, pid, first, more + size, count + times)
     return [
-        f"{what}: {count:,} times, {short_size(size)}, first process {pid} ({name})"
-        + (f" at {address:#x}" if address else "")
+        f"{what}: {'once' if count == 1 else f'{count:,} times'}, {short_size(size)},"
+        f" first process {pid} ({name})" + (f" at {address:#x}" if address else "")
         for what, (name, pid, address, size, count) in lines.items()
     ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from compiler import compiled
-from recordings import COMMAND, record
+from recordings import COMMAND, PAGES
 
 import ptshare_plugin as pt
 from ptshare_plugin.common.errors import UserError
@@ -19,39 +19,8 @@ from ptshare_plugin.recording import reading, rules
 from ptshare_plugin.recording.space import Area
 from ptshare_plugin.runs.options import Options
 
-PAGES = 512
-# The parent writes 2 MiB of anonymous shared memory; two children read it and write a page of
-# their own memory each.
-PROGRAM = """
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
-static volatile char own[1 << 16] __attribute__((aligned(4096)));
-int main(void) {
-  volatile char *area = mmap(0, 512 * 4096, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  for (int i = 0; i < 512; i++) area[i * 4096L] = (char)i;
-  own[0] = 1;
-  long sum = 0;
-  for (int k = 0; k < 2; k++)
-    if (!fork()) {
-      for (int i = 0; i < 512; i++) sum += area[i * 4096L];
-      own[0] = (char)sum;
-      _exit(0);
-    }
-  while (wait(0) > 0) {}
-  return 0;
-}
-"""
 CHOSEN: dict[str, Any] = {"share_rules": ["anonymous>=2MiB"], "align": True}
 ANONYMOUS = {"share.anonymous": True}
-
-
-@pytest.fixture(scope="module")
-def folder(valgrind: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("replay")
-    done = record(place / "recording", compiled(place, PROGRAM))
-    assert done.returncode == 0, done.stderr
-    return place / "recording"
 
 
 def test_processes_run_again_as_they_were(folder: Path) -> None:
@@ -106,7 +75,7 @@ def test_what_is_chosen_and_not_shared_says_why(
 ) -> None:
     done = pt.run(recording=folder, **{**CHOSEN, **given})
     (remark,) = done.run.result.remarks
-    assert remark.startswith(f"chosen, and not shared: {told}: 1 times, 2.0 MiB")
+    assert remark.startswith(f"chosen, and not shared: {told}: once, 2.0 MiB")
     assert done.metrics["pt.host_mms"] == 0
 
 
@@ -162,9 +131,8 @@ def test_the_command_line_is_the_same_run(folder: Path) -> None:
     ],
 )
 def test_wrong_requests_are_one_line(folder: Path, given: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match="") as caught:
+    with pytest.raises(UserError, match=re.escape(told)):
         pt.run(recording=folder, **given)
-    assert told in str(caught.value)
 
 
 def test_without_a_recording_its_options_are_refused() -> None:

@@ -13,6 +13,29 @@ from ptshare_plugin import _core
 from ptshare_plugin.recording.folder import Manifest, pieces
 
 COMMAND = Path(sys.executable).with_name("ptshare")
+PAGES = 512
+# The parent writes 2 MiB of anonymous shared memory; two children read it and write a page of
+# their own memory each.
+PROGRAM = """
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static volatile char own[1 << 16] __attribute__((aligned(4096)));
+int main(void) {
+  volatile char *area = mmap(0, 512 * 4096, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  for (int i = 0; i < 512; i++) area[i * 4096L] = (char)i;
+  own[0] = 1;
+  long sum = 0;
+  for (int k = 0; k < 2; k++)
+    if (!fork()) {
+      for (int i = 0; i < 512; i++) sum += area[i * 4096L];
+      own[0] = (char)sum;
+      _exit(0);
+    }
+  while (wait(0) > 0) {}
+  return 0;
+}
+"""
 
 
 def record(

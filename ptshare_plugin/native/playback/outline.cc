@@ -14,19 +14,14 @@ bool is_fork(unsigned number) {
     return number == SYS_fork || number == SYS_vfork || number == SYS_clone || number == SYS_clone3;
 }
 
-Word stamp_of(unsigned kind, const Word* words, std::size_t count) {
-    const recordings::EventForm form = recordings::form_of(kind);
-    if (form.stamp == recordings::kNone) return 0;
-    if (form.stamp >= count) throw std::runtime_error("damaged: an event without its stamp");
-    return words[form.stamp];
-}
-
 void Outline::add(const std::string& events) {
     recordings::EventReader reader(events.data(), events.data() + events.size());
     recordings::Item item;
     while (reader.more()) {
         reader.next(item);
-        if (const Word stamp = stamp_of(item.kind, item.words, item.count)) {
+        const std::size_t stamped = recordings::form_of(item.kind).stamp;
+        if (stamped != recordings::kNone) {
+            const Word stamp = item.words[stamped];
             if (!stamps.empty() && stamp < stamps.back()) {
                 throw std::runtime_error("damaged: stamps go backwards");
             }
@@ -34,7 +29,6 @@ void Outline::add(const std::string& events) {
         }
         switch (item.kind) {
             case PTSHARE_BORN:
-                if (item.count < 5) throw std::runtime_error("damaged: a stream's begin");
                 process = static_cast<std::uint32_t>(item.words[0]);
                 born = item.words[2];
                 parent_born = item.words[3];

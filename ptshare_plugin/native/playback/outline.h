@@ -44,9 +44,6 @@ class Outline {
 // Whether the system call may create a process.
 bool is_fork(unsigned number);
 
-// The stamp of an event, or 0 if it has none.
-Word stamp_of(unsigned kind, const Word* words, std::size_t count);
-
 // Of PTSHARE_CALL and PTSHARE_RETURN.
 constexpr unsigned call_number(Word small) {
     return static_cast<unsigned>(small & 0xffff);

@@ -6,6 +6,13 @@
 
 namespace ptshare::engine {
 
+namespace {
+
+// MAX_RW_COUNT of Linux, in bytes: whatever a call is given, no more is read or written.
+constexpr Word kMostOfACall = 0x7ffff000;
+
+}  // namespace
+
 // ---- Order
 
 // Of what it passes next; of a process that is cut off, nothing that others wait for.
@@ -214,15 +221,17 @@ bool Playback::handle(Core& core, Process& process) {
             return true;
         }
         case PTSHARE_READS:
-            use(core, process, VirtAddr(item.words[0]), item.words[1], Access::Read);
+            use(core, process, VirtAddr(item.words[0]), std::min(item.words[1], kMostOfACall),
+                Access::Read);
             return true;
         case PTSHARE_WRITES: {
             const VirtAddr at(item.words[0]);
+            const Word bytes = std::min(item.words[1], kMostOfACall);
             const auto found = process.pending.find(static_cast<unsigned>(item.small));
             if (found != process.pending.end()) {
-                found->second.writes.emplace_back(at, item.words[1]);
+                found->second.writes.emplace_back(at, bytes);
             } else {  // of a signal
-                use(core, process, at, item.words[1], Access::Write);
+                use(core, process, at, bytes, Access::Write);
             }
             return true;
         }

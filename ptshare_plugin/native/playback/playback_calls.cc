@@ -292,7 +292,7 @@ void Playback::advise(Core& core, Process& process, const Pending& call) {
     if (advice == kPopulateRead || advice == kPopulateWrite) {
         const Access access = advice == kPopulateRead ? Access::Read : Access::Write;
         for (Word done = 0; done < bytes; done += kPageSize) {
-            machine_.make_accessible(core, process.moved.now(at + done), access);
+            if (!machine_.make_accessible(core, process.moved.now(at + done), access)) break;
         }
         return;
     }

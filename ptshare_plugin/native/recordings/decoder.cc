@@ -15,6 +15,7 @@ void EventReader::next(Item& item) {
     item.kind = static_cast<unsigned>(kind);
     item.small = numbers_.take();
     const EventForm form = form_of(item.kind);
+    if (count < form.least) throw std::runtime_error("damaged: an event of too few words");
     words_.resize(count);
     for (std::size_t i = 0; i < count; ++i) {
         if (i >= form.text) {

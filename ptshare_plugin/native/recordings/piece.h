@@ -29,6 +29,7 @@ namespace ptshare::recordings {
 
 constexpr std::size_t kMarked = 40;
 constexpr std::size_t kNear = 8;
+constexpr std::size_t kNone = ~std::size_t{0};
 constexpr std::uint64_t kOtherNext = 1, kOtherLeft = 2;
 constexpr unsigned kAddressShift = 2;
 
@@ -39,36 +40,42 @@ struct Piece {
 
 // How words of events are written.
 struct EventForm {
-    std::size_t text;   // where a text begins, or beyond all
-    std::size_t stamp;  // which word is a stamp, or beyond all
-    std::size_t near;   // how many are distances from the last one's
+    std::size_t least;          // words that it has at least
+    std::size_t stamp = kNone;  // which word is a stamp
+    std::size_t text = kNone;   // where a text begins
+    std::size_t near = kNear;   // how many are distances from the last one's
 };
-constexpr std::size_t kNone = ~std::size_t{0};
 
 inline EventForm form_of(unsigned kind) {
     switch (kind) {
         case PTSHARE_DEFINE:
-            return {kNone, kNone, 1};
+            return {3, kNone, kNone, 1};
+        case PTSHARE_BORN:
+            return {5, 2};
         case PTSHARE_NAME:
         case PTSHARE_TITLE:
-            return {0, kNone, 0};
+            return {0, kNone, 0, 0};
         case PTSHARE_MAP:
-            return {5, kNone, kNear};
+            return {5, kNone, 5};
         case PTSHARE_FILE:
-            return {3, kNone, kNear};
+            return {3, kNone, 3};
         case PTSHARE_CALL:
-            return {kNone, 6, kNear};
+            return {7, 6};
         case PTSHARE_RETURN:
         case PTSHARE_END:
-            return {kNone, 1, kNear};
-        case PTSHARE_BORN:
-            return {kNone, 2, kNear};
+            return {2, 1};
         case PTSHARE_SIGNAL:
         case PTSHARE_MARK:
         case PTSHARE_STAMP:
-            return {kNone, 0, kNear};
+            return {1, 0};
+        case PTSHARE_READS:
+        case PTSHARE_WRITES:
+        case PTSHARE_PRESENT:
+            return {2};
+        case PTSHARE_FAULTS:
+            return {3};
         default:
-            return {kNone, kNone, kNear};
+            return {0};
     }
 }
 
