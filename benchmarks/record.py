@@ -2,12 +2,14 @@
 
 A pointer chase over 256 MiB, and a transaction of ``pgbench -S`` (the server's user time). All are
 run in one call, one after the other, so compare ratios. Of a recording the tool's time, which the
-program waits for, and that of the recorder, which runs beside it, are told apart.
+program waits for, and that of the recorder, which runs beside it, are told apart. Last, how fast
+PostgreSQL's recording is replayed, and in how much memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import shutil
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ptshare_plugin.recording import tool
+from ptshare_plugin.recording.folder import read_manifest
 from ptshare_plugin.recording.recipes import postgres
 from ptshare_plugin.recording.record import Recording
 
@@ -211,6 +214,32 @@ def row(name: str, costs: dict[str, Cost], per: int, unit: float) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
+def replayed(folder: Path, times: int) -> dict[str, float]:
+    """Metrics of a replay under ``private``, in a process of its own."""
+    words = [Path(sys.executable).with_name("ptshare"), "run", "--recording", folder]
+    words += ["--policy", "private", "--procs", f"x{times}", "--cores", 4, "--json"]
+    done = subprocess.run([*map(str, words)], check=True, capture_output=True)
+    metrics: dict[str, float] = json.loads(done.stdout)
+    return metrics
+
+
+def replays(folder: Path) -> str:
+    """Lines on the replay of PostgreSQL's recording: speed, and memory for 64 processes."""
+    streams = read_manifest(folder).streams
+    records = sum(stream.accesses + stream.blocks for stream in streams)
+    one = replayed(folder, 1)
+    clients = len(streams) - 1
+    times = -(-64 // clients)
+    many = replayed(folder, times)
+    beside = many["host.peak_rss_bytes"] - many["pt.bytes"]
+    return (
+        f"replay: {records / one['host.seconds'] / 1e6:.1f} M records a second"
+        f" ({records / 1e6:.1f} M: accesses and blocks)\n"
+        f"replay of {1 + clients * times} processes: {beside / 2**20:.0f} MiB beside"
+        f" {many['pt.bytes'] / 2**20:.0f} MiB of page tables"
+    )
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -237,6 +266,7 @@ def main() -> None:
             }
             count = options.clients * options.transactions
             print(row("a transaction of pgbench -S, us", costs, count, 1e6))
+            print(f"\n{replays(place / 'pg.rec')}")
             sys.stdout.flush()
         finally:
             shutil.rmtree(place, ignore_errors=True)
