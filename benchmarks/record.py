@@ -203,6 +203,8 @@ def row(name: str, costs: dict[str, Cost], per: int, unit: float) -> str:
         costs[way] for way in ("native", "none", "record", "cachegrind")
     )
     times = (native.program, none.program, own.program, own.recorder, cachegrind.program)
+    if not native.program:
+        raise SystemExit(f"{name}: natively too short to be measured; take more")
     both = own.program + own.recorder
     ratios = (none.program, own.program, both)
     cells = (
