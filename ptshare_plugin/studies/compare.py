@@ -193,12 +193,15 @@ def print_header(out: Console, run: Run, headings: Sequence[str]) -> None:
     else:
         out.print(f"Policy {headings[0]}. Sums over all processes.")
     if not run.has_roi():
-        out.print("The program marks no region of interest: all figures are of the whole run.")
+        out.print("No region of interest is marked: all figures are of the whole run.")
     out.print()
 
 
 def _agreement(runs: Sequence[Run]) -> str:
-    workload = runs[0].spec.workload
+    spec = runs[0].spec
+    if spec.trace is not None or spec.recording is not None:
+        return "A replay executes nothing: there is no output to compare."
+    workload = spec.workload
     if workload is not None and workload.output_depends_on_policy:
         return "Program output is what each policy answers, so it is not compared."
     count = len(runs[0].output_lines())

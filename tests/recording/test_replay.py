@@ -75,7 +75,7 @@ def test_what_is_chosen_and_not_shared_says_why(
 ) -> None:
     done = pt.run(recording=folder, **{**CHOSEN, **given})
     (remark,) = done.run.result.remarks
-    assert remark.startswith(f"chosen, and not shared: {told}: once, 2.0 MiB")
+    assert remark.startswith(f"anonymous memory: chosen, and not shared: {told}: once, 2.0 MiB")
     assert done.metrics["pt.host_mms"] == 0
 
 

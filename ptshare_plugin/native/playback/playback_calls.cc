@@ -66,7 +66,11 @@ const char* refusal_text(Refusal refusal) {
 std::shared_ptr<File> Playback::file_of(Word device, Word inode, Word bytes,
                                         const std::string& path) {
     std::shared_ptr<File>& file = files_[{device, inode}];
-    if (!file) file = machine_.kernel().create_file(path);
+    if (!file) {
+        const bool segment = device == PTSHARE_SYSTEM_V;
+        file = machine_.kernel().create_file(segment ? "System V segment " + std::to_string(inode)
+                                                     : path);
+    }
     if (file->size() < bytes) file->resize(bytes);
     // As after any earlier start of the program: its pages wait in the page cache.
     if (!lives_in_memory(device, path)) file->read_ahead(file->pages());
@@ -99,6 +103,7 @@ bool Playback::map(Core& core, Process& process, MapRequest request,
         if (shared.file && shared.file->size() < shared.offset + shared.length) {
             shared.file->resize(shared.offset + shared.length);
         }
+        const std::string name = request.file ? request.file->name() : "anonymous memory";
         const std::array<std::uint64_t, kRefusals> before = kernel.stats().refusals;
         const std::uint64_t fell_back = kernel.stats().fell_back;
         const MapResult result = kernel.mmap(*process.mm, shared);
@@ -107,7 +112,8 @@ bool Playback::map(Core& core, Process& process, MapRequest request,
                 process.moved.add(recorded, recorded + request.length, place->at, shared.length);
             }
             if (kernel.stats().fell_back != fell_back) {
-                deviate(process, "chosen, and mapped without sharing", recorded, request.length);
+                deviate(process, name + ": chosen, and mapped without sharing", recorded,
+                        request.length);
             }
             return true;
         }
@@ -117,7 +123,7 @@ bool Playback::map(Core& core, Process& process, MapRequest request,
                 why = refusal_text(static_cast<Refusal>(i));
             }
         }
-        deviate(process, "chosen, and not shared: " + why, recorded, request.length);
+        deviate(process, name + ": chosen, and not shared: " + why, recorded, request.length);
     }
     const MapResult result = kernel.mmap(*process.mm, request);
     if (!result.ok()) {
