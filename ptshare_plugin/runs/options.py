@@ -8,25 +8,21 @@ Python imports it.
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptshare_plugin import policies
 from ptshare_plugin.common import units
-from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest, os_reason
+from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest
 from ptshare_plugin.common.progress import Progress, silent
 from ptshare_plugin.engines import registry as engines
-from ptshare_plugin.engines import traces
 from ptshare_plugin.machine import config
-from ptshare_plugin.machine.schema import KEYS
-from ptshare_plugin.runs import inputs
+from ptshare_plugin.runs import inputs, readers
 from ptshare_plugin.spec import workloads
 from ptshare_plugin.spec.recording import Recording
-from ptshare_plugin.spec.run import RunSpec, unknown_policy
-from ptshare_plugin.spec.trace import ALONE, TOGETHER, Trace, parse_share
+from ptshare_plugin.spec.run import RunSpec
+from ptshare_plugin.spec.trace import ALONE, TOGETHER, Trace
 
 if TYPE_CHECKING:
     from ptshare_plugin.spec.program import Program
@@ -84,155 +80,6 @@ def _option(
     return dataclasses.field(default=default, metadata={"stated": stated})
 
 
-def _program(value: Any, folder: Path | None) -> str:
-    text = _word(value, folder)
-    if "/" not in text:
-        workloads.path(text)
-        return text
-    text = _placed(text, folder)
-    inputs.program(text)
-    return text
-
-
-def _placed(path: str, folder: Path | None) -> str:
-    """``path`` from ``folder``; without one as it was given, a leading ``./`` included."""
-    return path if folder is None else str(folder / path)
-
-
-def _words(value: Any, _: Path | None) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise _kind_error("a list of words", value)
-    return tuple(_one_word(word, "a list of words") for word in value)
-
-
-def _word(value: Any, _: Path | None) -> str:
-    return _one_word(os.fspath(value) if isinstance(value, os.PathLike) else value, "a word")
-
-
-def _one_word(value: Any, kind: str) -> str:
-    if type(value) is not str:
-        raise _kind_error(kind, value)
-    if "\0" in value or not _encodes(value):
-        raise UserError(f"must be text without NUL characters, in UTF-8, not {value!r}", EXIT_USAGE)
-    return value
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _whole(value: Any, _: Path | None) -> int:
-    if type(value) is not int:
-        raise _kind_error("a whole number", value)
-    return value
-
-
-def _size(value: Any, _: Path | None) -> int:
-    return units.read_size(value)
-
-
-def _truth(value: Any, _: Path | None) -> bool:
-    if type(value) is not bool:
-        raise _kind_error("true or false", value)
-    return value
-
-
-def _trace_file(value: Any, folder: Path | None) -> str:
-    text = _word(value, folder)
-    if text == traces.STDIN:  # standard input, which whoever reads it refuses
-        return text
-    text = _placed(text, folder)
-    try:
-        os.stat(text)  # it is read once it is known with which share
-    except OSError as error:
-        raise UserError(f"{text}: cannot be read: {os_reason(error)}", EXIT_USAGE) from error
-    return text
-
-
-def _trace_range(value: Any, folder: Path | None) -> str:
-    text = _word(value, folder)
-    parse_share(text)
-    return text
-
-
-def _recording(value: Any, folder: Path | None) -> str:
-    text = _placed(_word(value, folder), folder)
-    if not os.path.exists(text):
-        raise UserError(f"{text}: there is no such recording", EXIT_USAGE)
-    return text
-
-
-def _rules(value: Any, folder: Path | None) -> tuple[str, ...]:
-    from ptshare_plugin.recording import rules
-
-    words = _words(value, folder)
-    for word in words:
-        rules.parse(word)
-    return words
-
-
-def _procs(text: str) -> int | str:
-    """A number of processes; ``xN``, for a recording, as it is."""
-    if _is_times(text):
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"'{text}' is not a valid integer, nor xN for a recording") from None
-
-
-def _is_times(value: Any) -> bool:
-    return isinstance(value, str) and value[:1] == "x" and value[1:].isdecimal()
-
-
-def _trace_end(value: Any, folder: Path | None) -> str:
-    text = _word(value, folder)
-    if text not in (TOGETHER, ALONE):
-        raise UserError(f"must be {TOGETHER} or {ALONE}, not {text!r}", EXIT_USAGE)
-    return text
-
-
-def _engine(value: Any, folder: Path | None) -> str:
-    text = _word(value, folder)
-    engines.get(text)
-    return text
-
-
-def _policy(value: Any, folder: Path | None) -> str:
-    """Refuse what no engine knows; what the engine of a run knows is for its check."""
-    text = _word(value, folder)
-    if text not in policies.known():
-        raise UserError(unknown_policy(text, policies.names()), EXIT_USAGE)
-    return text
-
-
-def _preset(value: Any, folder: Path | None) -> str:
-    text = _word(value, folder)
-    if "/" in text or text.endswith(".toml"):
-        text = _placed(text, folder)
-    inputs.machine(text, ())
-    return text
-
-
-def _overrides(value: Any, folder: Path | None) -> tuple[str, ...]:
-    """``KEY=VALUE`` each; or a mapping of keys to values."""
-    if not isinstance(value, Mapping):
-        return _words(value, folder)
-    for name in value:
-        if type(name) is not str:
-            raise _kind_error("keys of the machine with their values", name)
-    checked = {name: config.checked_value(name, each) for name, each in value.items()}
-    return tuple(f"{name}={config.show(KEYS[name], each)}" for name, each in checked.items())
-
-
-def _kind_error(words: str, value: Any) -> UserError:
-    return UserError(f"must be {words}, not {value!r}", EXIT_USAGE)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The options of one run, each checked by itself; ``of`` makes them, ``spec`` the run.
@@ -244,48 +91,48 @@ class Options:
     program: str | None = _option(
         None,
         str,
-        _program,
+        readers.program,
         "A workload's name, or the path (with a slash) of your own program.",
         metavar="PROGRAM",
     )
     args: tuple[str, ...] = _option(
         (),
         list,
-        _words,
+        readers.words,
         "Arguments of the program; {rank}, {procs}, {seed} and {region} are replaced.",
         metavar="[-- ARGS]...",
     )
     trace: str | None = _option(
         None,
         str,
-        _trace_file,
+        readers.trace,
         "Replay this trace in each process, in place of a program; engine stream.",
         metavar="FILE",
     )
     trace_share: str | None = _option(
         None,
         str,
-        _trace_range,
+        readers.trace_share,
         "Addresses of the trace that all processes share, with MAP_SHARED_PT.",
         metavar="0xSTART-0xEND",
     )
     trace_end: str = _option(
         TOGETHER,
         str,
-        _trace_end,
+        readers.trace_end,
         f"When a process exits that has replayed its trace: {TOGETHER}, or each {ALONE}.",
     )
     recording: str | None = _option(
         None,
         str,
-        _recording,
+        readers.recording,
         "Replay this recording of 'ptshare record', in place of a program; engine stream.",
         metavar="DIR",
     )
     share_rules: tuple[str, ...] = _option(
         (),
         list,
-        _rules,
+        readers.share_rules,
         "Mappings of the recording that ask for MAP_SHARED_PT: KIND[>=SIZE] [path=GLOB]"
         " [process=GLOB], KIND shared, file, anonymous, system-v or memory; repeatable.",
         metavar="RULE",
@@ -294,72 +141,72 @@ class Options:
     align: bool = _option(
         False,
         bool,
-        _truth,
+        readers.truth,
         "What --share chooses moves to the alignment that the policy needs.",
     )
     times: int = _option(
         1,
         int,
-        _whole,
+        readers.whole,
         "Processes of the recording that fork none run so often, at other times; as --procs xN.",
     )
     engine: str = _option(
         engines.DEFAULT,
         str,
-        _engine,
+        readers.engine,
         f"What executes the program: {', '.join(engines.names())}.",
     )
     policy: str | None = _option(
-        None, str, _policy, "Sharing policy.", shown="ptshare; on linux private"
+        None, str, readers.policy, "Sharing policy.", shown="ptshare; on linux private"
     )
     procs: int = _option(
         4,
         int,
-        _whole,
+        readers.whole,
         "Number of processes; of a recording xN: those that fork none N times over.",
         flags=("-n",),
         metavar="N|xN",
-        parse=_procs,
+        parse=readers.procs,
     )
     cores: int | None = _option(
         None,
         int,
-        _whole,
+        readers.whole,
         "Number of simulated cores, at most 64.",
         shown="procs, at most 16 but with gem5",
     )
     region: int = _option(
         workloads.DEFAULT_REGION,
         str,
-        _size,
+        readers.size,
         "Size of the region that a workload's processes share.",
         shown=units.exact_size(workloads.DEFAULT_REGION),
     )
     preset: str = _option(
         config.DEFAULT_PRESET,
         str,
-        _preset,
+        readers.preset,
         "Machine: a preset's name or a .toml file; see 'ptshare presets'.",
     )
     set: tuple[str, ...] = _option(
         (),
         list,
-        _overrides,
+        readers.overrides,
         "Change one key of the machine; repeatable.",
         metavar="KEY=VALUE",
     )
-    seed: int = _option(1, int, _whole, "Same seed, same result.")
+    seed: int = _option(1, int, readers.whole, "Same seed, same result.")
     work: int | None = _option(
         None,
         int,
-        _whole,
+        readers.whole,
         "Amount of work of a workload.",
         shown="its own, see 'ptshare workloads'",
     )
     share: bool = _option(
         True,
         bool,
-        _truth,
+        readers.truth,
         "Workloads ask for MAP_SHARED_PT.",
         off="Workloads do not ask for MAP_SHARED_PT.",
     )
@@ -556,7 +403,7 @@ _NO_RECORDING = "is for recordings; there is none"
 def _take_times(given: dict[str, Any]) -> None:
     """Take ``procs = "xN"`` for ``times = N``."""
     procs = given.get("procs")
-    if not isinstance(procs, str) or not _is_times(procs):
+    if not isinstance(procs, str) or not readers.is_times(procs):
         return
     if "times" in given:
         raise _misplaced("times", f"is there as procs, {procs}, too")
