@@ -57,6 +57,10 @@ def typed(*words: object) -> subprocess.CompletedProcess[str]:
         (("-o", "x", "--clients", "3", "--", "ls"), "--clients is of a recipe, not of a command"),
         (("-o", "x", "postgres", "--clients", "0"), "--clients 0: must be at least 1"),
         (("-o", "x", "postgres", "--mix", "some"), "--mix some: must be select or default"),
+        (
+            ("-o", "x", "postgres", "--transactions", "5", "--warmup", "5"),
+            "--warmup 5: must be 0 to 4, less than --transactions",
+        ),
         (("-o", "x", "--seconds", "0", "--", "ls"), "--seconds 0.0: must be more than 0"),
         (("-o", "x", "--until-exit", "4194305", "--", "ls"), "--until-exit 4194305: no such"),
         (("-o", "x", "--", "no-such-program"), "no-such-program: no such program"),

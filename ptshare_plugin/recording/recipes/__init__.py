@@ -18,12 +18,12 @@ _NAMES = ("postgres",)
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option of a recipe; its help says the default."""
+    """An option of a recipe; its help says the default. A flag is a bool without a metavar."""
 
     name: str
     kind: type
     default: Any
-    metavar: str
+    metavar: str | None
     help: str
 
 
