@@ -13,7 +13,7 @@ from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest
 if TYPE_CHECKING:
     from ptshare_plugin.recording.record import Recording
 
-_NAMES = ("postgres",)
+_NAMES = ("postgres", "redis")
 
 
 @dataclass(frozen=True, slots=True)
