@@ -55,4 +55,7 @@ def test_a_snapshot_makes_writers_copy(folder: Path) -> None:
     server = done.by_process[0]
     # A server that is warm has nothing else to copy.
     assert server["roi.fault.cow"] > 20
-    assert not done.run.result.remarks
+    # MADV_FREE: Redis tries at its start whether the kernel has a bug of it.
+    assert all(
+        said.startswith("madvise 8 is left out: 1 times") for said in done.run.result.remarks
+    )
