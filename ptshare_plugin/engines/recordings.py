@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def load(
         path=path,
         sha256=hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest(),
         processes=len(processes),
-        copies=tuple(_copies(manifest.streams, times)),
+        copies=tuple(_copies(manifest, times)),
         times=times,
         rules=tuple(rules),
         align=align,
@@ -52,18 +53,24 @@ def load(
     )
 
 
-def _copies(streams: Sequence[Stream], times: int) -> list[tuple[int, int]]:
+def _copies(manifest: Manifest, times: int) -> list[tuple[int, int]]:
     """The processes that others forked and that fork none, each ``times`` - 1 times more.
 
-    Their begins are spread over the time that the longest of them took.
+    Where the recording knows which do its work: of these, those that are there in the region of
+    interest. Their begins are spread over the time that the longest of them took.
     """
     if times == 1:
         return []
+    streams, work, (begin, _) = manifest.streams, manifest.work, _roi(manifest)
     parents = Counter(stream.parent for stream in streams if stream.forked)
     leaves = [
         number
         for number, stream in enumerate(streams)
-        if stream.forked and not parents[number] and stream.end != "exec"
+        if stream.forked
+        and not parents[number]
+        and stream.end != "exec"
+        and (work is None or fnmatchcase(stream.shown, work.processes))
+        and (work is None or stream.last_stamp > begin)
     ]
     if not leaves:
         raise UserError(

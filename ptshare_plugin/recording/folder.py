@@ -76,6 +76,21 @@ class Stream:
         return self.title or self.name
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What clients had a recorded server do, by their own count.
+
+    :param unit: of what, in the singular.
+    :param roi: of these, within the region of interest.
+    :param processes: glob of what the processes that did it are called.
+    """
+
+    unit: str
+    total: int
+    roi: int
+    processes: str
+
+
 @dataclass(slots=True)
 class Manifest:
     """What a recording says of itself.
@@ -96,6 +111,7 @@ class Manifest:
     exit: int | None = None
     marks: list[tuple[str, int]] = field(default_factory=list)
     streams: list[Stream] = field(default_factory=list)
+    work: Work | None = None
 
     @property
     def partial(self) -> str | None:
@@ -141,7 +157,10 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         streams = [Stream(**each) for each in content.pop("streams")]
         marks = [(name, stamp) for name, stamp in content.pop("marks")]
-        manifest = Manifest(streams=streams, marks=marks, **content)
+        work = content.pop("work", None)
+        manifest = Manifest(
+            streams=streams, marks=marks, work=None if work is None else Work(**work), **content
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged: {error}") from error
     for stream in manifest.streams:

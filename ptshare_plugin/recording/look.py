@@ -153,6 +153,8 @@ def print_tables(seen: Look) -> None:
         begun = min(stream.first_stamp for stream in manifest.streams)
         marks = (f"{name} after {(stamp - begun) / 1e9:.1f} s" for name, stamp in manifest.marks)
         out.print(f"region of interest: {', '.join(marks)}")
+    if (work := manifest.work) is not None:
+        out.print(f"{work.total:,} {work.unit}s, {work.roi:,} of them in the region of interest")
     out.print()
     terminal.print_words(
         out,

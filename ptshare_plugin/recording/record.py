@@ -87,9 +87,7 @@ class Recording:
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
         self.pid = self.spawn(self._under_valgrind(), self._environment, self._user, self._said)
         if self._roi_after is not None:
-            stamp = time.monotonic_ns() + round(self._roi_after * 1e9)
-            self.manifest.marks.append((folder.BEGIN, stamp))
-            self._changed()
+            self.mark(folder.BEGIN, time.monotonic_ns() + round(self._roi_after * 1e9))
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -123,6 +121,11 @@ class Recording:
         finally:
             if watched is not None:
                 os.close(watched)
+
+    def mark(self, name: str, stamp: int) -> None:
+        """The region of interest begins or ends at that time, of CLOCK_MONOTONIC."""
+        self.manifest.marks.append((name, stamp))
+        self._changed()
 
     def spawn(
         self,

@@ -57,6 +57,14 @@ def typed(*words: object) -> subprocess.CompletedProcess[str]:
         (("-o", "x", "--clients", "3", "--", "ls"), "--clients is of a recipe, not of a command"),
         (("-o", "x", "postgres", "--clients", "0"), "--clients 0: must be at least 1"),
         (("-o", "x", "postgres", "--mix", "some"), "--mix some: must be select or default"),
+        (("-o", "x", "redis", "--mix", "select"), "--mix is not of recipe redis"),
+        (("-o", "x", "redis", "--requests", "0"), "--requests 0: must be at least 1"),
+        (("-o", "x", "redis", "--snapshots", "-1"), "--snapshots -1: must be 0 to 1000"),
+        (("-o", "x", "redis", "--value", "1GiB"), "--value 1GiB: must be 1 to --data"),
+        (
+            ("-o", "x", "postgres", "--transactions", "5", "--warmup", "5"),
+            "--warmup 5: must be 0 to 4, less than --transactions",
+        ),
         (("-o", "x", "--seconds", "0", "--", "ls"), "--seconds 0.0: must be more than 0"),
         (("-o", "x", "--until-exit", "4194305", "--", "ls"), "--until-exit 4194305: no such"),
         (("-o", "x", "--", "no-such-program"), "no-such-program: no such program"),
@@ -72,7 +80,8 @@ def test_refusals(words: tuple[str, ...], told: str) -> None:
 def test_recipes_are_listed() -> None:
     done = typed("--list")
     assert done.returncode == 0
-    assert "postgres" in done.stdout and "--transactions" in done.stdout
+    for word in ("postgres", "--transactions", "redis", "--snapshots"):
+        assert word in done.stdout
 
 
 def test_a_32_bit_program(tmp_path: Path) -> None:

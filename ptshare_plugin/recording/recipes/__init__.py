@@ -13,17 +13,17 @@ from ptshare_plugin.common.errors import EXIT_USAGE, UserError, nearest
 if TYPE_CHECKING:
     from ptshare_plugin.recording.record import Recording
 
-_NAMES = ("postgres",)
+_NAMES = ("postgres", "redis")
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option of a recipe; its help says the default."""
+    """An option of a recipe; its help says the default. A flag is a bool without a metavar."""
 
     name: str
     kind: type
     default: Any
-    metavar: str
+    metavar: str | None
     help: str
 
 

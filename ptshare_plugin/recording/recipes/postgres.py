@@ -10,12 +10,14 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ptshare_plugin.common.errors import EXIT_USAGE, UserError, os_reason
 from ptshare_plugin.common.units import parse_size
+from ptshare_plugin.recording.folder import BEGIN, END, Work
 from ptshare_plugin.recording.recipes import Option
 from ptshare_plugin.recording.record import Recording, say
 
@@ -33,6 +35,21 @@ OPTIONS = (
         "select|default",
         "Transactions: reads alone (pgbench -S), or pgbench's own.  [default: select]",
     ),
+    Option(
+        "warmup",
+        int,
+        None,
+        "N",
+        "The region of interest begins when each client has done N transactions; 0: when all"
+        " are connected.  [default: half of them]",
+    ),
+    Option(
+        "prewarm",
+        bool,
+        False,
+        None,
+        "Read pgbench's tables into shared_buffers before the clients come (pg_prewarm).",
+    ),
 )
 
 _BASE = "/usr/lib/postgresql"
@@ -41,6 +58,10 @@ _DATABASE = "ptshare"
 _MIXES: dict[str, tuple[str, ...]] = {"select": ("-S",), "default": ()}
 _READY = "database system is ready to accept connections"
 _READY_SECONDS = 120.0
+_PREWARM = (
+    "SELECT sum(pg_prewarm(oid)) FROM pg_class"
+    " WHERE relname LIKE 'pgbench_%' AND relkind IN ('r', 'i')"
+)
 _CONFIGURATION = """
 listen_addresses = ''
 unix_socket_directories = '{folder}'
@@ -74,13 +95,50 @@ def record(
         cluster.make(given)
         with recording:
             cluster.wait_until_ready(recording)
+            if given["prewarm"]:
+                say("pg_prewarm")
+                cluster.run_beside(recording, "psql", "--no-psqlrc", "-c", _PREWARM)
             say(f"pgbench: {given['clients']} clients, {given['transactions']} transactions each")
-            cluster.run_beside(recording, "pgbench", *load(given))
+            cluster.run_beside(recording, "pgbench", *load(given), *cluster.logged())
+            count(recording, cluster.transactions(), given, roi_after is None)
             recording.stop(signal.SIGINT)  # PostgreSQL's fast shutdown
         say(cluster.rate())
         return recording
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """When a client's ``number``-th transaction, from 1, began and ended: CLOCK_MONOTONIC, ns."""
+
+    client: int
+    number: int
+    began: int
+    ended: int
+
+
+def count(
+    recording: Recording, done: Sequence[Transaction], given: Mapping[str, Any], marks: bool
+) -> None:
+    """Note in the recording how many transactions there were, and where it is of interest."""
+    if not done:
+        return
+    begin, end = region(done, _warmup(given))
+    if marks:
+        recording.mark(BEGIN, begin)
+        recording.mark(END, end)
+    inside = sum(begin < each.ended for each in done) if marks else 0
+    recording.manifest.work = Work("transaction", len(done), inside, f"postgres: * {_DATABASE} *")
+
+
+def region(done: Sequence[Transaction], warmup: int) -> tuple[int, int]:
+    """From when every client has done ``warmup`` transactions, until all have done theirs."""
+    if warmup:
+        begin = max(each.ended for each in done if each.number == warmup)
+    else:  # pgbench connects all of its clients before the first one begins
+        begin = min(each.began for each in done)
+    return begin, max(each.ended for each in done)
 
 
 class Cluster:
@@ -119,6 +177,9 @@ class Cluster:
             self._run(
                 "pgbench", "--initialize", "--quiet", "--scale", scale, *self._at(), _DATABASE
             )
+            if given["prewarm"]:
+                make = "CREATE EXTENSION pg_prewarm"
+                self._run("psql", "--no-psqlrc", "-c", make, *self._at(), _DATABASE)
         finally:
             self._run("pg_ctl", "-w", "-D", str(self._data), "-m", "fast", "stop")
 
@@ -142,6 +203,21 @@ class Cluster:
                 os.kill(pid, signal.SIGTERM)
         if status != 0 and recording.interrupted is None:
             raise UserError(f"{name} failed: {_last_line(self._folder / 'said')}")
+
+    def logged(self) -> tuple[str, ...]:
+        """Options of pgbench, to write when each transaction ended."""
+        return ("--log", f"--log-prefix={self._folder / 'transactions'}")
+
+    def transactions(self) -> list[Transaction]:
+        """What it then wrote, in its order."""
+        behind = time.time_ns() - time.monotonic_ns()
+        found = []
+        for path in self._folder.glob("transactions.*"):
+            for line in _text(path).splitlines():
+                client, number, took, _, seconds, micros = line.split()[:6]
+                ended = (int(seconds) * 1_000_000 + int(micros)) * 1000 - behind
+                found.append(Transaction(int(client), int(number), ended - int(took) * 1000, ended))
+        return found
 
     def rate(self) -> str:
         """What pgbench says of its speed."""
@@ -179,12 +255,24 @@ def _check(given: Mapping[str, Any]) -> None:
     for name in ("clients", "transactions", "scale"):
         if not 1 <= given[name] <= 1_000_000:
             raise UserError("must be at least 1", EXIT_USAGE, option=name, value=given[name])
+    if not 0 <= _warmup(given) < given["transactions"]:
+        raise UserError(
+            f"must be 0 to {given['transactions'] - 1}, less than --transactions",
+            EXIT_USAGE,
+            option="warmup",
+            value=given["warmup"],
+        )
     if given["mix"] not in _MIXES:
         raise UserError("must be select or default", EXIT_USAGE, option="mix", value=given["mix"])
     if parse_size(given["buffers"]) < 1 << 20:
         raise UserError(
             "must be at least 1MiB", EXIT_USAGE, option="buffers", value=given["buffers"]
         )
+
+
+def _warmup(given: Mapping[str, Any]) -> int:
+    warmup: int | None = given["warmup"]
+    return given["transactions"] // 2 if warmup is None else warmup
 
 
 def load(given: Mapping[str, Any]) -> tuple[str, ...]:
@@ -209,7 +297,7 @@ def programs() -> dict[str, Path]:
     else:
         raise UserError("no PostgreSQL server: install Debian's or Ubuntu's postgresql")
     found_all = {}
-    for name in ("postgres", "initdb", "pg_ctl", "pgbench", "createdb", "pg_isready"):
+    for name in ("postgres", "initdb", "pg_ctl", "pgbench", "createdb", "psql"):
         path = place / name if (place / name).is_file() else shutil.which(name)
         if path is None:
             raise UserError(f"PostgreSQL is there, but not its {name}: install postgresql-contrib")
