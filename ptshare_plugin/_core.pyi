@@ -277,6 +277,41 @@ class RecordDecoder:
 def record_events(events: bytes) -> list[tuple[int, int, tuple[int, ...]]]:
     """Kind, small and words of each event of a piece but definitions."""
 
+class TraceImporter:
+    """Somebody else's traces into recordings; ``kind``: drmemtrace, champsim or cloudsuite."""
+
+    def __init__(self, kind: str) -> None: ...
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of a record."""
+
+    def feed(self, lane: int, records: bytes, start: int, until: int) -> tuple[int, int]:
+        """Take records of a lane, from byte ``start``, up to one that is later than ``until``.
+
+        Gives the bytes taken, and that record's time, or 0; none at all: the lane has ended.
+        RuntimeError: what is wrong with them.
+        """
+
+    def write(self, names: list[str], shared: list[tuple[int, int]]) -> None:
+        """All has been looked at: it comes once more, and is written.
+
+        ``names``: of the processes. ``shared``: ranges that all of them map of one object each.
+        ValueError: nothing touches one.
+        """
+
+    def finish(self) -> None:
+        """All has come."""
+
+    def left_out(self) -> dict[str, int]:
+        """What is left out, in words, and how often."""
+
+    @property
+    def processes(self) -> list[int]:
+        """Their numbers."""
+
+    def encoder(self, process: int) -> RecordEncoder:
+        """What a process's file is to have, by its place in ``processes``."""
+
 class Playback(Run):
     """Replays a recording; ``streams``: ``recording.reading.Streams``."""
 

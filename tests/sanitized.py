@@ -27,7 +27,7 @@ TESTS = (
     "tests/core/test_state_machine.py",
     *(f"tests/unit/test_{name}.py" for name in ("metrics", "parameters")),
     *(f"tests/cli/test_{name}.py" for name in ("plan_command", "protect_ways", "trace_command")),
-    *(f"tests/recording/test_{name}.py" for name in ("damage", "replay")),
+    *(f"tests/recording/test_{name}.py" for name in ("damage", "imports", "replay")),
     "tests/fuzz",
 )
 LEFT_OUT = "seeds_case or of_their_own_counts or absurd_sizes or memory_can_run_out or wrong_"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 # Each adds its commands to the application, in the order in which help lists them.
-for _group in ("run", "record", "results", "studies", "lists"):
+for _group in ("run", "record", "imports", "results", "studies", "lists"):
     importlib.import_module(f"ptshare_plugin.cli.{_group}")
 for _app in (app, *(group.typer_instance for group in app.registered_groups)):
     for _command in [] if _app is None else _app.registered_commands:

@@ -98,11 +98,12 @@ class Manifest:
     :param end: when it was ended; nothing: it goes on, or its recorder was killed.
     :param why: why it is partial, if it is.
     :param exit: exit status of the command, minus the signal that ended it.
+    :param source: whose traces it was made of, if it was; then no Valgrind and no host is known.
     """
 
     command: list[str]
     ptshare: str
-    valgrind: str
+    valgrind: str | None
     host: dict[str, Any]
     begin: str
     recorder: int
@@ -112,6 +113,7 @@ class Manifest:
     marks: list[tuple[str, int]] = field(default_factory=list)
     streams: list[Stream] = field(default_factory=list)
     work: Work | None = None
+    source: str | None = None
 
     @property
     def partial(self) -> str | None:

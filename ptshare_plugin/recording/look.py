@@ -145,10 +145,13 @@ def print_tables(seen: Look) -> None:
     out = terminal.console()
     manifest = seen.manifest
     out.print(f"{' '.join(manifest.command)}")
-    out.print(
-        f"recorded {manifest.begin} on {manifest.host['cpu']}, {manifest.host['kernel']},"
-        f" valgrind {manifest.valgrind}"
-    )
+    if manifest.source is not None:
+        out.print(f"imported {manifest.begin} from {manifest.source}")
+    else:
+        out.print(
+            f"recorded {manifest.begin} on {manifest.host['cpu']}, {manifest.host['kernel']},"
+            f" valgrind {manifest.valgrind}"
+        )
     if manifest.marks:
         begun = min(stream.first_stamp for stream in manifest.streams)
         marks = (f"{name} after {(stamp - begun) / 1e9:.1f} s" for name, stamp in manifest.marks)

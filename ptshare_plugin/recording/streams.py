@@ -173,7 +173,7 @@ class Streams:
 
     def _write(self, writer: PieceWriter, stream: Stream, encoder: _core.RecordEncoder) -> None:
         events, blocks = encoder.take()
-        _learn(stream, encoder)
+        learn(stream, encoder)
         writer.write(events, blocks, stream.accesses, stream.last_stamp)
         stream.bytes = writer.bytes
 
@@ -181,7 +181,7 @@ class Streams:
         self, number: int, stream: Stream, encoder: _core.RecordEncoder | None, why: str | None
     ) -> None:
         if encoder is not None:
-            _learn(stream, encoder)
+            learn(stream, encoder)
         if why is None and encoder is not None and encoder.ended:
             stream.end = "exit" if encoder.exited else "signal"
             stream.status = encoder.status if encoder.exited else None
@@ -244,7 +244,8 @@ def settle_execs(streams: list[Stream]) -> None:
             )
 
 
-def _learn(stream: Stream, encoder: _core.RecordEncoder) -> None:
+def learn(stream: Stream, encoder: _core.RecordEncoder) -> None:
+    """Note what its encoder knows of a stream by now."""
     for name, value in encoder.totals().items():
         setattr(stream, name, value)
     stream.name = encoder.name.decode(errors="replace")

@@ -11,7 +11,7 @@ NATIVE = Path(__file__).parents[2] / "ptshare_plugin" / "native"
 
 ENGINE = (
     *("core", "accounting", "translation", "machine", "programs", "streams"),
-    *("recordings", "playback", "studies"),
+    *("recordings", "imports", "playback", "studies"),
 )
 """The embedded engine's folders, each above those before it. The only statement of their order."""
 BELOW = {

@@ -5,6 +5,7 @@
 
 namespace ptshare::bindings {
 
+void bind_imports(nanobind::module_& module);
 void bind_kernel(nanobind::module_& module);
 void bind_metrics(nanobind::module_& module);
 void bind_policies(nanobind::module_& module);

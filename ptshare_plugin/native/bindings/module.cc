@@ -10,6 +10,7 @@ NB_MODULE(_core, module) {
     ptshare::bindings::bind_policies(module);
     ptshare::bindings::bind_protect_ways(module);
     ptshare::bindings::bind_recording(module);
+    ptshare::bindings::bind_imports(module);
     ptshare::bindings::bind_run(module);  // what simulations derive from
     ptshare::bindings::bind_playback(module);
     ptshare::bindings::bind_simulation(module);

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptshare_plugin import policies
+from ptshare_plugin.common.errors import UserError
 from ptshare_plugin.common.progress import Progress
 from ptshare_plugin.common.units import PAGE_BYTES
 from ptshare_plugin.engines import registry as engines
@@ -53,6 +54,10 @@ def validate(path: str, progress: Progress) -> Validation:
 
     spec = Options.of({"recording": path, "policy": policies.BASELINE}).spec(progress)
     manifest = read_manifest(Path(path))
+    if manifest.source is not None:
+        raise UserError(
+            f"{path}: was imported from {manifest.source}: nothing says what a kernel had for it"
+        )
     found = histories(Path(path), manifest.streams)
     streams = Streams(Path(path), manifest)
     try:
@@ -82,7 +87,7 @@ def validate(path: str, progress: Progress) -> Validation:
     settings: dict[str, str | int] = {
         "release": str(manifest.host["kernel"]).split()[-1],
         "cpu": str(manifest.host["cpu"]),
-        "valgrind": manifest.valgrind,
+        "valgrind": str(manifest.valgrind),
         "command": shlex.join(manifest.command),
     }
     return Validation(outcomes, settings, (), manifest.begin[:10])
