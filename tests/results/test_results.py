@@ -8,6 +8,7 @@ import importlib.util
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,14 @@ from ptshare_plugin.spec.run import RunSpec, identity_hash
 from ptshare_plugin.sweeps import plan
 
 RESULTS = Path(__file__).parents[2] / "results"
+sys.path.insert(0, str(RESULTS))  # of what make.py imports
 _SPEC = importlib.util.spec_from_file_location("make", RESULTS / "make.py")
 assert _SPEC is not None and _SPEC.loader is not None
 make = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(make)
 
 NAMES = make.names()
+RECORDED = [name for name in NAMES if make.recorded.commands(name)]
 PAGE, PMD_BYTES = 4096, 2 << 20
 UNSHARED = ("private", "huge-2m")  # hugetlb-pmd shares no table below 1 GiB
 AGAIN = 2  # runs of each folder that are made again without --rerun
@@ -53,6 +56,9 @@ def specs(name: str) -> list[RunSpec]:
             engines.get(engine)
         except UserError as error:
             pytest.skip(str(error))
+    for recording in make.recorded.commands(name):
+        if not (make.recorded.KEPT / recording).exists():
+            pytest.skip(f"build/recordings/{recording} is not there: results/make.py {name}")
     return [point.options.spec() for point in plan.load(RESULTS / name / make.SWEEP).points]
 
 
@@ -145,7 +151,8 @@ def test_invariants_of_tables(name: str) -> None:
         if policy in UNSHARED:
             assert found["pt.bytes.host"] == found["fault.link"] == found["share.links"] == 0
             assert found["fault.host"] == 0
-        if policy == "ptshare" and row["program"] != "churn":  # whose ranks attach again
+        # Those of churn attach again; recorded ones have no region of a workload.
+        if policy == "ptshare" and row["program"] != "churn" and name not in RECORDED:
             chunks = row["region_bytes"] / PMD_BYTES
             assert found["pt.region.pte_tables"] == chunks
             # A process that another one's TLB entries serve needs no link.
@@ -283,6 +290,20 @@ def without_details(binary: Path, folder: Path) -> Path:
     return target
 
 
+def hashes(spec: RunSpec, folder: Path) -> list[str]:
+    """Of what is run, by which results know it."""
+    if spec.recording is not None:
+        return [spec.recording.sha256]
+    binary = workloads.path(spec.program.name)
+    return [sha256(binary), sha256(without_details(binary, folder))]
+
+
+def figures(made: run.Run) -> dict[str, float]:
+    """Metrics of a run, as ``numbers`` has those of a row."""
+    now = json.loads(json.dumps(made.values[metrics.ALL]))
+    return {key: float(value) for key, value in now.items() if not key.startswith("host.")}
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -295,18 +316,12 @@ def test_rerun(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Non
     compared = 0
     for index in again(name, request.config.getoption("--rerun")):
         then, spec = rows(name).loc[index], known[index]
-        binary = workloads.path(spec.program.name)
-        if then["program_sha256"] not in (
-            sha256(binary),
-            sha256(without_details(binary, tmp_path)),
-        ):
-            pytest.skip("another compiler made the workloads of this machine")
+        if then["program_sha256"] not in hashes(spec, tmp_path):
+            pytest.skip("another compiler made the workloads here, or the recording is another one")
         made = run.execute(spec, ())
         version = made.result.versions.get("gem5")
         if version is not None and version != then["gem5"]:
             pytest.skip(f"made with gem5 {then['gem5']}, here is {version}")
-        now = json.loads(json.dumps(made.values[metrics.ALL]))
-        mine = {key: float(value) for key, value in now.items() if not key.startswith("host.")}
-        assert mine == numbers(then), then["command"]
+        assert figures(made) == numbers(then), then["command"]
         compared += 1
     assert compared
