@@ -161,6 +161,20 @@ def test_invariants_of_tables(name: str) -> None:
             assert links <= chunks * procs if serves else links == chunks * procs
 
 
+@pytest.mark.parametrize("name", RECORDED)
+def test_figures_by_what_clients_had_done_are_those_of_the_summary(name: str) -> None:
+    each = pd.read_csv(RESULTS / name / make.recorded.EACH)
+    whole = rows(name).set_index("run_id")
+    assert set(each["run"]) == set(whole.index)
+    assert set(each["part"]) == {"whole run", "region"}
+    unit = next(column for column in each if column in ("transactions", "requests"))
+    for _, row in each.iterrows():
+        prefix = metrics.ROI if row["part"] == "region" else ""
+        for metric in make.recorded.METRICS:
+            then = whole.loc[row["run"], prefix + metric]
+            assert row[metric] * row[unit] == pytest.approx(then, abs=row[unit] * 1e-4), metric
+
+
 # What the pages say ------------------------------------------------------------------------------
 
 
@@ -235,6 +249,20 @@ def test_what_clients_gain_grows_until_their_tables_leave_the_caches() -> None:
     assert (abs(misses["ptshare"] / misses["private"] - 1) < 0.006).all()
     links = chosen("scale", policy="ptshare")
     assert (links["share.links"] == 32 * links["procs"]).all()
+
+
+def test_what_redis_writes_is_shared_with_nobody() -> None:
+    same = [f"fault.{kind}" for kind in vocabulary.MINOR_FAULTS]
+    same += ["pt.bytes", "roi.cycles.total", "roi.tlb.dtlb.misses", "cycles.makespan"]
+    for key, runs in rows("redis").groupby(["program", "cost.fork_pte"]):
+        assert set(runs["policy"]) == {"private", "ptshare"}
+        assert (runs[same].nunique() == 1).all(), key
+    quiet, copied = (chosen("redis", program=name) for name in ("redis-quiet", "redis"))
+    assert (quiet["roi.fault.cow"] == 0).all() and (copied["roi.fault.cow"] > 15_000).all()
+    assert (copied["pt.tables"] - quiet["pt.tables"].iloc[0] == 88).all()
+    cheap, dear = (chosen("redis", program="redis", cost__fork_pte=cost) for cost in (30, 190))
+    more = dear["cycles.total"].iloc[0] - cheap["cycles.total"].iloc[0]
+    assert more == 160 * 67_122
 
 
 def test_only_who_is_not_told_uses_stale_translations() -> None:
