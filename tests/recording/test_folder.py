@@ -83,7 +83,7 @@ def test_what_clients_had_done_is_kept(folder: Path) -> None:
     assert read_manifest(folder).work == Work("request", 5, 3, "server *")
     path = folder / "manifest.json"
     path.write_text(path.read_text().replace('"roi": 3', '"rio": 3'))
-    with pytest.raises(UserError, match="damaged: .*rio"):
+    with pytest.raises(UserError, match=r"damaged: .*rio"):
         read_manifest(folder)
 
 
