@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import recorded
 
 from ptshare_plugin.records import dataset
 from ptshare_plugin.sweeps import plan, store
@@ -25,6 +26,7 @@ FIGURES = {
     "gem5-crosscheck": "g2-reads",
     "protect": "shootdowns-2",
     "pt-memory": "g1-memory",
+    "redis": "g1-faults",
     "scale": "g1-walks",
     "shared-tags": "g1-reads",
     "walks": "g1-latency",
@@ -40,11 +42,15 @@ def names() -> list[str]:
 def make(name: str) -> None:
     """Make the sweep of a folder, write its summary and take its figure."""
     file, out = HERE / name / SWEEP, _KEPT / name
+    recorded.make(name)
     subprocess.run(["ptshare", "sweep", str(file), "-o", str(out)], check=True)
     dataset.gather([out / store.RUNS], out / "summary")
     runs = [point.run for point in plan.load(file).points]
     rows = HERE / name / SUMMARY
-    summary(dataset.load(out / "summary"), runs).to_csv(rows, index=False)
+    frame = summary(dataset.load(out / "summary"), runs)
+    frame.to_csv(rows, index=False)
+    if recorded.commands(name):
+        recorded.per_unit(frame).to_csv(HERE / name / recorded.EACH, index=False)
     report = ["ptshare", "report", str(rows), "-o", str(out / "report.html"), "--force"]
     subprocess.run([*report, "--figures", str(out / "figures")], check=True)
     shutil.copyfile(out / "figures" / f"{FIGURES[name]}.svg", HERE / name / FIGURE)
@@ -54,7 +60,8 @@ def summary(frame: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
     """Rows of ``runs``, in that order, without what another machine would not give again."""
     rows = frame.set_index("run_id", drop=False).loc[runs]
     rows = rows.drop(columns=[name for name in rows if name.startswith("host.")])
-    return rows.assign(run=rows["run_id"]).reset_index(drop=True)
+    rows = rows.assign(run=rows["run_id"], command=recorded.without_places(rows["command"]))
+    return rows.reset_index(drop=True)
 
 
 def main() -> int:

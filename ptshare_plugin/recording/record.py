@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -165,6 +165,20 @@ class Recording:
     def status(self, pid: int) -> int | None:
         """Exit status of a process that was spawned, minus its signal; nothing: it runs."""
         return self._statuses.get(pid)
+
+    def wait_for(self, pid: int, meanwhile: Callable[[], None] = lambda: None) -> int | None:
+        """Exit status of a process that was spawned, when it has ended; nothing: interrupted.
+
+        :param meanwhile: called now and then.
+        """
+        while self.status(pid) is None:
+            self.pause()
+            if self.interrupted is None:
+                meanwhile()
+            elif self.status(pid) is None:
+                os.kill(pid, signal.SIGTERM)
+        self.pause()  # what ended it may be a signal that comes to this process, too
+        return self.status(pid) if self.interrupted is None else None
 
     def pause(self) -> None:
         """Wait a moment, looking after signals and processes."""

@@ -15,6 +15,7 @@ from ptshare_plugin.recording.folder import (
     Manifest,
     PieceWriter,
     Stream,
+    Work,
     add_mark,
     pieces,
     read_manifest,
@@ -72,6 +73,18 @@ def test_marks_of_another_process_are_added(folder: Path) -> None:
     add_mark(folder, "begin", 5)
     add_mark(folder, "end", 9)
     assert read_manifest(folder).marks == [("begin", 5), ("end", 9)]
+
+
+def test_what_clients_had_done_is_kept(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    assert manifest.work is None
+    manifest.work = Work("request", 5, 3, "server *")
+    write_manifest(folder, manifest)
+    assert read_manifest(folder).work == Work("request", 5, 3, "server *")
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"roi": 3', '"rio": 3'))
+    with pytest.raises(UserError, match=r"damaged: .*rio"):
+        read_manifest(folder)
 
 
 def test_a_stream_that_ends_inside_a_piece_is_read_up_to_there(folder: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +62,24 @@ def test_a_snapshot_makes_writers_copy(folder: Path) -> None:
     assert all(
         said.startswith("madvise 8 is left out: 1 times") for said in done.run.result.remarks
     )
+
+
+def test_ctrl_c_ends_it_all(valgrind: Path, tmp_path: Path) -> None:
+    if not shutil.which("redis-server"):
+        pytest.skip("no redis-server: install it")
+    command = [COMMAND, "record", "redis", "--requests", "10000000", "--data", "2MiB"]
+    with subprocess.Popen(
+        [*command, "-o", tmp_path / "out"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if "redis-benchmark" in line:
+                break
+        time.sleep(1)
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the clients, too
+        rest = running.stderr.read()
+    assert running.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in rest and "processes" in rest

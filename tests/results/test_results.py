@@ -8,6 +8,7 @@ import importlib.util
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,14 @@ from ptshare_plugin.spec.run import RunSpec, identity_hash
 from ptshare_plugin.sweeps import plan
 
 RESULTS = Path(__file__).parents[2] / "results"
+sys.path.insert(0, str(RESULTS))  # of what make.py imports
 _SPEC = importlib.util.spec_from_file_location("make", RESULTS / "make.py")
 assert _SPEC is not None and _SPEC.loader is not None
 make = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(make)
 
 NAMES = make.names()
+RECORDED = [name for name in NAMES if make.recorded.commands(name)]
 PAGE, PMD_BYTES = 4096, 2 << 20
 UNSHARED = ("private", "huge-2m")  # hugetlb-pmd shares no table below 1 GiB
 AGAIN = 2  # runs of each folder that are made again without --rerun
@@ -53,6 +56,9 @@ def specs(name: str) -> list[RunSpec]:
             engines.get(engine)
         except UserError as error:
             pytest.skip(str(error))
+    for recording in make.recorded.commands(name):
+        if not (make.recorded.KEPT / recording).exists():
+            pytest.skip(f"build/recordings/{recording} is not there: results/make.py {name}")
     return [point.options.spec() for point in plan.load(RESULTS / name / make.SWEEP).points]
 
 
@@ -145,13 +151,28 @@ def test_invariants_of_tables(name: str) -> None:
         if policy in UNSHARED:
             assert found["pt.bytes.host"] == found["fault.link"] == found["share.links"] == 0
             assert found["fault.host"] == 0
-        if policy == "ptshare" and row["program"] != "churn":  # whose ranks attach again
+        # Those of churn attach again; recorded ones have no region of a workload.
+        if policy == "ptshare" and row["program"] != "churn" and name not in RECORDED:
             chunks = row["region_bytes"] / PMD_BYTES
             assert found["pt.region.pte_tables"] == chunks
             # A process that another one's TLB entries serve needs no link.
             serves = row["mmu.shared_tags"]
             links = found["share.links"]
             assert links <= chunks * procs if serves else links == chunks * procs
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_figures_by_what_clients_had_done_are_those_of_the_summary(name: str) -> None:
+    each = pd.read_csv(RESULTS / name / make.recorded.EACH)
+    whole = rows(name).set_index("run_id")
+    assert set(each["run"]) == set(whole.index)
+    assert set(each["part"]) == {"whole run", "region"}
+    unit = next(column for column in each if column in ("transactions", "requests"))
+    for _, row in each.iterrows():
+        prefix = metrics.ROI if row["part"] == "region" else ""
+        for metric in make.recorded.METRICS:
+            then = whole.loc[row["run"], prefix + metric]
+            assert row[metric] * row[unit] == pytest.approx(then, abs=row[unit] * 1e-4), metric
 
 
 # What the pages say ------------------------------------------------------------------------------
@@ -230,6 +251,20 @@ def test_what_clients_gain_grows_until_their_tables_leave_the_caches() -> None:
     assert (links["share.links"] == 32 * links["procs"]).all()
 
 
+def test_what_redis_writes_is_shared_with_nobody() -> None:
+    same = [f"fault.{kind}" for kind in vocabulary.MINOR_FAULTS]
+    same += ["pt.bytes", "roi.cycles.total", "roi.tlb.dtlb.misses", "cycles.makespan"]
+    for key, runs in rows("redis").groupby(["program", "cost.fork_pte"]):
+        assert set(runs["policy"]) == {"private", "ptshare"}
+        assert (runs[same].nunique() == 1).all(), key
+    quiet, copied = (chosen("redis", program=name) for name in ("redis-quiet", "redis"))
+    assert (quiet["roi.fault.cow"] == 0).all() and (copied["roi.fault.cow"] > 15_000).all()
+    assert (copied["pt.tables"] - quiet["pt.tables"].iloc[0] == 88).all()
+    cheap, dear = (chosen("redis", program="redis", cost__fork_pte=cost) for cost in (30, 190))
+    more = dear["cycles.total"].iloc[0] - cheap["cycles.total"].iloc[0]
+    assert more == 160 * 67_122
+
+
 def test_only_who_is_not_told_uses_stale_translations() -> None:
     frame = rows("protect")
     stale = frame[frame["tlb.stale_hits"] > 0]
@@ -283,6 +318,20 @@ def without_details(binary: Path, folder: Path) -> Path:
     return target
 
 
+def hashes(spec: RunSpec, folder: Path) -> list[str]:
+    """Of what is run, by which results know it."""
+    if spec.recording is not None:
+        return [spec.recording.sha256]
+    binary = workloads.path(spec.program.name)
+    return [sha256(binary), sha256(without_details(binary, folder))]
+
+
+def figures(made: run.Run) -> dict[str, float]:
+    """Metrics of a run, as ``numbers`` has those of a row."""
+    now = json.loads(json.dumps(made.values[metrics.ALL]))
+    return {key: float(value) for key, value in now.items() if not key.startswith("host.")}
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -295,18 +344,12 @@ def test_rerun(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Non
     compared = 0
     for index in again(name, request.config.getoption("--rerun")):
         then, spec = rows(name).loc[index], known[index]
-        binary = workloads.path(spec.program.name)
-        if then["program_sha256"] not in (
-            sha256(binary),
-            sha256(without_details(binary, tmp_path)),
-        ):
-            pytest.skip("another compiler made the workloads of this machine")
+        if then["program_sha256"] not in hashes(spec, tmp_path):
+            pytest.skip("another compiler made the workloads here, or the recording is another one")
         made = run.execute(spec, ())
         version = made.result.versions.get("gem5")
         if version is not None and version != then["gem5"]:
             pytest.skip(f"made with gem5 {then['gem5']}, here is {version}")
-        now = json.loads(json.dumps(made.values[metrics.ALL]))
-        mine = {key: float(value) for key, value in now.items() if not key.startswith("host.")}
-        assert mine == numbers(then), then["command"]
+        assert figures(made) == numbers(then), then["command"]
         compared += 1
     assert compared

@@ -62,6 +62,8 @@ _PREWARM = (
     "SELECT sum(pg_prewarm(oid)) FROM pg_class"
     " WHERE relname LIKE 'pgbench_%' AND relkind IN ('r', 'i')"
 )
+# Of pgbench's log: client, which transaction of it, its time in us, script, when it ended.
+_LOGGED = re.compile(r"^(\d+) (\d+) (\d+) \d+ (\d+) (\d+)\n", re.MULTILINE)
 _CONFIGURATION = """
 listen_addresses = ''
 unix_socket_directories = '{folder}'
@@ -100,7 +102,8 @@ def record(
                 cluster.run_beside(recording, "psql", "--no-psqlrc", "-c", _PREWARM)
             say(f"pgbench: {given['clients']} clients, {given['transactions']} transactions each")
             cluster.run_beside(recording, "pgbench", *load(given), *cluster.logged())
-            count(recording, cluster.transactions(), given, roi_after is None)
+            if recording.interrupted is None:
+                count(recording, cluster.transactions(), given, roi_after is None)
             recording.stop(signal.SIGINT)  # PostgreSQL's fast shutdown
         say(cluster.rate())
         return recording
@@ -123,7 +126,7 @@ def count(
 ) -> None:
     """Note in the recording how many transactions there were, and where it is of interest."""
     if not done:
-        return
+        raise UserError("pgbench's log has no transaction that is understood")
     begin, end = region(done, _warmup(given))
     if marks:
         recording.mark(BEGIN, begin)
@@ -197,11 +200,7 @@ class Cluster:
         """Run a program natively while the server is recorded."""
         command = [str(self._programs[name]), *arguments, *self._at(), _DATABASE]
         pid = recording.spawn(command, self.environment, self._user, self._folder / "said")
-        while (status := recording.status(pid)) is None:
-            recording.pause()
-            if recording.interrupted is not None:
-                os.kill(pid, signal.SIGTERM)
-        if status != 0 and recording.interrupted is None:
+        if recording.wait_for(pid):
             raise UserError(f"{name} failed: {_last_line(self._folder / 'said')}")
 
     def logged(self) -> tuple[str, ...]:
@@ -213,10 +212,10 @@ class Cluster:
         behind = time.time_ns() - time.monotonic_ns()
         found = []
         for path in self._folder.glob("transactions.*"):
-            for line in _text(path).splitlines():
-                client, number, took, _, seconds, micros = line.split()[:6]
-                ended = (int(seconds) * 1_000_000 + int(micros)) * 1000 - behind
-                found.append(Transaction(int(client), int(number), ended - int(took) * 1000, ended))
+            for fields in _LOGGED.findall(_text(path)):
+                client, number, took, seconds, micros = map(int, fields)
+                ended = (seconds * 1_000_000 + micros) * 1000 - behind
+                found.append(Transaction(client, number, ended - took * 1000, ended))
         return found
 
     def rate(self) -> str:

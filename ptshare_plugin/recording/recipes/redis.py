@@ -131,20 +131,18 @@ def _run_beside(
     recording: Recording, words: Sequence[str], place: Path, said: Path, snapshots: int
 ) -> None:
     """Run redis-benchmark natively, and snapshots meanwhile; one begins when another has ended."""
-    pid = recording.spawn(words, os.environ, output=said)
     left, due = snapshots, time.monotonic()
-    while (status := recording.status(pid)) is None:
-        recording.pause()
-        if recording.interrupted is not None:
-            os.kill(pid, signal.SIGTERM)
-        elif left and time.monotonic() > due:
-            left -= _ask(place, b"BGSAVE").startswith(b"+")
+
+    def snapshot() -> None:
+        nonlocal left, due
+        if left and time.monotonic() > due:
+            left -= _told(recording, place, b"BGSAVE").startswith(b"+")
             due = time.monotonic() + _PERIOD
-    if status != 0 and recording.interrupted is None:
+
+    status = recording.wait_for(recording.spawn(words, os.environ, output=said), snapshot)
+    if status:
         raise UserError(f"redis-benchmark failed with exit status {status}")
-    while recording.interrupted is None and b"in_progress:1" in _ask(
-        place, b"INFO", b"persistence"
-    ):
+    while b"in_progress:1" in _told(recording, place, b"INFO", b"persistence"):
         recording.pause()
     if left and recording.interrupted is None:
         say(f"{snapshots - left} of {snapshots} snapshots: the clients were done; more --requests")
@@ -160,6 +158,17 @@ def _wait_until_ready(recording: Recording, place: Path, log: Path) -> None:
     raise UserError(f"the recorded server does not come up: {lines[-1] if lines else 'no reason'}")
 
 
+def _told(recording: Recording, place: Path, *words: bytes) -> bytes:
+    """What the recorded server answers; nothing once all is to end."""
+    try:
+        return b"" if recording.interrupted else _ask(place, *words)
+    except UserError:
+        recording.pause()  # what ended it may be a signal that comes to this process, too
+        if recording.interrupted is None:
+            raise
+        return b""
+
+
 def _key(number: int) -> bytes:
     return b"key:%012d" % number  # as redis-benchmark writes them
 
@@ -172,7 +181,7 @@ def _answers(place: Path) -> bool:
     """Whether it is there, and has its data."""
     try:
         return _ask(place, b"PING").startswith(b"+PONG")
-    except (OSError, UserError):
+    except UserError:
         return False
 
 
@@ -200,6 +209,9 @@ def _answer(talk: BinaryIO, commands: bytes, times: int = 1) -> bytes:
 def _connected(place: Path) -> Iterator[BinaryIO]:
     with socket.socket(socket.AF_UNIX) as talk:
         talk.settimeout(60)
-        talk.connect(str(place))
+        try:
+            talk.connect(str(place))
+        except OSError as error:
+            raise UserError(f"redis-server does not answer: {os_reason(error)}") from error
         with talk.makefile("rwb") as file:
             yield cast(BinaryIO, file)
