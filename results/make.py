@@ -24,6 +24,7 @@ FIGURES = {
     "faults": "g4-faults",
     "gem5-cpus": "g3-faults",
     "gem5-crosscheck": "g2-reads",
+    "postgres": "g1-walks",
     "protect": "shootdowns-2",
     "pt-memory": "g1-memory",
     "redis": "g1-faults",

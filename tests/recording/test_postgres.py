@@ -14,7 +14,7 @@ import ptshare_plugin as pt
 from ptshare_plugin.recording.recipes.postgres import Transaction, region
 from ptshare_plugin.runs.options import Options
 
-CLIENTS, TRANSACTIONS, WARMUP = 2, 10, 4
+CLIENTS, TRANSACTIONS = 2, 10
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,8 @@ def folder(valgrind: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no PostgreSQL: install postgresql")
     output = tmp_path_factory.mktemp("postgres") / "pg.rec"
     load = ("--clients", str(CLIENTS), "--transactions", str(TRANSACTIONS), "--scale", "1")
-    load += ("--warmup", str(WARMUP), "--buffers", "16MiB", "--prewarm")
+    # From when both are connected: on a busy machine one may be done before the other is warm.
+    load += ("--warmup", "0", "--buffers", "16MiB", "--prewarm")
     words = [COMMAND, "record", "postgres", *load, "-o", str(output)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -62,13 +63,9 @@ def test_two_bytes_an_access_at_most(seen: Any) -> None:
     assert sum(stream["bytes"] for stream in seen["streams"]) < 2 * accesses
 
 
-def test_transactions_are_counted_and_the_warm_ones_are_of_interest(
-    folder: Path, seen: Any
-) -> None:
-    work = seen["work"]
-    assert (work["unit"], work["total"]) == ("transaction", CLIENTS * TRANSACTIONS)
-    # One client may be further when the other one is warm.
-    assert TRANSACTIONS - WARMUP <= work["roi"] <= CLIENTS * (TRANSACTIONS - WARMUP)
+def test_transactions_are_counted_and_start_up_is_of_no_interest(folder: Path, seen: Any) -> None:
+    work, all_of_them = seen["work"], CLIENTS * TRANSACTIONS
+    assert (work["unit"], work["total"], work["roi"]) == ("transaction", all_of_them, all_of_them)
     done = pt.run(recording=folder, policy="private")
     assert 0 < done.metrics["roi.instructions"] < 0.5 * done.metrics["instructions"]
     reads = [process.get("roi.access.reads", 0) for process in done.by_process.values()]
