@@ -131,7 +131,7 @@ def test_the_programs_exit_status(valgrind: Path, tmp_path: Path) -> None:
     done = record(tmp_path / "out", "sh", "-c", "echo said; exit 3")
     assert (done.returncode, done.stdout) == (3, "said\n")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("ptshare: 1 processes, ")
+    assert line.startswith("ptshare: 1 process, ")
 
 
 def test_it_is_ended_by_time(valgrind: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_snapshot_makes_writers_copy(folder: Path) -> None:
     assert server["roi.fault.cow"] > 20
     # MADV_FREE: Redis tries at its start whether the kernel has a bug of it.
     assert all(
-        said.startswith("madvise 8 is left out: 1 times") for said in done.run.result.remarks
+        said.startswith("madvise 8 is left out: once") for said in done.run.result.remarks
     )
 
 
