@@ -59,9 +59,7 @@ def test_a_snapshot_makes_writers_copy(folder: Path) -> None:
     # A server that is warm has nothing else to copy.
     assert server["roi.fault.cow"] > 20
     # MADV_FREE: Redis tries at its start whether the kernel has a bug of it.
-    assert all(
-        said.startswith("madvise 8 is left out: once") for said in done.run.result.remarks
-    )
+    assert all(said.startswith("madvise 8 is left out: once") for said in done.run.result.remarks)
 
 
 def test_ctrl_c_ends_it_all(valgrind: Path, tmp_path: Path) -> None:
